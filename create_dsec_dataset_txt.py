@@ -1,0 +1,42 @@
+"""Write the event index of every DSEC_Night image, and the train and test list."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mmseg.errors import run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Write images/images_to_events_index.txt of every sequence zurich_city_09_<a-e> under "
+        "the root, then night_dataset_warp.txt (train) and night_test_dataset_warp.txt (test).",
+        epilog="example: python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/",
+    )
+    parser.add_argument(
+        "--root_dir",
+        required=True,
+        help="folder of DSEC_Night; the lists hold image paths that start with it as given here",
+    )
+    parser.add_argument("--out_dir", default=".", help="folder of the two lists (default: working directory)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for the imports below."""
+    args = parse_args()
+    from mmseg.datasets.dsec_lists import create_dsec_lists
+
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    create_dsec_lists(args.root_dir, args.out_dir)
+
+
+if __name__ == "__main__":
+    run_as_script(main)

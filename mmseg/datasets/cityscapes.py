@@ -1,0 +1,179 @@
+"""Cityscapes with labels, image change and content maps: the source domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmseg.datasets.images import (
+    CropDraw,
+    check_crop,
+    check_outputs,
+    grey_tensor,
+    label_tensor,
+    open_image,
+    three_channels,
+)
+from mmseg.datasets.normalization import normalize_image
+from mmseg.errors import ConfigError, DataError
+from mmseg.extractors.content import (
+    CITYSCAPES_PARAMS,
+    SHIFT_TYPES,
+    ContentParams,
+    content_map,
+    random_direction,
+)
+from mmseg.registry import DATASETS
+
+OUTPUTS = ("image", "label", "img_time_res", "img_self_res")
+# Where the input of the Image Motion-Extractor comes from, by return_GI_or_IC.
+MOTION_FOLDERS = {"image_change": "leftImg8bit_IC1", "gray_image": "leftImg8bit"}
+
+
+@DATASETS.register_module()
+class CityscapesICDataset(Dataset):
+    """Day images with labels; every sample is a random crop of the resized image.
+
+    Files are taken in order of name, so an index means the same image on every machine.
+
+    Args:
+        dataset_path: root with ``leftImg8bit``, ``gtFine`` and ``leftImg8bit_IC1``.
+        image_resize_size, image_crop_size: (width, height).
+        outputs: any of ``image`` (3, H, W) normalised, ``label`` (1, H, W) int64, ``img_time_res`` and
+            ``img_self_res`` (3, H, W) in [-1, 1].
+        return_GI_or_IC: ``image_change`` or ``gray_image`` as ``img_time_res``.
+        shift_type: shift of the content map; ``random`` takes it from the crop's x and the flip.
+        isr_parms: parameters of the content map; '' or None for the published ones of Cityscapes.
+        split: folder below ``leftImg8bit``.
+
+    Raises:
+        DataError: a folder or file is missing.
+        ConfigError: an unknown output or shift, or a crop larger than the image.
+    """
+
+    def __init__(
+        self,
+        dataset_path: str,
+        image_resize_size: tuple[int, int] = (1024, 512),
+        image_crop_size: tuple[int, int] = (512, 512),
+        outputs: Iterable[str] = ("image", "label"),
+        return_GI_or_IC: str = "image_change",  # noqa: N803  key of the published configs
+        shift_type: str = "rightdown",
+        isr_parms: Mapping[str, Any] | str | None = None,
+        split: str = "train",
+    ) -> None:
+        where = "data.train.source"
+        self.root = Path(dataset_path)
+        self.size = tuple(image_resize_size)
+        self.crop = tuple(image_crop_size)
+        check_crop(self.crop, self.size, f"{where}.image_crop_size")
+        self.outputs = check_outputs(outputs, OUTPUTS, f"{where}.outputs")
+        if return_GI_or_IC not in MOTION_FOLDERS:
+            raise ConfigError(
+                f"{where}.return_GI_or_IC is {return_GI_or_IC!r}; choose one of {', '.join(MOTION_FOLDERS)}"
+            )
+        if shift_type not in SHIFT_TYPES:
+            raise ConfigError(f"{where}.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
+        self.shift_type = shift_type
+        self.params = ContentParams.from_config(isr_parms, CITYSCAPES_PARAMS, f"{where}.isr_parms")
+        self.split = split
+        self.motion_folder = MOTION_FOLDERS[return_GI_or_IC]
+        self.names = self._find_images()
+        self._check_companions()
+
+    def _find_images(self) -> list[str]:
+        """Names ``<city>/<city>_<sequence>_<frame>`` of the split, sorted."""
+        folder = self.root / "leftImg8bit" / self.split
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} does not exist; put Cityscapes there (see data/README.md) or set "
+                "data.train.source.dataset_path"
+            )
+        suffix = "_leftImg8bit.png"
+        names = [
+            f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in folder.glob(f"*/*{suffix}")
+        ]
+        if not names:
+            raise DataError(f"{folder} holds no <city>/*{suffix}; see data/README.md")
+        return sorted(names)
+
+    def image_path(self, name: str) -> Path:
+        """Image file of a name."""
+        return self.root / "leftImg8bit" / self.split / f"{name}_leftImg8bit.png"
+
+    def label_path(self, name: str) -> Path:
+        """Train id map of a name."""
+        return self.root / "gtFine" / self.split / f"{name}_gtFine_labelTrainIds.png"
+
+    def motion_path(self, name: str) -> Path:
+        """Image change (or image) of a name."""
+        return self.root / self.motion_folder / self.split / f"{name}_leftImg8bit.png"
+
+    def _check_companions(self) -> None:
+        remedies = {
+            "label": (
+                self.label_path,
+                "run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder",
+            ),
+            "img_time_res": (
+                self.motion_path,
+                "see data/README.md for the image changes, or set return_GI_or_IC='gray_image'",
+            ),
+        }
+        for output, (path_of, remedy) in remedies.items():
+            if output not in self.outputs:
+                continue
+            missing = [path for path in map(path_of, self.names) if not path.is_file()]
+            if missing:
+                raise DataError(
+                    f"{len(missing)} of {len(self.names)} files are missing for the output {output!r}, the first "
+                    f"is {missing[0]}; {remedy}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def draw(self, rng: np.random.Generator) -> CropDraw:
+        """Draw crop and flip of a sample."""
+        return CropDraw.make(rng, *self.size, *self.crop)
+
+    def load_label(self, index: int) -> Image.Image:
+        """Resized label map."""
+        return open_image(self.label_path(self.names[index]), "L").resize(self.size, Image.Resampling.NEAREST)
+
+    def sample(self, index: int, draw: CropDraw, label: Image.Image | None = None) -> dict[str, Tensor]:
+        """Load one sample.
+
+        Args:
+            index: position in ``names``.
+            draw: crop and flip.
+            label: the resized label, where it is at hand already.
+        """
+        name, sample = self.names[index], {}
+        if self.outputs & {"image", "img_self_res"}:
+            image = open_image(self.image_path(name), "RGB").resize(self.size, Image.Resampling.BILINEAR)
+            image = draw.apply(image, *self.crop)
+            if "image" in self.outputs:
+                sample["image"] = normalize_image(np.asarray(image))
+            if "img_self_res" in self.outputs:
+                direction = self.shift_type
+                if direction == "random":
+                    direction = random_direction(draw.x, int(draw.flip))
+                sample["img_self_res"] = three_channels(
+                    content_map(grey_tensor(image), self.params, direction)
+                )
+        if "label" in self.outputs:
+            label = label or self.load_label(index)
+            sample["label"] = label_tensor(draw.apply(label, *self.crop))
+        if "img_time_res" in self.outputs:
+            change = open_image(self.motion_path(name), "L").resize(self.size, Image.Resampling.BILINEAR)
+            change = torch.from_numpy(np.array(draw.apply(change, *self.crop))).float()
+            sample["img_time_res"] = three_channels((change / 255 - 0.5) / 0.5)
+        return sample

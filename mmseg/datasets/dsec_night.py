@@ -1,0 +1,238 @@
+"""DSEC_Night: night images warped into the event camera's frame, and event voxel grids; the target domain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmseg.datasets.dsec_lists import DSECFrame, read_event_index, read_frame_list
+from mmseg.datasets.images import (
+    CropDraw,
+    check_crop,
+    check_outputs,
+    grey_tensor,
+    label_tensor,
+    open_image,
+    three_channels,
+)
+from mmseg.datasets.normalization import normalize_image
+from mmseg.errors import ConfigError, DataError
+from mmseg.events.normalize import event_clip_range, normalize_events
+from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
+from mmseg.events.voxel_grid import normalized_time, voxel_grid
+from mmseg.extractors.content import (
+    NIGHT_PARAMS,
+    SHIFT_TYPES,
+    ContentParams,
+    content_map,
+    random_direction,
+)
+from mmseg.registry import DATASETS
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")
+# The car's hood covers the rows below.
+TEST_ROWS = 440
+
+
+@dataclass(frozen=True)
+class DSECDraw:
+    """Random draw of a training sample; ``clip_range`` is None where the config does not draw it."""
+
+    crop: CropDraw
+    clip_range: float | None
+
+
+@DATASETS.register_module()
+class DSECDataset(Dataset):
+    """Frames of a list file; with ``crop_size`` random crops for training, without it whole frames for testing.
+
+    Args:
+        dataset_txt_path: list written by ``create_dsec_dataset_txt.py``.
+        outputs: any of ``warp_image`` (3, H, W) normalised, ``events_vg`` and ``warp_img_self_res`` (3, H, W) in
+            [-1, 1], ``label`` (H, W) int64, ``img_metas`` (``name``, ``sequence``, ``frame``).
+        crop_size, after_crop_resize_size: (height, width) of the training crop before and after resizing.
+        events_bins: temporal bins of the voxel grid; only 1 gives the network its three channels.
+        events_bins_5_avg_1: accumulate five bins and take their mean.
+        events_clip_range: (low, high) to draw the clip range from; None takes it from the number of events.
+        events_num: number of events that end with the frame; 0 takes those since an earlier frame.
+        image_change_range: how many frames earlier the window starts.
+        isr_type: ``real_time``, the content map is extracted while loading.
+        shift_type: shift of the content map; ``random`` takes it from the crop's corner.
+        isr_parms: parameters of the content map.
+
+    Raises:
+        DataError: a list or file is missing, or a test frame has no events.
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        dataset_txt_path: str,
+        outputs: Iterable[str] = ("warp_image", "events_vg"),
+        crop_size: tuple[int, int] | None = None,
+        after_crop_resize_size: tuple[int, int] | None = None,
+        events_bins: int = 1,
+        events_bins_5_avg_1: bool = False,
+        events_clip_range: tuple[float, float] | None = None,
+        events_num: int = 0,
+        image_change_range: int = 1,
+        isr_type: str = "real_time",
+        shift_type: str = "rightdown",
+        isr_parms: Mapping[str, Any] | str | None = None,
+    ) -> None:
+        self.outputs = check_outputs(outputs, OUTPUTS, "DSECDataset.outputs")
+        self.crop = tuple(crop_size) if crop_size else None
+        self.resized = tuple(after_crop_resize_size) if after_crop_resize_size else self.crop
+        if self.crop:
+            check_crop(self.crop[::-1], (WIDTH, HEIGHT), "DSECDataset.crop_size")
+        if events_bins != 1:
+            raise ConfigError(
+                f"DSECDataset.events_bins is {events_bins}; the encoder takes one bin, repeated to three "
+                "channels: set 1, or events_bins_5_avg_1=True for the mean of five"
+            )
+        if isr_type != "real_time":
+            raise ConfigError(f"DSECDataset.isr_type is {isr_type!r}; the only one is 'real_time'")
+        if shift_type not in SHIFT_TYPES:
+            raise ConfigError(
+                f"DSECDataset.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}"
+            )
+        self.bins = 5 if events_bins_5_avg_1 else 1
+        self.clip_range = tuple(events_clip_range) if events_clip_range is not None else None
+        self.events_num = events_num
+        self.image_change_range = image_change_range
+        self.shift_type = shift_type
+        self.params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, "DSECDataset.isr_parms")
+        frames = read_frame_list(dataset_txt_path)
+        self._check_files(frames, dataset_txt_path)
+        self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
+        self.recordings = {
+            frame.sequence_dir: EventRecording(frame.events_file, frame.rectify_map_file)
+            for frame in self.frames
+        }
+
+    def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
+        needed = {frame.warp_image for frame in frames}
+        if "events_vg" in self.outputs:
+            needed |= {path for f in frames for path in (f.events_file, f.rectify_map_file)}
+        if "label" in self.outputs:
+            needed |= {frame.label for frame in frames}
+        missing = sorted(path for path in needed if not path.is_file())
+        if missing:
+            raise DataError(
+                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}; add them "
+                "(see data/README.md) or make the list again with create_dsec_dataset_txt.py"
+            )
+
+    def _event_windows(
+        self, frames: list[DSECFrame], list_path: str | Path
+    ) -> tuple[list[DSECFrame], list[tuple[int, int]]]:
+        """First and last event of every frame. Training leaves out frames without events; a test must not."""
+        if "events_vg" not in self.outputs:
+            return frames, [(0, 0)] * len(frames)
+        index = (
+            {f.sequence_dir: read_event_index(f.index_file) for f in frames} if not self.events_num else {}
+        )
+        usable, windows, empty = [], [], []
+        for frame in frames:
+            if self.events_num:
+                start = frame.event_index - self.events_num + 1
+            else:
+                earlier = frame.frame - self.image_change_range
+                known = index[frame.sequence_dir]
+                start = int(known[earlier]) if 0 <= earlier < len(known) else -1
+            if 0 <= start < frame.event_index:
+                usable.append(frame)
+                windows.append((start, frame.event_index))
+            else:
+                empty.append(frame)
+        if empty:
+            first = f"{empty[0].sequence} frame {empty[0].frame}"
+            message = (
+                f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
+            )
+            if not usable or not self.crop:
+                raise DataError(f"{message}; take them off the list or lower image_change_range")
+            logger.warning("%s; they are left out of training", message)
+        return usable, windows
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A whole frame, for testing."""
+        return self.sample(index, None)
+
+    def draw(self, rng: np.random.Generator) -> DSECDraw:
+        """Draw crop, flip and clip range of a training sample."""
+        crop = CropDraw.make(rng, WIDTH, HEIGHT, self.crop[1], self.crop[0])
+        return DSECDraw(crop, float(rng.uniform(*self.clip_range)) if self.clip_range else None)
+
+    def sample(self, index: int, draw: DSECDraw | None) -> dict[str, Any]:
+        """Load one sample; ``draw`` None gives the top 440 rows of the whole frame."""
+        frame, sample = self.frames[index], {}
+        if self.outputs & {"warp_image", "warp_img_self_res"}:
+            image = self._cut(open_image(frame.warp_image, "RGB"), draw)
+            if "warp_image" in self.outputs:
+                sample["warp_image"] = normalize_image(np.asarray(image))
+            if "warp_img_self_res" in self.outputs:
+                direction = self.shift_type
+                if direction == "random":
+                    direction = random_direction(draw.crop.x, draw.crop.y) if draw else "rightdown"
+                content = content_map(grey_tensor(image), self.params, direction)
+                sample["warp_img_self_res"] = three_channels(content)
+        if "events_vg" in self.outputs:
+            sample["events_vg"] = three_channels(self._events(index, draw))
+        if "label" in self.outputs:
+            sample["label"] = label_tensor(open_image(frame.label, "L"))[0, :TEST_ROWS]
+        if "img_metas" in self.outputs:
+            name = f"{frame.sequence}_{frame.frame:06d}"
+            sample["img_metas"] = {"name": name, "sequence": frame.sequence, "frame": frame.frame}
+        return sample
+
+    def _cut(self, image: Image.Image, draw: DSECDraw | None) -> Image.Image:
+        if draw is None:
+            return image.crop((0, 0, image.width, TEST_ROWS))
+        image = draw.crop.apply(image, self.crop[1], self.crop[0])
+        return image.resize(self.resized[::-1], Image.Resampling.BILINEAR)
+
+    def _events(self, index: int, draw: DSECDraw | None) -> Tensor:
+        """Normalised voxel grid, (1, H, W). It is normalised over the whole frame, then cut."""
+        frame, (start, finish) = self.frames[index], self.windows[index]
+        events = self.recordings[frame.sequence_dir].window(start, finish)
+        try:
+            grid = voxel_grid(
+                normalized_time(events.t), events.x, events.y, events.p, self.bins, HEIGHT, WIDTH
+            )
+        except ValueError as error:
+            raise DataError(f"{frame.events_file}, frame {frame.frame}: {error}") from error
+        clip = self._clip_range(start, finish, draw)
+        normal = normalize_events(torch.from_numpy(grid), clip).mean(dim=0, keepdim=True)
+        if draw is None:
+            return normal[:, :TEST_ROWS]
+        crop_h, crop_w = self.crop
+        normal = normal[:, draw.crop.y : draw.crop.y + crop_h, draw.crop.x : draw.crop.x + crop_w]
+        if draw.crop.flip:
+            normal = normal.flip(-1)
+        if self.resized != self.crop:
+            normal = F.interpolate(normal[None], size=self.resized, mode="bilinear", align_corners=False)[0]
+        return normal
+
+    def _clip_range(self, start: int, finish: int, draw: DSECDraw | None) -> float:
+        if draw is not None and draw.clip_range is not None:
+            return draw.clip_range
+        if self.clip_range is not None:
+            # A test draws nothing: the middle of the range stands for it.
+            return sum(self.clip_range) / 2
+        return event_clip_range(start, finish)

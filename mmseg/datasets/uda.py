@@ -1,0 +1,152 @@
+"""Pairs of a source and a target sample, with rare class sampling (DAFormer, Hoyer et al., CVPR 2022, 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mmseg.datasets.classes import CLASSES
+from mmseg.datasets.images import CropDraw
+from mmseg.errors import ConfigError, DataError, did_you_mean
+from mmseg.registry import DATASETS
+
+# keeps the samples' stream apart from that of the training step
+SAMPLE_KEY = 0
+MAX_RECROPS = 10
+RCS_KEYS = {"min_pixels": 3000, "class_temp": 0.1, "min_crop_ratio": 0.5}
+
+
+def class_probabilities(stats: list[Mapping[str, Any]], temperature: float) -> tuple[list[int], np.ndarray]:
+    """Probability of every class to be drawn: softmax((1 - frequency) / temperature).
+
+    Args:
+        stats: entries of ``sample_class_stats.json``: pixels by class, and ``file``.
+        temperature: the lower, the more the rarest classes prevail.
+
+    Returns:
+        Train ids by ascending number of pixels, and their probabilities (float32).
+    """
+    pixels: dict[int, int] = {}
+    for entry in stats:
+        for key, count in entry.items():
+            if key != "file":
+                pixels[int(key)] = pixels.get(int(key), 0) + count
+    ordered = dict(sorted(pixels.items(), key=lambda item: item[1]))
+    counts = np.array(list(ordered.values()), dtype=np.float32)
+    logits = (1 - counts / counts.sum()) / np.float32(temperature)
+    weights = np.exp(logits - logits.max())
+    return list(ordered), (weights / weights.sum()).astype(np.float32)
+
+
+def _file_key(path: str) -> str:
+    """``<split>/<city>/<file>``: what a label path keeps whichever root it was written under."""
+    return "/".join(Path(path).parts[-3:])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist; run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder, or "
+            "set data.train.source_json_root"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON ({error}); run the Cityscapes converter again") from error
+
+
+@DATASETS.register_module()
+class UDADataset(Dataset):
+    """Sample number k is a pair of a source and a target sample, drawn from (seed, k) alone.
+
+    Any number of workers, and a resumed training, thus see the same samples.
+
+    Args:
+        source: dataset with ``draw``, ``sample``, ``load_label`` and ``label_path``.
+        target: dataset with ``draw`` and ``sample``.
+        source_json_root: folder of ``sample_class_stats.json`` and ``samples_with_class.json``.
+        rare_class_sampling: ``min_pixels``, ``class_temp``, ``min_crop_ratio``; None draws sources uniformly.
+        seed: seed of all draws.
+
+    Raises:
+        DataError: the statistics are missing, or do not belong to the source.
+        ConfigError: a class has no image with enough pixels.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        target: Any,
+        source_json_root: str | None = None,
+        rare_class_sampling: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.seed = seed
+        self.rcs = None
+        if rare_class_sampling:
+            for key in rare_class_sampling:
+                if key not in RCS_KEYS:
+                    raise ConfigError(
+                        f"data.train.rare_class_sampling: unknown key {key!r}{did_you_mean(key, RCS_KEYS)}"
+                    )
+            self.rcs = {**RCS_KEYS, **rare_class_sampling}
+            self._prepare_rare_class_sampling(Path(source_json_root or ""))
+
+    def _prepare_rare_class_sampling(self, root: Path) -> None:
+        stats = _read_json(root / "sample_class_stats.json")
+        self.classes, self.probabilities = class_probabilities(stats, self.rcs["class_temp"])
+        position = {_file_key(str(self.source.label_path(n))): i for i, n in enumerate(self.source.names)}
+        samples = _read_json(root / "samples_with_class.json")
+        self.samples_with_class: dict[int, list[int]] = {}
+        for class_id in self.classes:
+            files = [f for f, pixels in samples.get(str(class_id), []) if pixels > self.rcs["min_pixels"]]
+            if not files:
+                raise ConfigError(
+                    f"rare class sampling: no image in {root} has more than {self.rcs['min_pixels']} pixels of class "
+                    f"{class_id} ({CLASSES[class_id]}); lower data.train.rare_class_sampling.min_pixels"
+                )
+            unknown = [f for f in files if _file_key(f) not in position]
+            if unknown:
+                raise DataError(
+                    f"{root / 'samples_with_class.json'} names {unknown[0]}, which is not among the "
+                    f"{len(position)} images of {self.source.root}; run the Cityscapes converter on that folder"
+                )
+            self.samples_with_class[class_id] = [position[_file_key(f)] for f in files]
+
+    def __len__(self) -> int:
+        return len(self.source) * len(self.target)
+
+    def __getitem__(self, number: int) -> dict[str, dict[str, Any]]:
+        rng = np.random.default_rng([SAMPLE_KEY, self.seed, number])
+        if self.rcs:
+            class_id = int(rng.choice(self.classes, p=self.probabilities / self.probabilities.sum()))
+            index = int(rng.choice(self.samples_with_class[class_id]))
+            draws = (self.source.draw(rng) for _ in range(MAX_RECROPS + 1))
+            source = self.rare_class_sample(index, class_id, draws)
+        else:
+            source = self.source.sample(int(rng.integers(len(self.source))), self.source.draw(rng))
+        target_rng = np.random.default_rng([SAMPLE_KEY, self.seed, number, 1])
+        target_index = int(target_rng.integers(len(self.target)))
+        target = self.target.sample(target_index, self.target.draw(target_rng))
+        return {"source": source, "target": target}
+
+    def rare_class_sample(self, index: int, class_id: int, draws: Iterable[CropDraw]) -> dict[str, Any]:
+        """Source sample of the first draw whose crop shows enough of a class, else of the last.
+
+        Only the label is cropped to find out, the images are loaded once.
+        """
+        label = self.source.load_label(index)
+        pixels = np.asarray(label) == class_id
+        crop_w, crop_h = self.source.crop
+        needed = self.rcs["min_pixels"] * self.rcs["min_crop_ratio"]
+        for draw in draws:
+            if pixels[draw.y : draw.y + crop_h, draw.x : draw.x + crop_w].sum() > needed:
+                break
+        return self.source.sample(index, draw, label)

@@ -1,0 +1,1 @@
+"""Running a training: optimiser, schedule, checkpoints, logs and the loop."""

@@ -1,0 +1,80 @@
+"""AdamW with per-parameter settings, and the learning-rate schedule in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mmseg.errors import ConfigError
+
+OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
+
+
+def parameter_settings(name: str, cfg: Mapping[str, Any]) -> tuple[float, float]:
+    """Learning rate and weight decay of a parameter.
+
+    ``cfg.paramwise_cfg.custom_keys`` maps a piece of a name to ``lr_mult`` and ``decay_mult``; of the pieces that
+    occur in the name, the longest counts (the alphabetically first of equally long ones).
+    """
+    custom = (cfg.get("paramwise_cfg") or {}).get("custom_keys", {})
+    for key in sorted(sorted(custom), key=len, reverse=True):
+        if key in name:
+            multipliers = custom[key]
+            return (
+                cfg["lr"] * multipliers.get("lr_mult", 1.0),
+                cfg.get("weight_decay", 0.0) * multipliers.get("decay_mult", 1.0),
+            )
+    return cfg["lr"], cfg.get("weight_decay", 0.0)
+
+
+def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Optimiser over the parameters of ``model`` that take gradients, grouped by equal settings."""
+    kind = cfg["type"]
+    if kind not in OPTIMIZERS:
+        raise ConfigError(f"optimizer.type is {kind!r}; known: {', '.join(OPTIMIZERS)}")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(parameter_settings(name, cfg), []).append(parameter)
+    options = {k: v for k, v in cfg.items() if k not in ("type", "paramwise_cfg", "lr", "weight_decay")}
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
+    return OPTIMIZERS[kind](
+        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()], **options
+    )
+
+
+def learning_rate(iteration: int, base_lr: float, max_iters: int, cfg: Mapping[str, Any]) -> float:
+    """Learning rate at an iteration (from 0): polynomial decay with linear warm-up.
+
+    Args:
+        cfg: ``power``, ``min_lr`` and, for a warm-up, ``warmup='linear'``, ``warmup_iters``, ``warmup_ratio``.
+    """
+    decay = (1 - iteration / max_iters) ** cfg.get("power", 1.0)
+    regular = (base_lr - cfg.get("min_lr", 0.0)) * decay + cfg.get("min_lr", 0.0)
+    if cfg.get("warmup") and iteration < cfg["warmup_iters"]:
+        lacking = (1 - iteration / cfg["warmup_iters"]) * (1 - cfg["warmup_ratio"])
+        return regular * (1 - lacking)
+    return regular
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, cfg: Mapping[str, Any], max_iters: int) -> LambdaLR:
+    """Schedule that follows :func:`learning_rate` for every group.
+
+    Raises:
+        ConfigError: a policy other than ``poly`` or a warm-up other than ``linear``.
+    """
+    if cfg.get("policy") != "poly" or cfg.get("warmup") not in (None, "linear") or cfg.get("by_epoch"):
+        raise ConfigError(
+            "lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got "
+            f"{dict(cfg)}"
+        )
+
+    def factor(base_lr: float):
+        return lambda iteration: learning_rate(iteration, base_lr, max_iters, cfg) / base_lr
+
+    return LambdaLR(optimizer, [factor(group["lr"]) for group in optimizer.param_groups])

@@ -1,0 +1,41 @@
+"""Errors that a user can mend. Scripts print their message alone, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class CMDAError(Exception):
+    """Bad input. The message names the file, key or value at fault and the remedy."""
+
+
+class ConfigError(CMDAError):
+    """A config file, key or value that cannot be used."""
+
+
+class DataError(CMDAError):
+    """A dataset file that is missing or cannot be used."""
+
+
+class CheckpointError(CMDAError):
+    """A weight file that is missing or does not fit the model."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def run_as_script(main: Callable[[], None]) -> None:
+    """Run ``main`` and turn a :class:`CMDAError` into one line on stderr and exit status 2."""
+    try:
+        main()
+    except CMDAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

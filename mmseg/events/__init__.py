@@ -1,0 +1,1 @@
+"""Event cameras: reading recordings, voxel grids and their normalisation."""

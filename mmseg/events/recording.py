@@ -1,0 +1,101 @@
+"""Reader of DSEC event recordings (Gehrig et al., RA-L 2021)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
+import numpy as np
+
+from mmseg.errors import DataError
+
+HEIGHT, WIDTH = 480, 640
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of a window, in order of time.
+
+    Attributes:
+        t: (N,) int64, µs since the start of the recording.
+        x, y: (N,) float32, rectified pixel positions; they may lie outside the frame.
+        p: (N,) uint8 polarity, 0 or 1.
+    """
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+
+
+class EventRecording:
+    """Events of one sequence, rectified. The file is opened on first use and stays open, once per process.
+
+    Args:
+        events_file: ``events.h5`` with ``events/{t,x,y,p}``.
+        rectify_map_file: ``rectify_map.h5`` with ``rectify_map`` (480, 640, 2): x and y of every raw pixel.
+    """
+
+    def __init__(self, events_file: str | Path, rectify_map_file: str | Path) -> None:
+        self.events_file = Path(events_file)
+        self.rectify_map_file = Path(rectify_map_file)
+        self._handle: tuple[int, h5py.Group] | None = None
+
+    def __getstate__(self) -> dict:
+        # An open file cannot travel to another process.
+        return {**self.__dict__, "_handle": None}
+
+    def _events(self) -> h5py.Group:
+        if self._handle is None or self._handle[0] != os.getpid():
+            try:
+                self._handle = (os.getpid(), h5py.File(self.events_file, "r")["events"])
+            except (OSError, KeyError) as error:
+                raise DataError(
+                    f"{self.events_file} is not a readable DSEC event file ({error}); download it again"
+                ) from error
+        return self._handle[1]
+
+    @cached_property
+    def rectify_map(self) -> np.ndarray:
+        """(480, 640, 2) float32: rectified (x, y) of every raw pixel."""
+        try:
+            with h5py.File(self.rectify_map_file, "r") as file:
+                rectify_map = file["rectify_map"][:].astype(np.float32)
+        except (OSError, KeyError) as error:
+            raise DataError(
+                f"{self.rectify_map_file} is not a readable rectify map ({error}); download it again"
+            ) from error
+        if rectify_map.shape != (HEIGHT, WIDTH, 2):
+            raise DataError(
+                f"{self.rectify_map_file}: rectify_map has shape {rectify_map.shape}, not {(HEIGHT, WIDTH, 2)}"
+            )
+        return rectify_map
+
+    def window(self, start: int, finish: int) -> Events:
+        """Events from index ``start`` to ``finish``, both included.
+
+        Raises:
+            DataError: the file is damaged, too short, or holds pixels outside the sensor.
+        """
+        events = self._events()
+        try:
+            t, x, y, p = (events[key][start : finish + 1] for key in ("t", "x", "y", "p"))
+        except (OSError, KeyError) as error:
+            raise DataError(
+                f"{self.events_file} cannot be read at events {start}..{finish} ({error})"
+            ) from error
+        if len(t) != finish - start + 1:
+            raise DataError(
+                f"{self.events_file} ends before event {finish}, which the frame list asks for; make the list "
+                "again with create_dsec_dataset_txt.py"
+            )
+        if x.max(initial=0) >= WIDTH or y.max(initial=0) >= HEIGHT:
+            raise DataError(
+                f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}"
+            )
+        position = self.rectify_map[y, x]
+        return Events(t.astype(np.int64), position[:, 0], position[:, 1], p)

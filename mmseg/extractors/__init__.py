@@ -1,0 +1,1 @@
+"""Image Content-Extractor and Image Motion-Extractor."""

@@ -1,0 +1,133 @@
+"""Image Content-Extractor, ICE (CMDA, section 3.3).
+
+The log-intensity difference of an image with its own copy, shifted by a few pixels: it keeps edges and drops
+the smooth glare of lamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmseg.errors import ConfigError, did_you_mean
+from mmseg.events.normalize import rescale_halves
+
+SHIFTS: dict[str, tuple[str, ...]] = {
+    "rightdown": ("right", "down"),
+    "leftdown": ("left", "down"),
+    "rightup": ("right", "up"),
+    "leftup": ("left", "up"),
+    "all": ("right", "down", "left", "up"),
+}
+RANDOM_DIRECTIONS = (("leftdown", "leftup"), ("rightdown", "rightup"))
+SHIFT_TYPES = ("random", *SHIFTS)
+
+# Weights of PIL's conversion from RGB to grey, in 1/65536.
+GREY_WEIGHTS = (19595, 38470, 7471)
+
+
+@dataclass(frozen=True)
+class ContentParams:
+    """Parameters of the extractor.
+
+    Attributes:
+        val_range: intensities (lo, hi) to which grey levels 0 and 255 are mapped before the logarithm; lo > 0.
+        threshold: smallest difference kept, as a share of log(hi) - log(lo).
+        clip_range: largest difference, as the same share.
+        shift_pixel: shift in pixels, >= 1.
+    """
+
+    val_range: tuple[float, float]
+    threshold: float
+    clip_range: float
+    shift_pixel: int
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any] | None, default: ContentParams, where: str) -> ContentParams:
+        """Read ``isr_parms`` of a config; None or '' gives ``default``."""
+        if not cfg:
+            return default
+        names = {
+            "val_range": "val_range",
+            "_threshold": "threshold",
+            "_clip_range": "clip_range",
+            "shift_pixel": "shift_pixel",
+        }
+        for key in cfg:
+            if key not in names:
+                raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(key, names)}")
+        missing = [key for key in names if key not in cfg]
+        if missing:
+            raise ConfigError(f"{where}: missing {', '.join(missing)}")
+        values = {names[key]: value for key, value in cfg.items()}
+        low, high = values["val_range"]
+        if not 0 < low < high or int(values["shift_pixel"]) < 1:
+            raise ConfigError(
+                f"{where}: needs 0 < val_range[0] < val_range[1] and shift_pixel >= 1, got {cfg}"
+            )
+        return cls(
+            (float(low), float(high)), values["threshold"], values["clip_range"], values["shift_pixel"]
+        )
+
+
+CITYSCAPES_PARAMS = ContentParams((1.0, 10.0), 0.03, 0.2, 3)
+NIGHT_PARAMS = ContentParams((1.0, 100.0), 0.04, 0.2, 3)
+
+
+def random_direction(first: int, second: int) -> str:
+    """Direction chosen by the parity of two numbers (published shift type ``random``)."""
+    return RANDOM_DIRECTIONS[first % 2][second % 2]
+
+
+@lru_cache(maxsize=32)
+def _log_table(val_range: tuple[float, float]) -> Tensor:
+    """(256,) float32: log intensity of every grey level."""
+    low, high = val_range
+    grey = np.arange(256, dtype=np.float32)
+    return torch.from_numpy(np.log(grey / 255 * (high - low) + low).astype(np.float32))
+
+
+def grey_level(rgb: Tensor) -> Tensor:
+    """(..., 3, H, W) uint8 -> (..., H, W) uint8, equal to PIL's mode 'L'."""
+    red, green, blue = rgb.to(torch.int32).unbind(-3)
+    weights = GREY_WEIGHTS
+    return ((red * weights[0] + green * weights[1] + blue * weights[2] + 32768) >> 16).to(torch.uint8)
+
+
+def shift_map(x: Tensor, direction: str, pixels: int) -> Tensor:
+    """Move the content of (..., H, W) by ``pixels``; the border block it leaves is repeated."""
+    s = pixels
+    if direction == "right":
+        return torch.cat((x[..., :s], x[..., :-s]), dim=-1)
+    if direction == "left":
+        return torch.cat((x[..., s:], x[..., -s:]), dim=-1)
+    if direction == "down":
+        return torch.cat((x[..., :s, :], x[..., :-s, :]), dim=-2)
+    return torch.cat((x[..., s:, :], x[..., -s:, :]), dim=-2)
+
+
+def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
+    """Extract the content map.
+
+    Args:
+        grey: (..., H, W) uint8 grey images, on any device.
+        params: parameters of the extractor.
+        direction: a key of ``SHIFTS``.
+
+    Returns:
+        (..., H, W) float32 in [-1, 1]; 0 where nothing changes.
+    """
+    span = float(np.log(params.val_range[1]) - np.log(params.val_range[0]))
+    intensity = _log_table(params.val_range).to(grey.device)[grey.int()]
+    total = torch.zeros_like(intensity)
+    for shift in SHIFTS[direction]:
+        change = shift_map(intensity, shift, params.shift_pixel) - intensity
+        change = torch.where(change.abs() <= params.threshold * span, 0.0, change)
+        total += rescale_halves(change, params.clip_range * span)
+    return total / len(SHIFTS[direction])

@@ -1,0 +1,1 @@
+"""Networks: encoders, fusion modules, decode heads, segmentors and the style-transfer generator."""

@@ -1,0 +1,5 @@
+"""Encoders."""
+
+from mmseg.models.backbones.mit import MixVisionTransformer
+
+__all__ = ["MixVisionTransformer"]

@@ -1,0 +1,198 @@
+"""Mix Vision Transformer, the encoder of SegFormer (Xie et al., NeurIPS 2021), sizes b0 to b5.
+
+Parameter names follow the published ImageNet weights. The mixture of LayerNorm epsilons (1e-6 in blocks and
+stage norms, 1e-5 in patch embeddings and in the norm after spatial reduction) is that of the published network.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch.nn.functional as F
+from timm.layers import DropPath, trunc_normal_
+from torch import Tensor, nn
+
+from mmseg.registry import BACKBONES
+
+BLOCK_NORM_EPS = 1e-6
+
+# depths of the four stages and channels of the embeddings
+ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "mit_b0": ((2, 2, 2, 2), (32, 64, 160, 256)),
+    "mit_b1": ((2, 2, 2, 2), (64, 128, 320, 512)),
+    "mit_b2": ((3, 4, 6, 3), (64, 128, 320, 512)),
+    "mit_b3": ((3, 4, 18, 3), (64, 128, 320, 512)),
+    "mit_b4": ((3, 8, 27, 3), (64, 128, 320, 512)),
+    "mit_b5": ((3, 6, 40, 3), (64, 128, 320, 512)),
+}
+NUM_HEADS = (1, 2, 5, 8)
+SR_RATIOS = (8, 4, 2, 1)
+
+
+def init_transformer_weights(module: nn.Module) -> None:
+    """Initialise one module as SegFormer does; use with ``nn.Module.apply``."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H*W, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def to_map(x: Tensor, height: int, width: int) -> Tensor:
+    """(B, H*W, C) -> (B, C, H, W)."""
+    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], height, width)
+
+
+class DepthwiseConv(nn.Module):
+    """3x3 depth-wise convolution over tokens laid out as a map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        return to_tokens(self.dwconv(to_map(x, height, width)))
+
+
+class MixFFN(nn.Module):
+    """Feed-forward layer that mixes neighbours: linear, depth-wise 3x3, GELU, linear.
+
+    Tokens (B, H*W, in_features) -> (B, H*W, out_features).
+    """
+
+    def __init__(self, in_features: int, hidden_features: int, out_features: int | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.dwconv = DepthwiseConv(hidden_features)
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        return self.fc2(F.gelu(self.dwconv(self.fc1(x), height, width)))
+
+
+class EfficientSelfAttention(nn.Module):
+    """Self-attention whose keys and values are taken from a map reduced by ``sr_ratio`` per side."""
+
+    def __init__(self, dim: int, num_heads: int, sr_ratio: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, dim * 2)
+        self.proj = nn.Linear(dim, dim)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(dim)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        context = x
+        if self.sr_ratio > 1:
+            context = self.norm(to_tokens(self.sr(to_map(x, height, width))))
+        key, value = self.kv(context).chunk(2, dim=-1)
+        attended = F.scaled_dot_product_attention(
+            self._split_heads(self.q(x)), self._split_heads(key), self._split_heads(value)
+        )
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Transformer block on tokens (B, H*W, dim): attention and Mix-FFN, both residual and pre-normed."""
+
+    def __init__(
+        self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        norm = partial(nn.LayerNorm, eps=BLOCK_NORM_EPS)
+        self.norm1 = norm(dim)
+        self.attn = EfficientSelfAttention(dim, num_heads, sr_ratio)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = norm(dim)
+        self.mlp = MixFFN(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
+        return x + self.drop_path(self.mlp(self.norm2(x), height, width))
+
+
+class OverlapPatchEmbed(nn.Module):
+    """Strided convolution with overlap: (B, in_chans, H, W) -> tokens (B, h*w, dim) and their (h, w)."""
+
+    def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, kernel, stride=stride, padding=kernel // 2)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int, int]:
+        x = self.proj(x)
+        height, width = x.shape[2:]
+        return self.norm(to_tokens(x)), height, width
+
+
+class MixVisionTransformer(nn.Module):
+    """Four stages of overlapping patch embeddings and transformer blocks.
+
+    Args:
+        arch: one of ``mit_b0`` .. ``mit_b5``.
+        in_chans: channels of the input.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 over all blocks.
+        style: key of the published configs that selects nothing; accepted for their sake.
+    """
+
+    def __init__(
+        self, arch: str, in_chans: int = 3, drop_path_rate: float = 0.1, style: str = "pytorch"
+    ) -> None:
+        super().__init__()
+        depths, dims = ARCHITECTURES[arch]
+        self.channels = dims
+        last = sum(depths) - 1
+        rates = (drop_path_rate * i / last for i in range(last + 1))
+        previous = (in_chans, *dims)
+        for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            kernel, stride = (7, 4) if i == 0 else (3, 2)
+            setattr(self, f"patch_embed{i + 1}", OverlapPatchEmbed(previous[i], dim, kernel, stride))
+        for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+            blocks = [Block(dim, NUM_HEADS[i], SR_RATIOS[i], drop_path=next(rates)) for _ in range(depth)]
+            setattr(self, f"block{i + 1}", nn.ModuleList(blocks))
+            setattr(self, f"norm{i + 1}", nn.LayerNorm(dim, eps=BLOCK_NORM_EPS))
+        self.apply(init_transformer_weights)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the feature maps at strides 4, 8, 16 and 32 of ``x`` (B, in_chans, H, W)."""
+        features = []
+        for i in range(1, 5):
+            x, height, width = getattr(self, f"patch_embed{i}")(x)
+            for block in getattr(self, f"block{i}"):
+                x = block(x, height, width)
+            x = to_map(getattr(self, f"norm{i}")(x), height, width)
+            features.append(x)
+        return features
+
+
+def _register(arch: str) -> None:
+    class Encoder(MixVisionTransformer):
+        def __init__(self, in_chans: int = 3, drop_path_rate: float = 0.1, style: str = "pytorch") -> None:
+            super().__init__(arch, in_chans, drop_path_rate, style)
+
+    Encoder.__name__ = Encoder.__qualname__ = arch
+    Encoder.__doc__ = f"MiT-{arch[-2:]}, see :class:`MixVisionTransformer`."
+    BACKBONES.register_module(name=arch, module=Encoder)
+
+
+for _arch in ARCHITECTURES:
+    _register(_arch)

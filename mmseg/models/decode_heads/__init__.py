@@ -1,0 +1,5 @@
+"""Decode heads."""
+
+from mmseg.models.decode_heads.daformer_head import DAFormerHead, DAFormerHeadFusion
+
+__all__ = ["DAFormerHead", "DAFormerHeadFusion"]

@@ -1,0 +1,184 @@
+"""DAFormer decode head (Hoyer et al., CVPR 2022) for one stream, and CMDA's head for up to four streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmseg.errors import ConfigError
+from mmseg.models.backbones.mit import to_map, to_tokens
+from mmseg.registry import HEADS, LOSSES
+
+DECODERS = ("image", "events", "fusion")
+# The image's content map (isr) shares encoder and decoder with the events.
+DECODER_OF_STREAM = {"image": "image", "events": "events", "fusion": "fusion", "img_self_res": "events"}
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, **conv: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, bias=False, **conv)
+        self.bn = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class SeparableConv(nn.Module):
+    """Dilated depth-wise 3x3 convolution, then a point-wise one, each with batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
+        super().__init__()
+        self.depthwise_conv = ConvBNReLU(
+            in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels
+        )
+        self.pointwise_conv = ConvBNReLU(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise_conv(self.depthwise_conv(x))
+
+
+class SeparableASPP(nn.Module):
+    """Atrous spatial pyramid without pooling branch: (B, in_channels, H, W) -> (B, channels, H, W)."""
+
+    def __init__(self, in_channels: int, channels: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.aspp_modules = nn.ModuleList(
+            ConvBNReLU(in_channels, channels, 1)
+            if dilation == 1
+            else SeparableConv(in_channels, channels, dilation)
+            for dilation in dilations
+        )
+        self.bottleneck = ConvBNReLU(len(dilations) * channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bottleneck(torch.cat([module(x) for module in self.aspp_modules], dim=1))
+
+
+class LinearEmbed(nn.Module):
+    """Point-wise linear layer: (B, in_channels, H, W) -> (B, channels, H, W)."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(in_channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return to_map(self.proj(to_tokens(x)), *x.shape[2:])
+
+
+def _fuse_layer(in_channels: int, channels: int, cfg: Mapping[str, Any]) -> nn.Module:
+    if cfg.get("type") != "aspp" or not cfg.get("sep", False) or cfg.get("pool", False):
+        raise ConfigError(
+            "decode_head.decoder_params.fusion_cfg: only type='aspp' with sep=True and pool=False is built "
+            f"here, got {dict(cfg)}"
+        )
+    return SeparableASPP(in_channels, channels, cfg["dilations"])
+
+
+class _BaseDAFormerHead(nn.Module):
+    """What both heads share: embed each stage, upsample to stride 4, concatenate, fuse, classify."""
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        num_classes: int,
+        decoder_params: Mapping[str, Any],
+        in_index: Sequence[int] = (0, 1, 2, 3),
+        dropout_ratio: float = 0.1,
+        align_corners: bool = False,
+        norm_cfg: Mapping[str, Any] | None = None,
+        loss_decode: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_index = tuple(in_index)
+        self.align_corners = align_corners
+        self.in_channels = tuple(in_channels)
+        self.channels = channels
+        self.decoder_params = decoder_params
+        self.loss = LOSSES.build(dict(loss_decode or {"type": "CrossEntropyLoss"}))
+        self.dropout = nn.Dropout2d(dropout_ratio)
+        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.zeros_(self.conv_seg.bias)
+
+    def _make_embed_layers(self) -> nn.ModuleDict:
+        dims = self.decoder_params["embed_dims"]
+        return nn.ModuleDict(
+            {str(i): LinearEmbed(c, dims) for i, c in zip(self.in_index, self.in_channels, strict=True)}
+        )
+
+    def _make_fuse_layer(self) -> nn.Module:
+        width = self.decoder_params["embed_dims"] * len(self.in_index)
+        return _fuse_layer(width, self.channels, self.decoder_params["fusion_cfg"])
+
+    def _decode(
+        self, features: Sequence[Tensor], embed_layers: nn.ModuleDict, fuse_layer: nn.Module
+    ) -> Tensor:
+        size = features[self.in_index[0]].shape[2:]
+        embedded = [embed_layers[str(i)](features[i]) for i in self.in_index]
+        resized = [
+            x
+            if x.shape[2:] == size
+            else F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+            for x in embedded
+        ]
+        return fuse_layer(torch.cat(resized, dim=1))
+
+
+@HEADS.register_module()
+class DAFormerHead(_BaseDAFormerHead):
+    """Head for one stream: four feature maps -> logits (B, num_classes, H/4, W/4)."""
+
+    def __init__(self, **head: Any) -> None:
+        super().__init__(**head)
+        self.embed_layers = self._make_embed_layers()
+        self.fuse_layer = self._make_fuse_layer()
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        return self.conv_seg(self.dropout(self._decode(features, self.embed_layers, self.fuse_layer)))
+
+
+@HEADS.register_module()
+class DAFormerHeadFusion(_BaseDAFormerHead):
+    """Head for the streams image, events, fusion and img_self_res.
+
+    ``decoder_params.share_decoder`` uses one decoder for all streams, ``half_share_decoder`` shares only the
+    fuse layer, neither gives each its own. Names in the state dict are the same in all three modes.
+    Dropout acts on the image stream alone, as in the published training.
+    """
+
+    def __init__(self, **head: Any) -> None:
+        super().__init__(**head)
+        share = self.decoder_params.get("share_decoder", False)
+        half = self.decoder_params.get("half_share_decoder", False)
+        if share and half:
+            raise ConfigError(
+                "decode_head.decoder_params: share_decoder and half_share_decoder exclude each other; "
+                "set one of them to False"
+            )
+        for decoder in DECODERS:
+            first = decoder == DECODERS[0]
+            embed = self._make_embed_layers() if first or not share else self.embed_layers_image
+            fuse = self._make_fuse_layer() if first or not (share or half) else self.fuse_layer_image
+            setattr(self, f"embed_layers_{decoder}", embed)
+            setattr(self, f"fuse_layer_{decoder}", fuse)
+
+    def forward(self, features: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+        """Map ``{stream: four feature maps}`` to ``{stream: logits (B, num_classes, H/4, W/4)}``."""
+        logits = {}
+        for stream, maps in features.items():
+            decoder = DECODER_OF_STREAM[stream]
+            decoded = self._decode(
+                maps, getattr(self, f"embed_layers_{decoder}"), getattr(self, f"fuse_layer_{decoder}")
+            )
+            logits[stream] = self.conv_seg(self.dropout(decoded) if stream == "image" else decoded)
+        return logits

@@ -1,0 +1,87 @@
+"""What segmentors share: the result of a forward pass and whole-image or sliding-window inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmseg.errors import ConfigError
+from mmseg.models.losses import resize_logits
+
+
+@dataclass
+class SegmentorOutput:
+    """Logits (B, classes, H/4, W/4) and the four feature maps of each stream that was computed."""
+
+    logits: dict[str, Tensor]
+    features: dict[str, list[Tensor]]
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Start of every window so that windows of ``window`` pixels at ``stride`` cover ``length`` pixels."""
+    if window >= length:
+        return [0]
+    starts = list(range(0, length - window, stride))
+    return [*starts, length - window]
+
+
+class BaseSegmentor(nn.Module):
+    """Base class; a subclass defines ``output_logits``.
+
+    Args:
+        test_cfg: ``mode='whole'``, or ``mode='slide'`` with ``crop_size`` and ``stride``, both (H, W).
+    """
+
+    def __init__(self, test_cfg: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.test_cfg = dict(test_cfg or {"mode": "whole"})
+        mode = self.test_cfg.get("mode", "whole")
+        if mode not in ("whole", "slide"):
+            raise ConfigError(f"model.test_cfg.mode is {mode!r}; known modes: 'whole', 'slide'")
+        if mode == "slide" and not {"crop_size", "stride"} <= self.test_cfg.keys():
+            raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
+
+    def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        """Logits (B, classes, H/4, W/4) of one output for the input streams."""
+        raise TypeError(f"{type(self).__name__} does not define output_logits")
+
+    def predict_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        """Logits (B, classes, H, W) at the size of the input, whole or by sliding window."""
+        if self.test_cfg.get("mode", "whole") == "whole":
+            return self._resized_logits(streams, output)
+        height, width = streams["image"].shape[2:]
+        crop_h, crop_w = self.test_cfg["crop_size"]
+        stride_h, stride_w = self.test_cfg["stride"]
+        total, count = None, torch.zeros(height, width, device=streams["image"].device)
+        for y in window_starts(height, crop_h, stride_h):
+            for x in window_starts(width, crop_w, stride_w):
+                window = {k: v[:, :, y : y + crop_h, x : x + crop_w] for k, v in streams.items()}
+                logits = self._resized_logits(window, output)
+                if total is None:
+                    total = logits.new_zeros(*logits.shape[:2], height, width)
+                total[:, :, y : y + crop_h, x : x + crop_w] += logits
+                count[y : y + crop_h, x : x + crop_w] += 1
+        return total / count
+
+    def _resized_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        return resize_logits(self.output_logits(streams, output), streams["image"].shape[2:])
+
+    @torch.inference_mode()
+    def predict(
+        self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Class of every pixel, (B, H, W) int64, of one output.
+
+        Args:
+            streams: inputs by stream name, each (B, 3, H, W).
+            output: name of the output, e.g. ``fusion``.
+            size: (H, W) of the result when it differs from the input's; the logits are resized to it.
+        """
+        logits = self.predict_logits(streams, output)
+        if size is not None:
+            logits = resize_logits(logits, size)
+        return logits.softmax(dim=1).argmax(dim=1)

@@ -1,0 +1,60 @@
+"""Segmentor with one encoder for one image stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmseg.errors import ConfigError
+from mmseg.models.backbones.pretrained import load_pretrained_encoder
+from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
+from mmseg.registry import BACKBONES, HEADS, SEGMENTORS
+
+
+@SEGMENTORS.register_module()
+class EncoderDecoder(BaseSegmentor):
+    """Encoder and decode head on images alone.
+
+    Args:
+        backbone, decode_head: configs of the components.
+        pretrained: file with ImageNet weights of the encoder, or None for random weights.
+        train_type: name of the training variant; selects nothing here.
+        train_cfg: accepted for the sake of published configs; selects nothing.
+        test_cfg: see :class:`BaseSegmentor`.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        decode_head: Mapping[str, Any],
+        pretrained: str | None = None,
+        train_type: str | None = None,
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(test_cfg)
+        self.backbone = BACKBONES.build(dict(backbone))
+        self.decode_head = HEADS.build(dict(decode_head))
+        if pretrained:
+            load_pretrained_encoder(self.backbone, pretrained)
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """Encoder of the images."""
+        return self.backbone
+
+    def forward(self, streams: Mapping[str, Tensor], fusion: str = "none") -> SegmentorOutput:
+        """Logits and features of the stream ``image``; the only fusion mode is ``none``."""
+        if fusion != "none":
+            raise ValueError(f"an image-only segmentor cannot fuse, got fusion={fusion!r}")
+        features = self.image_encoder(streams["image"])
+        return SegmentorOutput({"image": self.decode_head(features)}, {"image": features})
+
+    def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        if output != "image":
+            raise ConfigError(
+                f"output {output!r} was asked of an image-only model; its only output is 'image'"
+            )
+        return self.forward(streams).logits["image"]

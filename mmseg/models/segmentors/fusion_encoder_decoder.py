@@ -1,0 +1,118 @@
+"""CMDA's segmentor: an image encoder, an encoder for events and content maps, fusion, one head (section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmseg.errors import ConfigError
+from mmseg.models.backbones.pretrained import load_pretrained_encoder
+from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
+from mmseg.registry import BACKBONES, FUSION_MODULES, HEADS, SEGMENTORS
+
+SECOND_STREAMS = ("events", "img_self_res")
+FUSION_MODES = ("events", "isr", "all", "none")
+
+
+@SEGMENTORS.register_module()
+class FusionEncoderDecoder(BaseSegmentor):
+    """Two encoders, fusion modules and a head for the streams image, events, fusion and img_self_res.
+
+    The content map (``img_self_res``, isr) goes through the encoder of the events.
+
+    Args:
+        backbone_image, backbone_events, fusion_module, decode_head: configs of the components.
+        fusion_isr_module: config of a second fusion module for image and isr; None or type '' builds none.
+        pretrained: file with ImageNet weights for both encoders, or None for random weights.
+        backbone, train_type, train_cfg: accepted for the sake of published configs; select nothing here.
+        test_cfg: see :class:`BaseSegmentor`.
+    """
+
+    def __init__(
+        self,
+        backbone_image: Mapping[str, Any],
+        backbone_events: Mapping[str, Any],
+        fusion_module: Mapping[str, Any],
+        decode_head: Mapping[str, Any],
+        fusion_isr_module: Mapping[str, Any] | None = None,
+        pretrained: str | None = None,
+        backbone: Mapping[str, Any] | None = None,
+        train_type: str | None = None,
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(test_cfg)
+        self.backbone_image = BACKBONES.build(dict(backbone_image))
+        self.backbone_events = BACKBONES.build(dict(backbone_events))
+        self.fusion_module = FUSION_MODULES.build(dict(fusion_module))
+        if fusion_isr_module and fusion_isr_module["type"]:
+            self.fusion_isr_module = FUSION_MODULES.build(dict(fusion_isr_module))
+        self.decode_head = HEADS.build(dict(decode_head))
+        if pretrained:
+            load_pretrained_encoder(self.backbone_image, pretrained)
+            load_pretrained_encoder(self.backbone_events, pretrained)
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """Encoder of the images."""
+        return self.backbone_image
+
+    def _encode_second(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Features of events and isr, in one pass of their encoder; it has no layer that mixes samples."""
+        present = [name for name in SECOND_STREAMS if name in streams]
+        if not present:
+            return {}
+        features = self.backbone_events(torch.cat([streams[name] for name in present]))
+        chunks = [stage.chunk(len(present)) for stage in features]
+        return {name: [stage[i] for stage in chunks] for i, name in enumerate(present)}
+
+    def _fuse(self, features: Mapping[str, list[Tensor]], mode: str) -> list[Tensor]:
+        image = features["image"]
+        if mode == "events":
+            return self.fusion_module(image, features["events"])
+        # With a single second input, isr may stand in the events slot.
+        with_isr = self.fusion_isr_module(image, features.get("img_self_res", features["events"]))
+        if mode == "isr":
+            return with_isr
+        with_events = self.fusion_module(image, features["events"])
+        return [(a + b) / 2 for a, b in zip(with_events, with_isr, strict=True)]
+
+    def forward(self, streams: Mapping[str, Tensor], fusion: str = "events") -> SegmentorOutput:
+        """Logits and features of every input stream and of their fusion.
+
+        Args:
+            streams: ``image`` and any of ``events``, ``img_self_res``, each (B, 3, H, W).
+            fusion: ``events``: fusion module on (image, events); ``isr``: isr fusion module on (image, isr);
+                ``all``: mean of both; ``none``.
+        """
+        if fusion not in FUSION_MODES:
+            raise ValueError(f"fusion must be one of {FUSION_MODES}, got {fusion!r}")
+        features = {"image": self.image_encoder(streams["image"]), **self._encode_second(streams)}
+        if fusion != "none":
+            features["fusion"] = self._fuse(features, fusion)
+        # The order in which a shared decoder's batch norm meets the streams is part of the method.
+        order = [s for s in ("image", "events", "fusion", "img_self_res") if s in features]
+        return SegmentorOutput(self.decode_head({s: features[s] for s in order}), features)
+
+    def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        """Logits of one output; ``fusion`` may be ``fusion``, ``fusion_isr`` or ``fusion_all``."""
+        features = {}
+        if output != "events":
+            features["image"] = self.image_encoder(streams["image"])
+        if output == "image":
+            return self.decode_head(features)["image"]
+        if "events" not in streams:
+            raise ConfigError(
+                f"output {output!r} needs a second input (events), but the samples have none; add 'events_vg' "
+                "to data.test.outputs or ask for output 'image'"
+            )
+        features |= self._encode_second(streams)
+        if output == "events":
+            return self.decode_head({"events": features["events"]})["events"]
+        modes = {"fusion": "events", "fusion_isr": "isr", "fusion_all": "all"}
+        if output not in modes:
+            raise ConfigError(f"unknown output {output!r}; known: image, events, {', '.join(modes)}")
+        return self.decode_head({"fusion": self._fuse(features, modes[output])})["fusion"]

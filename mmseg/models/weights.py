@@ -1,0 +1,62 @@
+"""Reading weight files without running code from them, and saying plainly what does not fit."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmseg.errors import CheckpointError
+
+
+def load_file(path: str | Path, hint: str = "") -> Any:
+    """Read a torch file on the CPU, plain data and tensors only.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, or holds pickled code.
+    """
+    path = Path(path)
+    remedy = f"; {hint}" if hint else ""
+    if not path.is_file():
+        raise CheckpointError(f"weight file {path} does not exist{remedy}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain data and is not loaded, since that could run code "
+            f"({reason}); save it again with tensors alone{remedy}"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a whole torch file ({error}){remedy}") from error
+
+
+def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:
+    """Read a state dict, bare or under the key ``state_dict``."""
+    content = load_file(path, hint)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} holds no state dict (names with tensors)")
+    return dict(content)
+
+
+def report_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Describe missing and unexpected names and wrong shapes; empty when everything fits."""
+    missing = [k for k in expected if k not in given]
+    unexpected = [k for k in given if k not in expected]
+    shapes = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
+        for k, v in expected.items()
+        if k in given and given[k].shape != v.shape
+    ]
+    parts = []
+    for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts.append(f"{len(names)} {title}: {', '.join(names[:3])}{more}")
+    return "; ".join(parts)

@@ -1,0 +1,5 @@
+"""The training method: self-training across day and night with images, events and content maps."""
+
+from mmseg.uda.cmda import DACS
+
+__all__ = ["DACS"]

@@ -1,0 +1,36 @@
+"""Class mix (ClassMix, Olsson et al., WACV 2021; DACS, Tranheden et al., WACV 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmseg.models.losses import IGNORE_INDEX
+from mmseg.uda.draws import CLASS_SLOTS
+
+
+def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
+    """Choose half of the classes for every sample and mark their pixels.
+
+    The classes are those present anywhere in the batch, the ignored label counting as one, so a sample may get
+    an empty or a full mask (reference behaviour). Nothing is fetched from the device.
+
+    Args:
+        label: (B, H, W) int64 source labels, 255 ignored.
+        priority: (B, 20); of n present classes the ceil(n / 2) with the lowest values are chosen.
+
+    Returns:
+        (B, 1, H, W) bool, True where the source is pasted.
+    """
+    slots = label.masked_fill(label == IGNORE_INDEX, CLASS_SLOTS - 1)
+    present = torch.zeros(CLASS_SLOTS, dtype=torch.bool, device=label.device)
+    present.scatter_(0, slots.flatten(), True)
+    count = (present.sum() + 1) // 2
+    ranks = priority.masked_fill(~present, torch.inf).argsort(dim=1).argsort(dim=1)
+    chosen = ranks < count
+    return chosen.gather(1, slots.flatten(1)).view_as(label)[:, None]
+
+
+def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Source where the mask (B, 1, H, W) is set, else target; (B, C, H, W) or (B, H, W)."""
+    return torch.where(mask if source.dim() == 4 else mask[:, 0], source, target)

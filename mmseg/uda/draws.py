@@ -1,0 +1,89 @@
+"""Every random draw of a training step, made in one place and keyed by (seed, iteration, rank).
+
+A step that is run again, after a resume or on another number of workers, sees the same draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmseg.extractors.content import random_direction
+from mmseg.uda.settings import UDASettings
+from mmseg.uda.streams import events_threshold
+
+# classes 0..18 and, in the last place, the ignored label
+CLASS_SLOTS = 20
+# keeps the step's stream apart from that of the samples
+STEP_KEY = 1
+
+
+@dataclass(frozen=True)
+class JitterFactors:
+    """Colour jitter of one image: order of (0 brightness, 1 contrast, 2 saturation, 3 hue) and factors."""
+
+    order: tuple[int, int, int, int]
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """Draws of one iteration.
+
+    Attributes:
+        iteration: number of the iteration, from 0.
+        jitter, blur: uniform in [0, 1); compared with the probabilities of the config.
+        sigma: standard deviation of the blur, uniform in [0.15, 1.15).
+        events: whether the teacher sees events (else isr).
+        class_priority: (B, 20) in [0, 1); of the classes present, the half with the lowest is pasted.
+        jitter_factors: one a sample.
+    """
+
+    iteration: int
+    jitter: float
+    blur: float
+    sigma: float
+    events: bool
+    class_priority: np.ndarray
+    jitter_factors: tuple[JitterFactors, ...]
+
+    @classmethod
+    def make(
+        cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int, rank: int = 0
+    ) -> StepDraws:
+        """Draw for a batch of ``batch`` source-target pairs."""
+        rng = np.random.default_rng([STEP_KEY, seed, iteration, rank])
+        jitter, blur, choice = rng.random(3)
+        sigma = rng.uniform(0.15, 1.15)
+        threshold = events_threshold(settings.random_choice_thres, iteration / max_iters)
+        events = bool(choice > threshold)
+        if settings.without_events or settings.without_isd:
+            events = settings.without_isd
+        return cls(
+            iteration=iteration,
+            jitter=float(jitter),
+            blur=float(blur),
+            sigma=float(sigma),
+            events=events,
+            class_priority=rng.random((batch, CLASS_SLOTS)),
+            jitter_factors=tuple(_jitter(rng, settings.color_jitter_strength) for _ in range(batch)),
+        )
+
+    def shift_direction(self, shift_type: str) -> str:
+        """Shift of the mixed image's content map; ``random`` reads it off the digits of the jitter draw."""
+        if shift_type != "random":
+            return shift_type
+        return random_direction(int(self.jitter * 10), int(self.jitter * 100))
+
+
+def _jitter(rng: np.random.Generator, strength: float) -> JitterFactors:
+    factors = rng.uniform(1 - strength, 1 + strength, 3)
+    return JitterFactors(
+        tuple(int(i) for i in rng.permutation(4)),
+        *(float(f) for f in factors),
+        hue=float(rng.uniform(-strength, strength)),
+    )

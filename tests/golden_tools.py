@@ -1,0 +1,103 @@
+"""Deterministic fills and inputs behind the golden numbers; tests/golden/README.md states the rules."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def u01(name: str, shape) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(name.encode())).random(tuple(shape))
+
+
+def fill_value(name: str, shape) -> np.ndarray:
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape)
+    u = u01(name, shape)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * u
+    if len(shape) == 1 and name.endswith("weight"):
+        return 1 + 0.1 * (u - 0.5)
+    if name.endswith(("bias", "running_mean")):
+        return 0.1 * (u - 0.5)
+    return (u - 0.5) * 2 * math.sqrt(3 / np.prod(shape[1:]))
+
+
+def fill(module: nn.Module) -> nn.Module:
+    """Fill a module by the names of its state dict; of aliased tensors the first name wins."""
+    seen = set()
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if tensor.data_ptr() in seen and tensor.numel() > 0:
+                continue
+            seen.add(tensor.data_ptr())
+            tensor.copy_(torch.from_numpy(np.asarray(fill_value(name, tuple(tensor.shape)))))
+    return module
+
+
+def image_input(name: str, shape) -> Tensor:
+    return torch.from_numpy(((u01(f"input:{name}", shape) - 0.5) * 4).astype(np.float32))
+
+
+def events_input(name: str, shape) -> Tensor:
+    return torch.from_numpy(np.clip((u01(f"input:{name}", shape) - 0.5) * 4, -1, 1).astype(np.float32))
+
+
+def label_input(name: str, n: int, height: int, width: int, block: int) -> Tensor:
+    u = u01(f"input:{name}", (n, 1, -(-height // block), -(-width // block)))
+    classes = np.floor(u * 21).astype(np.int64)
+    classes[classes >= 19] = 255
+    blocks = classes.repeat(block, axis=2).repeat(block, axis=3)
+    return torch.from_numpy(blocks[:, :, :height, :width].copy())
+
+
+def load_json(name: str):
+    path = GOLDEN / name
+    if path.suffix == ".gz":
+        return json.loads(gzip.decompress(path.read_bytes()))
+    return json.loads(path.read_text())
+
+
+class GoldenArrays:
+    """An npz of golden arrays, compared by the stored (perhaps strided) values and their statistics."""
+
+    def __init__(self, name: str) -> None:
+        self.data = np.load(GOLDEN / name)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.data
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.data[key]
+
+    def json(self, key: str):
+        return json.loads(str(self.data[key]))
+
+    def assert_close(self, key: str, actual, rtol: float = 1e-5, skip_stats: bool = False) -> None:
+        """Largest difference at most ``rtol`` times the scale (largest magnitude) of the stored array."""
+        actual = np.asarray(actual.detach() if isinstance(actual, Tensor) else actual)
+        expected = self.data[key]
+        if f"{key}.shape" in self.data:
+            assert tuple(self.data[f"{key}.shape"]) == actual.shape, key
+        sampled = actual
+        if f"{key}.step" in self.data:
+            sampled = actual[tuple(slice(None, None, int(s)) for s in self.data[f"{key}.step"])]
+        assert sampled.shape == expected.shape, (key, sampled.shape, expected.shape)
+        scale = max(float(np.abs(expected).max()), 1e-12)
+        worst = float(np.abs(sampled.astype(np.float64) - expected.astype(np.float64)).max())
+        assert worst <= rtol * scale, f"{key}: off by {worst:.3g} at scale {scale:.3g}"
+        if f"{key}.stats" in self.data and not skip_stats:
+            full = actual.astype(np.float64)
+            stats = [full.mean(), np.abs(full).mean(), full.std(), full.min(), full.max()]
+            np.testing.assert_allclose(
+                stats, self.data[f"{key}.stats"], rtol=0, atol=rtol * scale, err_msg=key
+            )

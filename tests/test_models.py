@@ -1,0 +1,246 @@
+"""Networks against the golden numbers: names and shapes of the state dicts, and float32 forward passes."""
+
+import pytest
+import torch
+from golden_tools import GoldenArrays, events_input, fill, image_input, load_json
+
+from mmseg.models.backbones.mit import ARCHITECTURES
+from mmseg.models.fusion.modules import STAGE_CHANNELS
+from mmseg.models.style_transfer import ResnetGenerator
+from mmseg.registry import BACKBONES, FUSION_MODULES, HEADS, SEGMENTORS
+
+TOGETHER = "cs2dsec_image+events_together"
+FUSIONS = (
+    "AttentionFusion",
+    "AttentionAvgFusion",
+    "ConvertAvgFusion",
+    "ConcatenateFusion",
+    "AverageFusion",
+    "FeaturesSplit",
+)
+
+
+def names_and_shapes(module: torch.nn.Module) -> list:
+    return [[name, list(tensor.shape)] for name, tensor in module.state_dict().items()]
+
+
+def published_model(variant: str, **changes) -> dict:
+    """The model section of a published config, sets and tuples as lists, weights not loaded."""
+    model = load_json(f"configs/work_dir_{variant}.json")["model"]
+    return {**model, "pretrained": None, **changes}
+
+
+def head_config(head_type: str, **decoder_params) -> dict:
+    head = load_json("configs/bases.json")["configs/_base_/models/daformer_sepaspp_mitb5.py"]["model"]
+    cfg = dict(head["decode_head"], type=head_type)
+    params = dict(cfg["decoder_params"], **decoder_params)
+    params["fusion_cfg"] = dict(params["fusion_cfg"], dilations=(1, 6, 12, 18))
+    return {**cfg, "decoder_params": params}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_encoder_names(arch):
+    with torch.device("meta"):
+        encoder = BACKBONES.build(dict(type=arch))
+    assert names_and_shapes(encoder) == load_json(f"c01_{arch}.json.gz")
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape"),
+    [
+        ("mit_b0", (2, 3, 64, 96)),
+        ("mit_b0", (1, 3, 50, 70)),
+        ("mit_b2", (2, 3, 64, 96)),
+        ("mit_b5", (2, 3, 64, 96)),
+    ],
+)
+@torch.no_grad()
+def test_encoder_features(arch, shape):
+    size = "x".join(map(str, shape))
+    golden = GoldenArrays(f"c02_{arch}_{size}.npz")
+    encoder = fill(BACKBONES.build(dict(type=arch, style="pytorch", in_chans=3))).eval()
+    for i, feature in enumerate(encoder(image_input(f"mit:{arch}:{size}:image", shape))):
+        golden.assert_close(f"f{i}", feature)
+
+
+def test_drop_path_rises_linearly():
+    encoder = BACKBONES.build(dict(type="mit_b5"))
+    rates = [block.drop_path.drop_prob for i in range(1, 5) for block in getattr(encoder, f"block{i}")]
+    assert rates == pytest.approx([0.1 * i / 51 for i in range(52)], abs=1e-6)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_fusion_module(fusion):
+    module = fill(FUSION_MODULES.build(dict(type=fusion))).eval()
+    assert names_and_shapes(module) == load_json(f"c01_{fusion}.json.gz")
+    image, events = (
+        [image_input(f"fusion:{k}{i}", (1, c, 16 >> i, 16 >> i)) for i, c in enumerate(STAGE_CHANNELS)]
+        for k in ("image", "events")
+    )
+    golden = GoldenArrays(f"c03_{fusion}.npz")
+    for i, fused in enumerate(module(image, events)):
+        golden.assert_close(f"f{i}", fused)
+
+
+def head_features(stream: str) -> list[torch.Tensor]:
+    return [image_input(f"head:{stream}{i}", (1, c, 16 >> i, 16 >> i)) for i, c in enumerate(STAGE_CHANNELS)]
+
+
+@torch.no_grad()
+def test_daformer_head():
+    head = fill(HEADS.build(head_config("DAFormerHead"))).eval()
+    assert names_and_shapes(head) == load_json("c01_DAFormerHead.json.gz")
+    GoldenArrays("c04_DAFormerHead.npz").assert_close("out", head(head_features("image")))
+
+
+@pytest.mark.parametrize(
+    ("sharing", "params", "distinct"),
+    [
+        ("share", dict(share_decoder=True), 34),
+        ("half", dict(half_share_decoder=True), 50),
+        ("none", dict(share_decoder=False), 98),
+    ],
+)
+@torch.no_grad()
+def test_fusion_head(sharing, params, distinct):
+    head = fill(HEADS.build(head_config("DAFormerHeadFusion", train_type=TOGETHER, **params))).eval()
+    assert names_and_shapes(head) == load_json(f"c01_DAFormerHeadFusion_{sharing}.json.gz")
+    assert len(list(head.parameters())) == distinct
+    keys = {"image": "image", "events": "events", "fusion": "fusion", "img_self_res": "isr"}
+    logits = head({stream: head_features(key) for stream, key in keys.items()})
+    golden = GoldenArrays(f"c04_DAFormerHeadFusion_{sharing}.npz")
+    for stream, value in logits.items():
+        golden.assert_close(f"{stream}_output", value)
+
+
+def test_dropout_on_the_image_stream_only():
+    head = HEADS.build(head_config("DAFormerHeadFusion", train_type=TOGETHER, share_decoder=True)).train()
+    calls = []
+    head.dropout.register_forward_hook(lambda *args: calls.append(1))
+    maps = [torch.rand(2, c, 16 >> i, 16 >> i) for i, c in enumerate(STAGE_CHANNELS)]
+    head({"image": maps, "events": maps, "fusion": maps, "img_self_res": maps})
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cfg"),
+    [
+        ("FusionEncoderDecoder_cs2dsec_b5", dict(fusion_isr_module={"type": "AttentionFusion"})),
+        ("FusionEncoderDecoder_cs2dsec_b5_no_isr_module", {}),
+    ],
+)
+def test_fusion_segmentor_names(name, cfg):
+    with torch.device("meta"):
+        model = SEGMENTORS.build(published_model("cs2dsec", **cfg))
+    assert names_and_shapes(model) == load_json(f"c01_{name}.json.gz")
+
+
+def test_cs2dz_segmentor_names():
+    with torch.device("meta"):
+        model = SEGMENTORS.build(published_model("cs2dz"))
+    assert names_and_shapes(model) == load_json("c01_FusionEncoderDecoder_cs2dz_b5.json.gz")
+
+
+def test_image_segmentor_names():
+    with torch.device("meta"):
+        cfg = dict(backbone=dict(type="mit_b5"), decode_head=head_config("DAFormerHead"))
+        model = SEGMENTORS.build(dict(type="EncoderDecoder", **cfg))
+    assert names_and_shapes(model) == load_json("c01_EncoderDecoder_DAFormer_b5.json.gz")
+
+
+@pytest.fixture(scope="module")
+def small_segmentor():
+    """The published DSEC segmentor with MiT-b1 encoders, filled."""
+    encoder = dict(type="mit_b1", style="pytorch", in_chans=3)
+    cfg = published_model(
+        "cs2dsec",
+        backbone_image=encoder,
+        backbone_events=encoder,
+        fusion_isr_module={"type": "AttentionFusion"},
+    )
+    return fill(SEGMENTORS.build(cfg)).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    shape = (1, 3, 64, 64)
+    return {
+        "image": image_input("encdec:image", shape),
+        "events": events_input("encdec:events", shape),
+        "img_self_res": events_input("encdec:isr", shape),
+    }
+
+
+def full_size(logits: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "streams", "fusion"),
+    [
+        ("features", {"image": "image", "events": "events"}, "events"),
+        ("features_isr", {"image": "image", "events": "events", "img_self_res": "img_self_res"}, "events"),
+        ("features_fusion_isr", {"image": "image", "events": "img_self_res"}, "isr"),
+        (
+            "features_fusion_isr3",
+            {"image": "image", "events": "events", "img_self_res": "img_self_res"},
+            "isr",
+        ),
+        (
+            "features_fusion_all",
+            {"image": "image", "events": "events", "img_self_res": "img_self_res"},
+            "all",
+        ),
+        ("features_no_fusion", {"image": "image", "events": "events"}, "none"),
+    ],
+)
+@torch.no_grad()
+def test_segmentor_logits(small_segmentor, inputs, key, streams, fusion):
+    golden = GoldenArrays("c05_encode_decode_cs2dsec_b1.npz")
+    output = small_segmentor({slot: inputs[name] for slot, name in streams.items()}, fusion)
+    for stream in ("image", "events", "fusion", "img_self_res"):
+        if f"{key}.{stream}_output.none" in golden:
+            assert stream not in output.logits
+        else:
+            golden.assert_close(f"{key}.{stream}_output", full_size(output.logits[stream]))
+
+
+@pytest.mark.parametrize("output", ["fusion", "image", "events", "fusion_isr", "fusion_all"])
+@torch.no_grad()
+def test_segmentor_inference(small_segmentor, inputs, output):
+    golden = GoldenArrays("c05_encode_decode_cs2dsec_b1.npz")
+    streams = dict(inputs)
+    if output == "fusion_isr":
+        streams = {"image": inputs["image"], "events": inputs["img_self_res"]}
+    golden.assert_close(f"test.{output}", small_segmentor.predict_logits(streams, output))
+
+
+def test_segmentor_prediction(small_segmentor, inputs):
+    golden = GoldenArrays("c05_encode_decode_cs2dsec_b1.npz")
+    streams = {"image": inputs["image"], "events": inputs["events"]}
+    assert (small_segmentor.predict(streams, "fusion")[0].numpy() == golden["simple_test.pred"]).all()
+    resized = small_segmentor.predict(streams, "fusion", size=(96, 96))[0].numpy()
+    assert (resized == golden["simple_test.pred_resized"]).all()
+
+
+def test_one_window_of_sliding_inference_equals_whole(small_segmentor, inputs):
+    streams = {"image": inputs["image"], "events": inputs["events"]}
+    whole = small_segmentor.predict_logits(streams, "fusion")
+    try:
+        small_segmentor.test_cfg = dict(mode="slide", crop_size=(64, 64), stride=(32, 32))
+        assert torch.equal(small_segmentor.predict_logits(streams, "fusion"), whole)
+        small_segmentor.test_cfg = dict(mode="slide", crop_size=(48, 40), stride=(32, 24))
+        assert small_segmentor.predict_logits(streams, "fusion").isfinite().all()
+    finally:
+        small_segmentor.test_cfg = dict(mode="whole")
+
+
+@pytest.mark.parametrize("shape", ["1x1x64x64", "1x1x40x60"])
+@torch.no_grad()
+def test_style_transfer_generator(shape):
+    generator = fill(ResnetGenerator()).eval()
+    assert names_and_shapes(generator) == load_json("c01_cyclegan_define_G.json.gz")
+    size = tuple(map(int, shape.split("x")))
+    output = generator(events_input(f"cyclegan:{shape}", size))
+    GoldenArrays("c19_cyclegan_G.npz").assert_close(f"out_{shape}", output)
