@@ -98,6 +98,4 @@ class GoldenArrays:
         if f"{key}.stats" in self.data and not skip_stats:
             full = actual.astype(np.float64)
             stats = [full.mean(), np.abs(full).mean(), full.std(), full.min(), full.max()]
-            np.testing.assert_allclose(
-                stats, self.data[f"{key}.stats"], rtol=0, atol=rtol * scale, err_msg=key
-            )
+            np.testing.assert_allclose(stats, self.data[f"{key}.stats"], rtol=0, atol=rtol * scale, err_msg=key)

@@ -30,9 +30,7 @@ def dsec(split="train", **changes):
     cfg = dict(dataset_txt_path=GOLDEN / "c10_dsec_txt" / lists[split])
     if split == "train":
         cfg |= dict(crop_size=(400, 400), after_crop_resize_size=(512, 512))
-        cfg |= dict(
-            outputs={"warp_image", "events_vg", "warp_img_self_res"}, shift_type="random", isr_parms=ISR
-        )
+        cfg |= dict(outputs={"warp_image", "events_vg", "warp_img_self_res"}, shift_type="random", isr_parms=ISR)
     else:
         cfg |= dict(outputs={"warp_image", "events_vg", "label", "img_metas"})
     return DSECDataset(**cfg | changes)
@@ -49,7 +47,7 @@ def assert_sample(golden: GoldenArrays, prefix: str, sample: dict) -> None:
         key = f"{prefix}.{name}"
         if key not in golden or not isinstance(value, torch.Tensor):
             continue
-        if f"{key}.channels_equal" in golden and golden[f"{key}.channels_equal"]:
+        if golden.data.get(f"{key}.channels_equal", False):
             assert torch.equal(value, value[:1].expand_as(value))
             value = value[:1]
         if name == "label":
@@ -67,7 +65,7 @@ def compare(golden: GoldenArrays, key: str, value: torch.Tensor) -> None:
     assert sampled.shape == expected.shape, key
     scale = max(np.abs(expected).max(), 1e-12)
     np.testing.assert_allclose(sampled, expected, rtol=0, atol=1e-5 * scale, err_msg=key)
-    stats = golden[f"{key}.stats"] if f"{key}.stats" in golden else None
+    stats = golden.data.get(f"{key}.stats")
     if stats is not None:
         full = value.double()
         ours = [full.mean(), full.abs().mean(), full.std(correction=0), full.min(), full.max()]
@@ -132,11 +130,9 @@ def test_dsec_test_samples(in_mini, tmp_path, variant, index, changes):
 
 def test_frames_without_a_window(in_mini, caplog):
     """The frame two before 797 has event index -1: the reference crashes on it."""
-    with pytest.raises(DataError, match="1 of 5 frames have no events to look back on .*797"):
+    with pytest.raises(DataError, match=r"1 of 5 frames have no events to look back on .*797"):
         dsec("test", image_change_range=2)
-    dataset = dsec(
-        "train", dataset_txt_path=GOLDEN / "c10_dsec_txt/night_test_dataset_warp.txt", image_change_range=2
-    )
+    dataset = dsec("train", dataset_txt_path=GOLDEN / "c10_dsec_txt/night_test_dataset_warp.txt", image_change_range=2)
     assert len(dataset) == 4
     assert "left out of training" in caplog.text
 
@@ -150,7 +146,7 @@ def test_bad_dsec_values(in_mini, tmp_path):
         dsec(crop_size=(700, 500))
     with pytest.raises(ConfigError, match="shift_type is 'diagonal'"):
         dsec(shift_type="diagonal")
-    with pytest.raises(DataError, match="does not exist|is missing"):
+    with pytest.raises(DataError, match=r"does not exist|is missing"):
         dsec(dataset_txt_path=tmp_path / "none.txt")
 
 
@@ -279,9 +275,7 @@ def test_uniform_sources_without_rare_class_sampling(in_mini):
 
 
 def test_bad_rare_class_sampling(in_mini, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"more than 3000 pixels of class .*rare_class_sampling\.min_pixels"
-    ):
+    with pytest.raises(ConfigError, match=r"more than 3000 pixels of class .*rare_class_sampling\.min_pixels"):
         uda_dataset(min_pixels=3000)
     with pytest.raises(ConfigError, match="unknown key 'min_pixel', did you mean 'min_pixels'"):
         uda_dataset(min_pixel=3)

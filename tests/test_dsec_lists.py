@@ -39,9 +39,7 @@ def write_recording(path: Path, times, ms_to_idx="exact", offset: int = OFFSET) 
     times = np.asarray(times, dtype=np.uint32)
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "events/t", data=times, chunks=(min(64, len(times)),), **hdf5plugin.Blosc(cname="zstd")
-        )
+        file.create_dataset("events/t", data=times, chunks=(min(64, len(times)),), **hdf5plugin.Blosc(cname="zstd"))
         file["t_offset"] = np.int64(offset)
         if isinstance(ms_to_idx, str):
             milliseconds = np.arange(int(times[-1]) // 1000 + 1 if len(times) else 0)
@@ -305,9 +303,7 @@ def test_frame_knows_its_files():
     frame = DSECFrame(Path("data") / SEQUENCE, SEQUENCE, 42, 7)
     assert frame.warp_image == Path("data/zurich_city_09_a/warp_images/000042.png")
     assert frame.rectified_image == Path("data/zurich_city_09_a/images/left/rectified/000042.png")
-    assert frame.label == Path(
-        "data/zurich_city_09_a/labels/zurich_city_09_a_000042_grey_gtFine_labelTrainIds.png"
-    )
+    assert frame.label == Path("data/zurich_city_09_a/labels/zurich_city_09_a_000042_grey_gtFine_labelTrainIds.png")
     assert frame.events_file == Path("data/zurich_city_09_a/events/left/events.h5")
     assert frame.rectify_map_file == Path("data/zurich_city_09_a/events/left/rectify_map.h5")
     assert frame.index_file == Path("data/zurich_city_09_a/images/images_to_events_index.txt")
@@ -551,8 +547,6 @@ def test_help_imports_nothing_heavy(tmp_path):
         "import mmseg.datasets.dsec_lists\n"
         "assert 'torch' not in sys.modules\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     assert "--root_dir" in result.stdout

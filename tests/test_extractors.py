@@ -99,9 +99,7 @@ def test_params_from_config():
     cfg = dict(val_range=[0.01, 1.01], _threshold=0.005, _clip_range=0.1, shift_pixel=1)
     assert ContentParams.from_config(cfg, NIGHT_PARAMS, "isr_parms") == PARAMS["cs2dsec"]
     assert ContentParams.from_config("", NIGHT_PARAMS, "isr_parms") is NIGHT_PARAMS
-    with pytest.raises(
-        ConfigError, match="uda.isr_parms: unknown key 'threshold', did you mean '_threshold'"
-    ):
+    with pytest.raises(ConfigError, match=r"uda\.isr_parms: unknown key 'threshold', did you mean '_threshold'"):
         ContentParams.from_config(dict(cfg, threshold=1), NIGHT_PARAMS, "uda.isr_parms")
     with pytest.raises(ConfigError, match="missing shift_pixel"):
         ContentParams.from_config({k: cfg[k] for k in list(cfg)[:3]}, NIGHT_PARAMS, "uda.isr_parms")

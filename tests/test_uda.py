@@ -147,8 +147,7 @@ def golden_batch(variant: str, step: int, n: int, height: int, width: int, block
         return rule(f"dacs:{variant}:{step}:{key}", (n, channels, height, width))
 
     signed = {
-        k: named(k, events_input, 1).repeat(1, 3, 1, 1)
-        for k in ("src_time_res", "src_isr", "trg_events", "trg_isr")
+        k: named(k, events_input, 1).repeat(1, 3, 1, 1) for k in ("src_time_res", "src_isr", "trg_events", "trg_isr")
     }
     return {
         "source": {
@@ -308,9 +307,7 @@ def test_learning_rates(policy):
     cfg = load_json("configs/bases.json")[f"configs/_base_/schedules/{policy}.py"]["lr_config"]
     for iteration, rates in golden[policy].items():
         for base, rate in zip(golden["base_lr"], rates, strict=True):
-            assert learning_rate(int(iteration), base, golden["max_iters"], cfg) == pytest.approx(
-                rate, rel=1e-9
-            )
+            assert learning_rate(int(iteration), base, golden["max_iters"], cfg) == pytest.approx(rate, rel=1e-9)
 
 
 def test_schedule_follows_the_formula():
@@ -372,9 +369,7 @@ def test_masked_feature_distance():
     f1, f2 = (image_input(f"fd:{k}", (2, 512, 4, 6)) for k in ("f1", "f2"))
     mask = torch.from_numpy(u01("input:fd:mask", (2, 1, 4, 6)) > 0.6)
     everywhere = torch.ones_like(mask)
-    assert masked_feature_distance(f1, f2, everywhere).item() == pytest.approx(
-        float(golden["no_mask"]), rel=1e-5
-    )
+    assert masked_feature_distance(f1, f2, everywhere).item() == pytest.approx(float(golden["no_mask"]), rel=1e-5)
     f1.requires_grad_()
     distance = masked_feature_distance(f1, f2, mask)
     assert distance.item() == pytest.approx(float(golden["mask"]), rel=1e-5)
@@ -465,9 +460,7 @@ def test_draws_are_keyed():
         again.jitter_factors,
     )
     assert (first.class_priority == again.class_priority).all()
-    others = [
-        StepDraws.make(settings, 2, i, 100, seed=s, rank=r) for i, s, r in ((8, 3, 0), (7, 4, 0), (7, 3, 1))
-    ]
+    others = [StepDraws.make(settings, 2, i, 100, seed=s, rank=r) for i, s, r in ((8, 3, 0), (7, 4, 0), (7, 3, 1))]
     assert len({d.jitter for d in [first, *others]}) == 4
 
 
@@ -475,9 +468,7 @@ def test_draws_have_the_published_distributions():
     settings = UDASettings(train_type=TOGETHER)
     draws = [StepDraws.make(settings, 1, i, 4000, seed=0) for i in range(4000)]
     assert np.mean([d.events for d in draws]) == pytest.approx(0.5, abs=0.03)
-    assert np.mean([d.jitter > settings.color_jitter_probability for d in draws]) == pytest.approx(
-        0.8, abs=0.03
-    )
+    assert np.mean([d.jitter > settings.color_jitter_probability for d in draws]) == pytest.approx(0.8, abs=0.03)
     sigmas = [d.sigma for d in draws]
     assert min(sigmas) >= 0.15
     assert max(sigmas) < 1.15

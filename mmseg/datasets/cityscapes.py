@@ -64,7 +64,7 @@ class CityscapesICDataset(Dataset):
         image_resize_size: tuple[int, int] = (1024, 512),
         image_crop_size: tuple[int, int] = (512, 512),
         outputs: Iterable[str] = ("image", "label"),
-        return_GI_or_IC: str = "image_change",  # noqa: N803  key of the published configs
+        return_GI_or_IC: str = "image_change",
         shift_type: str = "rightdown",
         isr_parms: Mapping[str, Any] | str | None = None,
         split: str = "train",
@@ -97,9 +97,7 @@ class CityscapesICDataset(Dataset):
                 "data.train.source.dataset_path"
             )
         suffix = "_leftImg8bit.png"
-        names = [
-            f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in folder.glob(f"*/*{suffix}")
-        ]
+        names = [f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in folder.glob(f"*/*{suffix}")]
         if not names:
             raise DataError(f"{folder} holds no <city>/*{suffix}; see data/README.md")
         return sorted(names)
@@ -166,9 +164,7 @@ class CityscapesICDataset(Dataset):
                 direction = self.shift_type
                 if direction == "random":
                     direction = random_direction(draw.x, int(draw.flip))
-                sample["img_self_res"] = three_channels(
-                    content_map(grey_tensor(image), self.params, direction)
-                )
+                sample["img_self_res"] = three_channels(content_map(grey_tensor(image), self.params, direction))
         if "label" in self.outputs:
             label = label or self.load_label(index)
             sample["label"] = label_tensor(draw.apply(label, *self.crop))

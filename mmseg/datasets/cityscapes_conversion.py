@@ -381,9 +381,7 @@ def _run(
             # The workers start here, before the progress bar's thread does: forking beside threads is unsafe.
             yield from progress(executor.map(work, samples, chunksize=chunk))
     except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process was killed, probably for want of memory: use a smaller --nproc"
-        ) from error
+        raise DataError("a worker process was killed, probably for want of memory: use a smaller --nproc") from error
 
 
 def _leave_interrupts_to_parent() -> None:
@@ -424,9 +422,7 @@ def print_report(report: ConversionReport) -> None:
     table.add_column("pixels", justify="right")
     table.add_column(f"images with > {RARE_CLASS_MIN_PIXELS} pixels", justify="right")
     for class_id, name in enumerate(CLASSES):
-        table.add_row(
-            f"{class_id} {name}", f"{report.class_pixels[class_id]:,}", f"{report.class_images[class_id]:,}"
-        )
+        table.add_row(f"{class_id} {name}", f"{report.class_pixels[class_id]:,}", f"{report.class_images[class_id]:,}")
     if any(report.class_pixels):
         console.print(table)
     # Plain lines: rich would take square brackets in a folder's name for markup.

@@ -328,9 +328,7 @@ def select_frames(sequence_dir: Path, event_index: np.ndarray) -> SequenceFrames
     """
     name = sequence_dir.name
     warped = _frame_numbers(sequence_dir / "warp_images", r"(\d{6})\.png")
-    labelled = _frame_numbers(
-        sequence_dir / "labels", re.escape(name) + r"_(\d{6})_grey_gtFine_labelTrainIds\.png"
-    )
+    labelled = _frame_numbers(sequence_dir / "labels", re.escape(name) + r"_(\d{6})_grey_gtFine_labelTrainIds\.png")
     inside = {int(frame) for frame in np.flatnonzero(event_index > 0)}
     listed = [
         DSECFrame(sequence_dir, name, frame, int(event_index[frame]))
@@ -359,18 +357,14 @@ def find_sequences(root_dir: str | Path) -> list[Path]:
     """
     root = Path(root_dir)
     if not root.is_dir():
-        raise DataError(
-            f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root_dir."
-        )
+        raise DataError(f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root_dir.")
     sequences = [root / name for name in sorted(HELD_OUT_FRAMES) if os.path.isdir(root / name)]
     if not sequences:
         raise DataError(f"{root} holds no zurich_city_09_a ... _e. Give the folder that does as --root_dir.")
     for sequence in sequences:
         for part in ("images/timestamps.txt", "events/left/events.h5", "warp_images"):
             if not os.path.exists(sequence / part):
-                raise DataError(
-                    f"{sequence / part} is missing. Add it, or move {sequence} elsewhere to leave it out."
-                )
+                raise DataError(f"{sequence / part} is missing. Add it, or move {sequence} elsewhere to leave it out.")
     return sequences
 
 
@@ -466,9 +460,7 @@ def create_dsec_lists(
     sequences = []
     for sequence_dir in find_sequences(root_dir):
         timestamps = read_timestamps(sequence_dir / "images" / "timestamps.txt")
-        steps = track(
-            timestamps, sequence_dir.name, console=console, transient=True, disable=not console.is_terminal
-        )
+        steps = track(timestamps, sequence_dir.name, console=console, transient=True, disable=not console.is_terminal)
         event_index = image_event_index(sequence_dir / "events" / "left" / "events.h5", steps)
         sequences.append(select_frames(sequence_dir, event_index))
     _write_all(sequences, Path(out_dir))

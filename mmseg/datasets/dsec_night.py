@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
 from mmseg.datasets.dsec_lists import DSECFrame, read_event_index, read_frame_list
 from mmseg.datasets.images import (
     CropDraw,
@@ -77,6 +78,10 @@ class DSECDataset(Dataset):
         ConfigError: a value that cannot be used.
     """
 
+    # Input stream of the network -> output of a test sample.
+    TEST_STREAMS = {"image": "warp_image", "events": "events_vg"}
+    ABSENT_CLASSES = DSEC_ABSENT_CLASSES
+
     def __init__(
         self,
         dataset_txt_path: str,
@@ -105,9 +110,7 @@ class DSECDataset(Dataset):
         if isr_type != "real_time":
             raise ConfigError(f"DSECDataset.isr_type is {isr_type!r}; the only one is 'real_time'")
         if shift_type not in SHIFT_TYPES:
-            raise ConfigError(
-                f"DSECDataset.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}"
-            )
+            raise ConfigError(f"DSECDataset.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
         self.bins = 5 if events_bins_5_avg_1 else 1
         self.clip_range = tuple(events_clip_range) if events_clip_range is not None else None
         self.events_num = events_num
@@ -118,8 +121,7 @@ class DSECDataset(Dataset):
         self._check_files(frames, dataset_txt_path)
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
         self.recordings = {
-            frame.sequence_dir: EventRecording(frame.events_file, frame.rectify_map_file)
-            for frame in self.frames
+            frame.sequence_dir: EventRecording(frame.events_file, frame.rectify_map_file) for frame in self.frames
         }
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
@@ -141,9 +143,7 @@ class DSECDataset(Dataset):
         """First and last event of every frame. Training leaves out frames without events; a test must not."""
         if "events_vg" not in self.outputs:
             return frames, [(0, 0)] * len(frames)
-        index = (
-            {f.sequence_dir: read_event_index(f.index_file) for f in frames} if not self.events_num else {}
-        )
+        index = {f.sequence_dir: read_event_index(f.index_file) for f in frames} if not self.events_num else {}
         usable, windows, empty = [], [], []
         for frame in frames:
             if self.events_num:
@@ -159,9 +159,7 @@ class DSECDataset(Dataset):
                 empty.append(frame)
         if empty:
             first = f"{empty[0].sequence} frame {empty[0].frame}"
-            message = (
-                f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
-            )
+            message = f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
             if not usable or not self.crop:
                 raise DataError(f"{message}; take them off the list or lower image_change_range")
             logger.warning("%s; they are left out of training", message)
@@ -212,9 +210,7 @@ class DSECDataset(Dataset):
         frame, (start, finish) = self.frames[index], self.windows[index]
         events = self.recordings[frame.sequence_dir].window(start, finish)
         try:
-            grid = voxel_grid(
-                normalized_time(events.t), events.x, events.y, events.p, self.bins, HEIGHT, WIDTH
-            )
+            grid = voxel_grid(normalized_time(events.t), events.x, events.y, events.p, self.bins, HEIGHT, WIDTH)
         except ValueError as error:
             raise DataError(f"{frame.events_file}, frame {frame.frame}: {error}") from error
         clip = self._clip_range(start, finish, draw)

@@ -22,9 +22,7 @@ class CropDraw:
     flip: bool
 
     @classmethod
-    def make(
-        cls, rng: np.random.Generator, width: int, height: int, crop_width: int, crop_height: int
-    ) -> CropDraw:
+    def make(cls, rng: np.random.Generator, width: int, height: int, crop_width: int, crop_height: int) -> CropDraw:
         """Draw a crop of ``crop_width`` x ``crop_height`` inside ``width`` x ``height``."""
         flip = bool(rng.random() < 0.5)
         x, y = rng.integers(0, width - crop_width + 1), rng.integers(0, height - crop_height + 1)
@@ -73,9 +71,7 @@ def check_crop(crop: tuple[int, int], size: tuple[int, int], where: str) -> None
         ConfigError: naming ``where``.
     """
     if crop[0] > size[0] or crop[1] > size[1]:
-        raise ConfigError(
-            f"{where}: a crop of {crop[0]}x{crop[1]} does not fit into {size[0]}x{size[1]} pixels"
-        )
+        raise ConfigError(f"{where}: a crop of {crop[0]}x{crop[1]} does not fit into {size[0]}x{size[1]} pixels")
 
 
 def check_outputs(outputs: object, known: tuple[str, ...], where: str) -> frozenset[str]:

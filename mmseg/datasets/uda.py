@@ -105,13 +105,17 @@ class UDADataset(Dataset):
         position = {_file_key(str(self.source.label_path(n))): i for i, n in enumerate(self.source.names)}
         samples = _read_json(root / "samples_with_class.json")
         self.samples_with_class: dict[int, list[int]] = {}
-        for class_id in self.classes:
-            files = [f for f, pixels in samples.get(str(class_id), []) if pixels > self.rcs["min_pixels"]]
-            if not files:
-                raise ConfigError(
-                    f"rare class sampling: no image in {root} has more than {self.rcs['min_pixels']} pixels of class "
-                    f"{class_id} ({CLASSES[class_id]}); lower data.train.rare_class_sampling.min_pixels"
-                )
+        files_with_class = {
+            class_id: [f for f, pixels in samples.get(str(class_id), []) if pixels > self.rcs["min_pixels"]]
+            for class_id in self.classes
+        }
+        lacking = [f"{c} ({CLASSES[c]})" for c, files in files_with_class.items() if not files]
+        if lacking:
+            raise ConfigError(
+                f"rare class sampling: no image in {root} has more than {self.rcs['min_pixels']} pixels of class "
+                f"{', '.join(lacking)}; lower data.train.rare_class_sampling.min_pixels"
+            )
+        for class_id, files in files_with_class.items():
             unknown = [f for f in files if _file_key(f) not in position]
             if unknown:
                 raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -62,19 +62,23 @@ def learning_rate(iteration: int, base_lr: float, max_iters: int, cfg: Mapping[s
     return regular
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, cfg: Mapping[str, Any], max_iters: int) -> LambdaLR:
-    """Schedule that follows :func:`learning_rate` for every group.
+def build_schedule(
+    optimizer: torch.optim.Optimizer, cfg: Mapping[str, Any], max_iters: int, first: int = 0
+) -> LambdaLR:
+    """Schedule that follows :func:`learning_rate` for every group, from iteration ``first`` on.
 
     Raises:
         ConfigError: a policy other than ``poly`` or a warm-up other than ``linear``.
     """
     if cfg.get("policy") != "poly" or cfg.get("warmup") not in (None, "linear") or cfg.get("by_epoch"):
         raise ConfigError(
-            "lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got "
-            f"{dict(cfg)}"
+            f"lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got {dict(cfg)}"
         )
 
-    def factor(base_lr: float):
+    def factor(base_lr: float) -> Callable[[int], float]:
         return lambda iteration: learning_rate(iteration, base_lr, max_iters, cfg) / base_lr
 
-    return LambdaLR(optimizer, [factor(group["lr"]) for group in optimizer.param_groups])
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    factors = [factor(group["initial_lr"]) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, factors, last_epoch=first - 1)

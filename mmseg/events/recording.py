@@ -85,17 +85,13 @@ class EventRecording:
         try:
             t, x, y, p = (events[key][start : finish + 1] for key in ("t", "x", "y", "p"))
         except (OSError, KeyError) as error:
-            raise DataError(
-                f"{self.events_file} cannot be read at events {start}..{finish} ({error})"
-            ) from error
+            raise DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error})") from error
         if len(t) != finish - start + 1:
             raise DataError(
                 f"{self.events_file} ends before event {finish}, which the frame list asks for; make the list "
                 "again with create_dsec_dataset_txt.py"
             )
         if x.max(initial=0) >= WIDTH or y.max(initial=0) >= HEIGHT:
-            raise DataError(
-                f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}"
-            )
+            raise DataError(f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}")
         position = self.rectify_map[y, x]
         return Events(t.astype(np.int64), position[:, 0], position[:, 1], p)

@@ -68,12 +68,8 @@ class ContentParams:
         values = {names[key]: value for key, value in cfg.items()}
         low, high = values["val_range"]
         if not 0 < low < high or int(values["shift_pixel"]) < 1:
-            raise ConfigError(
-                f"{where}: needs 0 < val_range[0] < val_range[1] and shift_pixel >= 1, got {cfg}"
-            )
-        return cls(
-            (float(low), float(high)), values["threshold"], values["clip_range"], values["shift_pixel"]
-        )
+            raise ConfigError(f"{where}: needs 0 < val_range[0] < val_range[1] and shift_pixel >= 1, got {cfg}")
+        return cls((float(low), float(high)), values["threshold"], values["clip_range"], values["shift_pixel"])
 
 
 CITYSCAPES_PARAMS = ContentParams((1.0, 10.0), 0.03, 0.2, 3)

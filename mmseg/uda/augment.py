@@ -77,7 +77,7 @@ def color_jitter(image: Tensor, factors: JitterFactors) -> Tensor:
 def blur_kernel_size(side: int) -> int:
     """Odd kernel size of about a tenth of a side."""
     tenth = math.ceil(0.1 * side)
-    return int(math.floor(tenth - 0.5 + tenth % 2))
+    return math.floor(tenth - 0.5 + tenth % 2)
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -125,9 +125,7 @@ class DACS(nn.Module):
 
         logs |= {f"mix.{name}": value for name, value in mixed_logs.items()}
         logs["mix.pseudo_weight"] = pseudo_weight.mean()
-        pictures = {f"source.{k}": v for k, v in source.items()} | {
-            f"target.{k}": v for k, v in target.items()
-        }
+        pictures = {f"source.{k}": v for k, v in source.items()} | {f"target.{k}": v for k, v in target.items()}
         pictures |= {f"mixed.{k}": v for k, v in mixed.items()}
         pictures |= {"source.label": label, "target.pseudo_label": pseudo_label, "mixed.label": mixed_label}
         pictures |= {"target.pseudo_weight": pseudo_weight, "mixed.weight": mixed_weight}

@@ -68,9 +68,7 @@ class UDASettings:
         if self.mix != "class":
             raise ConfigError(f"uda.mix is {self.mix!r}; the only mix is 'class'")
         if self.shift_type not in SHIFT_TYPES:
-            raise ConfigError(
-                f"uda.shift_type is {self.shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}"
-            )
+            raise ConfigError(f"uda.shift_type is {self.shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
         if self.without_events and self.without_isd:
             raise ConfigError("uda.without_events and uda.without_isd exclude each other; set one of them")
         unknown = set(self.forward_cfg.get("loss_weight", {})) - set(DEFAULT_LOSS_WEIGHT)

@@ -1,0 +1,1 @@
+"""Pictures of labels, events and training steps."""

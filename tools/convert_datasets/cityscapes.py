@@ -33,9 +33,7 @@ def parse_args() -> argparse.Namespace:
         "than their annotation are kept. Paths in the JSON files are relative to cityscapes_path."
     )
     parser.add_argument("cityscapes_path", help="Cityscapes root, for example data/cityscapes")
-    parser.add_argument(
-        "--gt-dir", default="gtFine", help="annotation folder inside the root (default: %(default)s)"
-    )
+    parser.add_argument("--gt-dir", default="gtFine", help="annotation folder inside the root (default: %(default)s)")
     parser.add_argument("-o", "--out-dir", help="folder of the JSON files and lists (default: the root)")
     parser.add_argument(
         "--nproc", type=_positive_int, default=1, help="number of worker processes (default: %(default)s)"
@@ -58,9 +56,7 @@ def main() -> None:
     from mmseg.datasets.cityscapes_conversion import convert_cityscapes, print_report
 
     print_report(
-        convert_cityscapes(
-            args.cityscapes_path, args.gt_dir, args.out_dir, args.nproc, args.source, args.force
-        )
+        convert_cityscapes(args.cityscapes_path, args.gt_dir, args.out_dir, args.nproc, args.source, args.force)
     )
 
 

@@ -114,9 +114,7 @@ class EfficientSelfAttention(nn.Module):
 class Block(nn.Module):
     """Transformer block on tokens (B, H*W, dim): attention and Mix-FFN, both residual and pre-normed."""
 
-    def __init__(
-        self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
         super().__init__()
         norm = partial(nn.LayerNorm, eps=BLOCK_NORM_EPS)
         self.norm1 = norm(dim)
@@ -154,16 +152,14 @@ class MixVisionTransformer(nn.Module):
         style: key of the published configs that selects nothing; accepted for their sake.
     """
 
-    def __init__(
-        self, arch: str, in_chans: int = 3, drop_path_rate: float = 0.1, style: str = "pytorch"
-    ) -> None:
+    def __init__(self, arch: str, in_chans: int = 3, drop_path_rate: float = 0.1, style: str = "pytorch") -> None:
         super().__init__()
         depths, dims = ARCHITECTURES[arch]
         self.channels = dims
         last = sum(depths) - 1
         rates = (drop_path_rate * i / last for i in range(last + 1))
         previous = (in_chans, *dims)
-        for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+        for i, dim in enumerate(dims):
             kernel, stride = (7, 4) if i == 0 else (3, 2)
             setattr(self, f"patch_embed{i + 1}", OverlapPatchEmbed(previous[i], dim, kernel, stride))
         for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):

@@ -51,9 +51,7 @@ class SeparableASPP(nn.Module):
     def __init__(self, in_channels: int, channels: int, dilations: Sequence[int]) -> None:
         super().__init__()
         self.aspp_modules = nn.ModuleList(
-            ConvBNReLU(in_channels, channels, 1)
-            if dilation == 1
-            else SeparableConv(in_channels, channels, dilation)
+            ConvBNReLU(in_channels, channels, 1) if dilation == 1 else SeparableConv(in_channels, channels, dilation)
             for dilation in dilations
         )
         self.bottleneck = ConvBNReLU(len(dilations) * channels, channels, 3, padding=1)
@@ -120,15 +118,11 @@ class _BaseDAFormerHead(nn.Module):
         width = self.decoder_params["embed_dims"] * len(self.in_index)
         return _fuse_layer(width, self.channels, self.decoder_params["fusion_cfg"])
 
-    def _decode(
-        self, features: Sequence[Tensor], embed_layers: nn.ModuleDict, fuse_layer: nn.Module
-    ) -> Tensor:
+    def _decode(self, features: Sequence[Tensor], embed_layers: nn.ModuleDict, fuse_layer: nn.Module) -> Tensor:
         size = features[self.in_index[0]].shape[2:]
         embedded = [embed_layers[str(i)](features[i]) for i in self.in_index]
         resized = [
-            x
-            if x.shape[2:] == size
-            else F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+            x if x.shape[2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
             for x in embedded
         ]
         return fuse_layer(torch.cat(resized, dim=1))

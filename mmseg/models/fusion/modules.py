@@ -62,10 +62,7 @@ class AttentionAvgFusion(nn.Module):
         fused = []
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
-            tokens = [
-                self.basic_block[2 * i + j](to_tokens(feature), height, width)
-                for j, feature in enumerate(pair)
-            ]
+            tokens = [self.basic_block[2 * i + j](to_tokens(feature), height, width) for j, feature in enumerate(pair)]
             fused.append(to_map((tokens[0] + tokens[1]) / 2, height, width))
         return fused
 

@@ -71,9 +71,7 @@ class BaseSegmentor(nn.Module):
         return resize_logits(self.output_logits(streams, output), streams["image"].shape[2:])
 
     @torch.inference_mode()
-    def predict(
-        self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None
-    ) -> Tensor:
+    def predict(self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None) -> Tensor:
         """Class of every pixel, (B, H, W) int64, of one output.
 
         Args:

@@ -54,7 +54,5 @@ class EncoderDecoder(BaseSegmentor):
 
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         if output != "image":
-            raise ConfigError(
-                f"output {output!r} was asked of an image-only model; its only output is 'image'"
-            )
+            raise ConfigError(f"output {output!r} was asked of an image-only model; its only output is 'image'")
         return self.forward(streams).logits["image"]

@@ -57,9 +57,7 @@ class ResnetGenerator(nn.Module):
         layers += [ResidualBlock(width * 4) for _ in range(blocks)]
         for scale in (4, 2):
             layers += [
-                nn.ConvTranspose2d(
-                    width * scale, width * scale // 2, 3, stride=2, padding=1, output_padding=1
-                ),
+                nn.ConvTranspose2d(width * scale, width * scale // 2, 3, stride=2, padding=1, output_padding=1),
                 nn.InstanceNorm2d(width * scale // 2),
                 nn.ReLU(inplace=True),
             ]

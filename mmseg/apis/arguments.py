@@ -1,0 +1,56 @@
+"""Command-line arguments that several scripts share."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any
+
+
+def parse_value(text: str) -> Any:
+    """Read a Python literal, ``true``/``false``/``none`` in any case, or else a plain string."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+class KeyValueAction(argparse.Action):
+    """Collect ``a.b.c=value`` arguments into a dictionary of dotted keys."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        options = dict(getattr(namespace, self.dest) or {})
+        for item in values:
+            key, separator, value = item.partition("=")
+            if not separator or not key:
+                parser.error(f"{option_string} takes key=value, got {item!r}")
+            options[key] = parse_value(value)
+        setattr(namespace, self.dest, options)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=KeyValueAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="set any config key, e.g. runner.max_iters=100 'data.train.source.image_crop_size=(256,256)'",
+    )
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``my_test.py`` and ``tools/test.py`` share."""
+    parser.add_argument(
+        "--model", choices=("student", "teacher"), default="student", help="whose weights to test (default: student)"
+    )
+    parser.add_argument(
+        "--output", help="fusion, image, events, fusion_isr or fusion_all (default: fusion, else what there is)"
+    )
+    parser.add_argument("--root_path", help="folder with data/ and pretrained/, for a config of another machine")
+    parser.add_argument("--no_panels", action="store_true", help="write no panels image | events | prediction | label")
+    add_config_options(parser)

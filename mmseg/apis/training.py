@@ -1,0 +1,190 @@
+"""Training from a config."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+
+from mmseg.config import check_config, dump_config, effective
+from mmseg.datasets.classes import CLASSES, PALETTE
+from mmseg.engine.checkpoint import checkpoint_path, load_segmentor, load_training, save_checkpoint
+from mmseg.engine.data import batches, training_loader
+from mmseg.engine.environment import choose_device, environment
+from mmseg.engine.optim import build_optimizer, build_schedule
+from mmseg.engine.run_log import RunLog
+from mmseg.engine.training_loop import LoopSettings, run_training
+from mmseg.errors import ConfigError
+from mmseg.evaluation.evaluator import evaluate, score_table
+from mmseg.files import write_text
+from mmseg.registry import DATASETS, SEGMENTORS, UDA
+from mmseg.uda.cmda import DACS
+from mmseg.uda.settings import UDASettings
+from mmseg.uda.streams import stream_plan
+
+
+def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Training and validation set of an effective config; the latter is None where it has none."""
+    cfg = dict(config["data"]["train"])
+    source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
+    train = DATASETS.build({**cfg, "source": source, "target": target, "seed": config.get("seed") or 0})
+    check_outputs(config, train)
+    val = config["data"].get("val")
+    return train, DATASETS.build(dict(val)) if val else None
+
+
+def build_method(config: Mapping[str, Any]) -> DACS:
+    """Segmentor and training method of an effective config, with the weights it names."""
+    torch.manual_seed(config.get("seed") or 0)
+    model = SEGMENTORS.build(dict(config["model"]))
+    if config.get("load_from"):
+        load_segmentor(model, config["load_from"])
+    return UDA.build({**config["uda"], "model": model})
+
+
+def check_outputs(config: Mapping[str, Any], dataset: Any) -> None:
+    """Refuse a config whose samples lack what the training step reads.
+
+    Raises:
+        ConfigError: naming the key and the missing outputs.
+    """
+    plan = stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
+    needed = {"source": {*plan.source_keys.values(), "label"}, "target": {*plan.target_keys.values()}}
+    for name, keys in needed.items():
+        missing = sorted(keys - getattr(dataset, name).outputs)
+        if missing:
+            raise ConfigError(f"data.train.{name}.outputs lacks {', '.join(missing)}, which the training step reads")
+
+
+def loop_settings(config: Mapping[str, Any], first: int) -> LoopSettings:
+    """Numbers of the run from an effective config."""
+    return LoopSettings(
+        first=first,
+        last=config["runner"]["max_iters"],
+        batch=config["data"]["samples_per_gpu"],
+        seed=config.get("seed") or 0,
+        log_interval=config.get("log_config", {}).get("interval", 50),
+        checkpoint_interval=config.get("checkpoint_config", {}).get("interval", 4000),
+        evaluation_interval=config.get("evaluation", {}).get("interval", 4000),
+        picture_interval=config["uda"].get("debug_img_interval", 0),
+    )
+
+
+def train(config: Config, work_dir: str | Path | None = None, console: Console | None = None) -> Path:
+    """Train, evaluate and leave everything in the work dir, which is returned.
+
+    Files: the resolved config, ``environment.json``, ``<name>.log``, ``<name>.log.json``, ``tensorboard/``,
+    ``pictures/``, ``iter_<n>.pth``, and per evaluation ``evaluations/iter_<n>/`` with predictions and scores.
+
+    Args:
+        config: as loaded by :func:`mmseg.config.load_config`.
+        work_dir: folder of the run; by default the config's ``work_dir``, else ``work_dirs/<name>``.
+        console: where people read along; stdout by default.
+
+    Raises:
+        CMDAError: bad input, before the model is built wherever it can be seen by then.
+    """
+    cfg = effective(config)
+    check_config(cfg, for_training=True)
+    train_set, val_set = build_datasets(cfg)
+    device = choose_device()
+    work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
+    log = _open_work_dir(work_dir, config, device, console or Console())
+    try:
+        log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        torch.backends.cudnn.benchmark = bool(config.get("cudnn_benchmark", False))
+        method = build_method(cfg).to(device)
+        optimizer = build_optimizer(method.model, cfg["optimizer"])
+        first = load_training(cfg["resume_from"], method, optimizer) if cfg.get("resume_from") else 0
+        settings = loop_settings(cfg, first)
+        schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, first)
+        workers = cfg["data"].get("workers_per_gpu", 0)
+        loader = training_loader(train_set, settings.batch, workers, first, settings.last, device)
+        run_training(
+            method,
+            batches(loader, device),
+            optimizer,
+            schedule,
+            settings,
+            log,
+            work_dir,
+            save=_saver(work_dir, method, optimizer, log, cfg, dump_config(config)),
+            evaluate=_evaluator(work_dir, method, val_set, log, settings.last),
+        )
+    finally:
+        log.close()
+    return work_dir
+
+
+def _open_work_dir(work_dir: Path, config: Config, device: torch.device, console: Console) -> RunLog:
+    """Create the work dir with config and environment record, and start its logs."""
+    record = environment(device)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        write_text(work_dir / f"{work_dir.name}.json", dump_config(config))
+        write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
+    log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"))
+    log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
+    if device.type == "cpu":
+        log.info("no CUDA GPU was found: training on the CPU; how long it takes is said after a few iterations")
+    return log
+
+
+def _saver(
+    work_dir: Path,
+    method: DACS,
+    optimizer: torch.optim.Optimizer,
+    log: RunLog,
+    cfg: Mapping[str, Any],
+    config_text: str,
+) -> Callable[[int], None]:
+    """Function that writes the checkpoint of an iteration."""
+    keep = cfg.get("checkpoint_config", {}).get("max_keep_ckpts")
+    meta = {
+        "CLASSES": list(CLASSES),
+        "PALETTE": [list(color) for color in PALETTE],
+        "config": config_text,
+        "seed": cfg.get("seed") or 0,
+    }
+
+    def save(done: int) -> None:
+        path = checkpoint_path(work_dir, done)
+        meta["time"] = time.strftime("%Y-%m-%d %H:%M:%S")
+        save_checkpoint(path, method, optimizer, done, meta, keep)
+        log.info("wrote %s", path)
+
+    return save
+
+
+def _evaluator(work_dir: Path, method: DACS, val_set: Any, log: RunLog, last: int) -> Callable[[int], None]:
+    """Function that tests the student after an iteration; panels are drawn at the end alone."""
+
+    def test(done: int) -> None:
+        if val_set is None:
+            return
+        folder = work_dir / "evaluations" / f"iter_{done}"
+        device = next(method.parameters()).device
+        model = method.model.eval()
+        result = evaluate(model, val_set, default_output(model), device, folder, panels=done == last)
+        method.train()
+        log.info("evaluation after iteration %d: %s; predictions in %s", done, result.headline(), folder)
+        if result.scores is not None:
+            summary = result.scores.summary()
+            log.record("val", done, {k: None if math.isnan(v) else v for k, v in summary.items()})
+            log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
+
+    return test
+
+
+def default_output(model: Any) -> str:
+    """Output that is tested when none is named: the fused one where there is one."""
+    return "fusion" if hasattr(model, "fusion_module") else "image"

@@ -1,0 +1,326 @@
+"""Loading and checking configs, before anything slow is built.
+
+A config is a Python or JSON file with ``_base_``. Keys that older configs carry and nothing reads are dropped
+here, in :func:`effective`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from mmseg.errors import ConfigError, did_you_mean
+
+TOP_LEVEL_KEYS = {
+    "checkpoint_config",
+    "cudnn_benchmark",
+    "data",
+    "evaluation",
+    "exp",
+    "git_rev",
+    "load_from",
+    "log_config",
+    "log_level",
+    "lr_config",
+    "model",
+    "name",
+    "optimizer",
+    "resume_from",
+    "runner",
+    "seed",
+    "uda",
+    "work_dir",
+}
+SECTION_KEYS: dict[str, set[str]] = {
+    "checkpoint_config": {"by_epoch", "interval", "max_keep_ckpts"},
+    "data": {"samples_per_gpu", "workers_per_gpu", "train", "val", "test"},
+    "evaluation": {"interval", "metric"},
+    "log_config": {"interval", "hooks"},
+    "lr_config": {"policy", "warmup", "warmup_iters", "warmup_ratio", "power", "min_lr", "by_epoch"},
+    "optimizer": {"type", "lr", "betas", "weight_decay", "eps", "momentum", "paramwise_cfg"},
+    "runner": {"type", "max_iters"},
+}
+# Published configs carry these; nothing reads them, in the reference either or because its frameworks are gone.
+IGNORED_KEYS = (
+    "dist_params",
+    "events_bins",
+    "find_unused_parameters",
+    "model.backbone.style",
+    "name_architecture",
+    "name_dataset",
+    "name_decoder",
+    "name_encoder",
+    "name_opt",
+    "name_uda",
+    "norm_cfg",
+    "pretrained_type",
+    "train_type",
+    "uda.img_self_res_reg",
+    "uda.print_grad_magnitude",
+    "use_ddp_wrapper",
+    "workflow",
+)
+# Switches of experiments that this version does not have. Their off value is accepted and dropped.
+OFF_VALUES: dict[str, tuple[Any, ...]] = {
+    "n_gpus": (1,),
+    "optimizer_config": (None, {}),
+    "uda.forward_cfg.gradual_rate": (0, 0.0),
+    "uda.isr_mix_aug": (False,),
+    "uda.sky_mask": (None, False),
+    "uda.deflare_aug": (False,),
+    "uda.isr_edge": (False,),
+    "uda.lambda_isr_features": (-1,),
+    "uda.isr_edge_class_weight": (-1,),
+    "uda.isr_noise_dacs_type": ("",),
+    "uda.shift_3_channel": (False,),
+    "uda.isr_no_fusion": (False,),
+    "uda.lambda_feature_consistency": (-1,),
+    "data.train.source.isr_noise": (False,),
+    "data.train.source.isr_cow_mask": (False,),
+    "data.train.source.high_resolution_isr": (False,),
+    "data.train.source.random_flare": (None, False),
+    "data.train.source.cs_isr_data_type": ("day",),
+    "data.train.source.shift_3_channel": (False,),
+}
+# Keys that hold paths; those of data and weights are re-rooted when a config comes from another machine.
+DATA_PATH_KEYS = (
+    "data.train.source.dataset_path",
+    "data.train.target.dataset_path",
+    "data.train.target.dataset_txt_path",
+    "data.train.source_json_root",
+    "data.val.dataset_path",
+    "data.val.dataset_txt_path",
+    "data.test.dataset_path",
+    "data.test.dataset_txt_path",
+    "model.pretrained",
+    "uda.cyclegan_itrd2en_path",
+)
+# Folders of the project that a path of another machine is cut at.
+ANCHORS = ("data", "pretrained")
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file with its bases and apply options.
+
+    Args:
+        path: ``.py`` or ``.json`` file.
+        options: dotted key -> value.
+
+    Raises:
+        ConfigError: the file or a base is missing or cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist{_similar_file(path)}")
+    try:
+        config = Config.fromfile(str(path))
+        if options:
+            config.merge_from_dict(dict(options))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: a file that its _base_ names does not exist: {error}") from error
+    except (OSError, SyntaxError, NameError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+    return config
+
+
+def _similar_file(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings)
+
+
+def plain(value: Any) -> Any:
+    """Copy a config into JSON types: tuples become lists, sets sorted lists."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(v) for v in value)
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as JSON text."""
+    return json.dumps(plain(config.to_dict()), indent=1) + "\n"
+
+
+def get_key(config: Mapping[str, Any] | Config, key: str) -> Any:
+    """Value of a dotted key, or None where it is absent."""
+    node: Any = config.to_dict() if isinstance(config, Config) else config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _pop_key(config: dict[str, Any], key: str) -> tuple[bool, Any]:
+    *parents, last = key.split(".")
+    node = get_key(config, ".".join(parents)) if parents else config
+    if isinstance(node, dict) and last in node:
+        return True, node.pop(last)
+    return False, None
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The part of a config that is read, as a plain dictionary.
+
+    Raises:
+        ConfigError: a switch is on that this version does not have.
+    """
+    effective_config = copy.deepcopy(config.to_dict())
+    for key in IGNORED_KEYS:
+        _pop_key(effective_config, key)
+    for key, off_values in OFF_VALUES.items():
+        present, value = _pop_key(effective_config, key)
+        if present and value not in off_values:
+            raise ConfigError(f"{key}={value!r} is not available in this version; set it to {off_values[0]!r}")
+    return effective_config
+
+
+def set_root(config: Config, root: str | Path) -> None:
+    """Point the paths of data and weights below ``root``, in place.
+
+    Of a path with a folder ``data`` or ``pretrained``, what follows from there is kept, so paths of another
+    machine work too; other relative paths are taken relative to ``root``.
+    """
+    for key in DATA_PATH_KEYS:
+        value = get_key(config, key)
+        if not isinstance(value, str) or not value:
+            continue
+        parts = PurePosixPath(value).parts
+        anchors = [i for i, part in enumerate(parts) if part in ANCHORS]
+        if anchors:
+            value = str(Path(root, *parts[anchors[-1] :]))
+        elif not Path(value).is_absolute():
+            value = str(Path(root, value))
+        config.merge_from_dict({key: value})
+
+
+def check_config(config: Mapping[str, Any], for_training: bool) -> None:
+    """Check an effective config: every key, every component type, every file.
+
+    Raises:
+        ConfigError: naming the key and the remedy.
+    """
+    _check_keys(config, TOP_LEVEL_KEYS, "")
+    for section in ("model", "data", *(("runner", "optimizer", "lr_config", "uda") if for_training else ())):
+        if not isinstance(config.get(section), Mapping):
+            raise ConfigError(f"the config has no section {section!r}; take one of configs/ as a base")
+    for section, keys in SECTION_KEYS.items():
+        if isinstance(config.get(section), Mapping):
+            _check_keys(config[section], keys, section)
+    for section, cfg, registry in _components(config, for_training):
+        _check_component(section, cfg, registry)
+    _check_train_types(config)
+    _check_files(config, for_training)
+
+
+def _check_keys(section: Mapping[str, Any], known: Iterable[str], name: str) -> None:
+    known = set(known)
+    for key in section:
+        if key not in known:
+            where = f"{name}.{key}" if name else key
+            raise ConfigError(f"unknown config key {where!r}{did_you_mean(key, known)}")
+
+
+def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Mapping[str, Any], Registry]]:
+    """Every part of the config that names a component by ``type``."""
+    from mmseg import registry as r
+
+    yield "model", config["model"], r.SEGMENTORS
+    for key in ("backbone", "backbone_image", "backbone_events"):
+        if key in config["model"]:
+            yield f"model.{key}", config["model"][key], r.BACKBONES
+    for key in ("fusion_module", "fusion_isr_module"):
+        cfg = config["model"].get(key)
+        # An empty type says that the module is not built.
+        if cfg and cfg.get("type") != "":
+            yield f"model.{key}", cfg, r.FUSION_MODULES
+    head = config["model"].get("decode_head", {})
+    yield "model.decode_head", head, r.HEADS
+    if "loss_decode" in head:
+        yield "model.decode_head.loss_decode", head["loss_decode"], r.LOSSES
+    data = config["data"]
+    if not for_training:
+        yield "data.test", data.get("test", {}), r.DATASETS
+        return
+    yield "data.train", data.get("train", {}), r.DATASETS
+    for key in ("source", "target"):
+        yield f"data.train.{key}", data["train"].get(key, {}), r.DATASETS
+    if "val" in data:
+        yield "data.val", data["val"], r.DATASETS
+    yield "uda", config["uda"], r.UDA
+
+
+def component_keys(component: type) -> set[str]:
+    """Config keys that a component takes: the fields of its settings, or its constructor's arguments."""
+    settings = getattr(component, "settings_class", None)
+    if settings is not None:
+        return {field.name for field in fields(settings)}
+    keys: set[str] = set()
+    for cls in inspect.getmro(component):
+        if "__init__" not in vars(cls):
+            continue
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        keys |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+        # Only **kwargs lets the keys of the next constructor through.
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return keys
+
+
+def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -> None:
+    kind = cfg.get("type")
+    if kind is None:
+        raise ConfigError(f"{section} has no 'type'; name one of its {registry.name}s")
+    component = registry.get(kind) if kind else None
+    if component is None:
+        known = sorted(registry.module_dict)
+        raise ConfigError(
+            f"{section}.type is {kind!r}, which is no {registry.name}{did_you_mean(kind, known)}; "
+            f"known: {', '.join(known)}"
+        )
+    _check_keys(cfg, component_keys(component) | {"type"}, section)
+
+
+def _check_train_types(config: Mapping[str, Any]) -> None:
+    keys = ("uda.train_type", "model.train_type", "model.decode_head.decoder_params.train_type")
+    values = {key: get_key(config, key) for key in keys}
+    given = {key: value for key, value in values.items() if value is not None}
+    if len(set(given.values())) > 1:
+        listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise ConfigError(f"the train types of the config differ: {listed}; set them to one value")
+
+
+def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
+    """Refuse paths that do not exist; datasets check what lies below them."""
+    pretrained = "pretrained/README.md says where to get it"
+    remedies = {
+        "data.test.dataset_txt_path": "create it with create_dsec_dataset_txt.py, or give --root_path",
+        "data.test.dataset_path": "see data/README.md, or give --root_path",
+    }
+    if for_training:
+        remedies = {
+            "data.train.source.dataset_path": "see data/README.md, or set --root_path",
+            "data.train.source_json_root": "run tools/convert_datasets/cityscapes.py on the Cityscapes folder",
+            "data.train.target.dataset_path": "see data/README.md, or set --root_path",
+            "data.train.target.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
+            "data.val.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
+            "model.pretrained": f"{pretrained}; model.pretrained=None starts from random weights",
+            "uda.cyclegan_itrd2en_path": f"{pretrained}; '' takes the image change itself as day events",
+            "load_from": "give a checkpoint that exists, or None",
+            "resume_from": "give a checkpoint that exists, or None",
+        }
+    for key, remedy in remedies.items():
+        value = get_key(config, key)
+        if value and not Path(value).exists():
+            raise ConfigError(f"{key}: {value} does not exist; {remedy}")

@@ -1,0 +1,136 @@
+"""Checkpoints: writing them whole, finding them, and taking student or teacher out of one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmseg.errors import CheckpointError
+from mmseg.files import atomic_path
+from mmseg.models.weights import load_file, load_weights_file, report_mismatch
+
+# Prefixes in the state dict of the training method (names of published checkpoints).
+STUDENT, TEACHER = "model.", "ema_model."
+COMPANIONS = {
+    "model.": "student",
+    "ema_model.": "teacher",
+    "imnet_model.": "ImageNet encoder",
+    "cyclegan_itrd2en.": "style-transfer generator",
+}
+
+
+def checkpoint_path(work_dir: str | Path, iteration: int) -> Path:
+    """``<work_dir>/iter_<n>.pth``."""
+    return Path(work_dir) / f"iter_{iteration}.pth"
+
+
+def list_checkpoints(work_dir: str | Path) -> list[Path]:
+    """Checkpoints of a work dir by ascending iteration."""
+    found = [(int(m[1]), p) for p in Path(work_dir).glob("iter_*.pth") if (m := re.fullmatch(r"iter_(\d+)", p.stem))]
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(
+    path: Path,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    iteration: int,
+    meta: Mapping[str, Any],
+    keep: int | None = None,
+) -> None:
+    """Write a checkpoint of tensors and plain data alone, then remove all but the newest ``keep``.
+
+    Args:
+        path: file name, see :func:`checkpoint_path`.
+        iteration: number of finished iterations.
+        meta: plain data about the run.
+    """
+    content = {
+        "meta": {**meta, "iter": iteration},
+        "state_dict": method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+    if keep and keep > 0:
+        for old in list_checkpoints(path.parent)[:-keep]:
+            old.unlink()
+
+
+@dataclass(frozen=True)
+class SegmentorWeights:
+    """Weights of one segmentor taken out of a checkpoint, and how many others were left out by name."""
+
+    state_dict: dict[str, Tensor]
+    left_out: dict[str, int]
+
+
+def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeights:
+    """Take the student or the teacher out of a checkpoint of the training method.
+
+    A bare state dict of a segmentor counts as the student.
+
+    Args:
+        which: ``student`` or ``teacher``.
+
+    Raises:
+        CheckpointError: unreadable file, or no such model in it.
+    """
+    state = {k.removeprefix("module."): v for k, v in load_weights_file(path).items()}
+    prefix = TEACHER if which == "teacher" else STUDENT
+    if not any(k.startswith(STUDENT) for k in state):
+        if which == "teacher":
+            raise CheckpointError(f"{path} holds no teacher (no {TEACHER}* names); test the student instead")
+        return SegmentorWeights(state, {})
+    chosen = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if not chosen:
+        raise CheckpointError(f"{path} holds no {which} (no {prefix}* names)")
+    left_out: dict[str, int] = {}
+    for key in state:
+        if not key.startswith(prefix):
+            name = next((n for p, n in COMPANIONS.items() if key.startswith(p)), key.split(".")[0])
+            left_out[name] = left_out.get(name, 0) + 1
+    return SegmentorWeights(chosen, left_out)
+
+
+def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -> SegmentorWeights:
+    """Load student or teacher into a segmentor; every name must fit.
+
+    Raises:
+        CheckpointError: missing or unexpected names or wrong shapes, with the first of them.
+    """
+    weights = segmentor_weights(path, which)
+    message = report_mismatch(model.state_dict(), weights.state_dict)
+    if message:
+        raise CheckpointError(
+            f"the {which} in {path} does not fit the model of the config ({message}); use the config that the "
+            "checkpoint was trained with"
+        )
+    model.load_state_dict(weights.state_dict)
+    return weights
+
+
+def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore student, teacher and optimiser; return the number of finished iterations.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model, or holds no optimiser state.
+    """
+    content = load_file(path)
+    if not isinstance(content, Mapping) or not {"meta", "state_dict", "optimizer"} <= content.keys():
+        raise CheckpointError(f"{path} is no training checkpoint; to start from its weights, use load_from")
+    message = report_mismatch(method.state_dict(), content["state_dict"])
+    if message:
+        raise CheckpointError(f"{path} does not fit the model of the config ({message})")
+    method.load_state_dict(content["state_dict"])
+    try:
+        optimizer.load_state_dict(content["optimizer"])
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the optimiser state in {path} does not fit ({error})") from error
+    return int(content["meta"]["iter"])

@@ -1,0 +1,65 @@
+"""What a run ran on: device, library versions, revision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mmseg
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pillow", "onedl-mmengine")
+
+
+def choose_device() -> torch.device:
+    """CUDA if present, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def git_revision() -> str | None:
+    """Commit of this checkout, or None outside of one."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(mmseg.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Plain record of machine, device and versions."""
+    record: dict[str, Any] = {
+        "cmda": mmseg.__version__,
+        "git_rev": git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": str(device),
+        "packages": {},
+    }
+    for package in PACKAGES:
+        try:
+            record["packages"][package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            record["packages"][package] = None
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        record["gpu"] = {
+            "name": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return record

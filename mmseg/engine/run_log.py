@@ -1,0 +1,63 @@
+"""Logs of a run: text, JSON lines and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.logging import RichHandler
+from torch.utils.tensorboard import SummaryWriter
+
+LOGGER_NAME = "mmseg"
+
+
+class RunLog:
+    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and ``tensorboard/``."""
+
+    def __init__(self, work_dir: str | Path, name: str, console: Console, level: str = "INFO") -> None:
+        work_dir = Path(work_dir)
+        self.console = console
+        self.logger = logging.getLogger(LOGGER_NAME)
+        self.logger.setLevel(level)
+        self._handlers = [
+            # In a pipe or a batch job, lines of one length are better served plain.
+            RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+            if console.is_terminal
+            else logging.StreamHandler(console.file),
+            logging.FileHandler(work_dir / f"{name}.log", encoding="utf-8"),
+        ]
+        for handler in self._handlers:
+            if not isinstance(handler, RichHandler):
+                handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            self.logger.addHandler(handler)
+        self._json = (work_dir / f"{name}.log.json").open("a", encoding="utf-8")
+        self._board = SummaryWriter(work_dir / "tensorboard")
+
+    def info(self, message: str, *args: Any) -> None:
+        """Line for people."""
+        self.logger.info(message, *args)
+
+    def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
+        """Numbers of an iteration, for the JSON lines and TensorBoard; None is skipped on the board."""
+        self._json.write(json.dumps({"mode": mode, "iter": iteration, **values}) + "\n")
+        self._json.flush()
+        for key, value in values.items():
+            if value is not None:
+                self._board.add_scalar(f"{mode}/{key}", value, iteration)
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        """(H, W, 3) uint8 RGB, for TensorBoard."""
+        self._board.add_image(tag, picture, iteration, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and release the files."""
+        self._json.close()
+        self._board.close()
+        for handler in self._handlers:
+            self.logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,136 @@
+"""Runs a segmentor over a test set: predictions as files, scores, panels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmseg.datasets.classes import CLASSES
+from mmseg.evaluation.metrics import ConfusionMatrix, Scores, scores
+from mmseg.files import write_text
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.visualization.panels import (
+    color_label,
+    image_picture,
+    label_picture,
+    panel,
+    save_picture,
+    signed_picture,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of a test run; ``scores`` is None where the samples carry no label."""
+
+    output: str
+    samples: int
+    scores: Scores | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``metrics.json``; undefined values are None."""
+        result: dict[str, Any] = {"output": self.output, "samples": self.samples}
+        if self.scores is not None:
+            summary = self.scores.summary()
+            result["scores"] = {k: None if math.isnan(v) else v for k, v in summary.items()}
+            result["per_class"] = self.scores.per_class()
+        return result
+
+    def headline(self) -> str:
+        """One line with the main scores, in percent."""
+        if self.scores is None:
+            return f"{self.samples} images predicted ({self.output} output); no labels, no score"
+        shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in list(self.scores.summary().items())[:4])
+        return f"{self.output} output on {self.samples} images: {shown}"
+
+
+def score_table(scores_: Scores, title: str) -> Table:
+    """Per-class table in percent; classes outside the valid ones are marked."""
+    table = Table(title=title)
+    table.add_column("class")
+    for column in ("IoU", "Acc"):
+        table.add_column(column, justify="right")
+
+    def percent(value: float) -> str:
+        return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+    valid = scores_.valid_classes
+    for i, name in enumerate(CLASSES):
+        mark = "" if i in valid else f" (not among the {len(valid)})"
+        table.add_row(name + mark, percent(scores_.iou[i]), percent(scores_.accuracy[i]))
+    table.add_section()
+    summary = scores_.summary()
+    table.add_row(f"mean of {len(CLASSES)}", percent(summary["mIoU"]), percent(summary["mAcc"]))
+    if len(valid) < len(CLASSES):
+        table.add_row(f"mean of {len(valid)}", percent(scores_.mean_iou_valid), "")
+    table.add_row("all pixels", "", percent(summary["aAcc"]))
+    return table
+
+
+def evaluate(
+    model: BaseSegmentor,
+    dataset: Any,
+    output: str,
+    device: torch.device,
+    out_dir: str | Path,
+    panels: bool = False,
+    workers: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Evaluation:
+    """Predict every sample of a test set with a model in eval mode.
+
+    Writes ``<name>.png`` (train ids), with ``panels`` also ``panels/<name>.png``, and ``metrics.json``.
+
+    Args:
+        model: the segmentor, on ``device``.
+        dataset: test set; its ``TEST_STREAMS`` says which output of a sample feeds which stream, and its
+            ``ABSENT_CLASSES`` which classes its labels never hold.
+        output: name of the model's output.
+        out_dir: folder of the files, created if absent.
+        workers: loader processes.
+        progress: wraps the loader, e.g. with a progress bar.
+    """
+    out_dir = Path(out_dir)
+    (out_dir / "panels" if panels else out_dir).mkdir(parents=True, exist_ok=True)
+    confusion = ConfusionMatrix()
+    labelled = False
+    for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
+        inputs = {stream: batch[key].to(device) for stream, key in dataset.TEST_STREAMS.items() if key in batch}
+        prediction = model.predict(inputs, output)
+        name = batch["img_metas"]["name"][0]
+        label = batch.get("label")
+        if label is not None:
+            labelled = True
+            confusion.update(prediction, label.to(device))
+        predicted = prediction[0].to(torch.uint8).cpu().numpy()
+        save_picture(out_dir / f"{name}.png", predicted)
+        if panels:
+            pictures = _sample_pictures(inputs)
+            pictures[f"prediction ({output})"] = color_label(predicted)
+            if label is not None:
+                pictures["label"] = label_picture(label[0])
+            save_picture(out_dir / "panels" / f"{name}.png", panel(pictures))
+    result = Evaluation(output, len(dataset), scores(confusion.counts(), dataset.ABSENT_CLASSES) if labelled else None)
+    write_text(out_dir / "metrics.json", json.dumps(result.as_dict(), indent=1) + "\n")
+    return result
+
+
+def _sample_pictures(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {stream: image_picture(x[0]) if stream == "image" else signed_picture(x[0]) for stream, x in inputs.items()}
+
+
+def print_scores(result: Evaluation, console: Console) -> None:
+    """Show the table and the headline."""
+    if result.scores is not None:
+        console.print(score_table(result.scores, f"{result.output} output, {result.samples} images"))
+    console.print(result.headline(), highlight=False, soft_wrap=True)

@@ -1,0 +1,116 @@
+"""Segmentation scores from a confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+
+
+class ConfusionMatrix:
+    """Counts of (label, prediction) pairs, kept on the device of the predictions."""
+
+    def __init__(self, num_classes: int = len(CLASSES)) -> None:
+        self.num_classes = num_classes
+        self._counts: Tensor | None = None
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Count the pixels of two integer tensors of one shape; ignored labels (255) do not count."""
+        if prediction.shape != label.shape:
+            raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
+        valid = label != IGNORE_LABEL
+        pairs = label[valid].long() * self.num_classes + prediction[valid].long()
+        counts = torch.bincount(pairs, minlength=self.num_classes**2)
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def counts(self) -> np.ndarray:
+        """(classes, classes) int64; row: label, column: prediction."""
+        shape = (self.num_classes, self.num_classes)
+        return np.zeros(shape, np.int64) if self._counts is None else self._counts.cpu().numpy().reshape(shape)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores in [0, 1] per class (NaN where undefined) and their means.
+
+    ``mean_iou`` is over all classes that occur; ``mean_iou_valid`` leaves out the classes that the test labels
+    never hold, computed directly and not as the 19-class mean times 19/18.
+    """
+
+    iou: np.ndarray
+    accuracy: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    dice: np.ndarray
+    all_accuracy: float
+    valid_classes: tuple[int, ...]
+
+    @property
+    def mean_iou(self) -> float:
+        return nan_mean(self.iou)
+
+    @property
+    def f_score(self) -> np.ndarray:
+        """F1 per class; NaN where precision or recall is undefined."""
+        with np.errstate(invalid="ignore"):
+            return 2 * self.precision * self.recall / (self.precision + self.recall)
+
+    @property
+    def mean_iou_valid(self) -> float:
+        return nan_mean(self.iou[list(self.valid_classes)])
+
+    def summary(self) -> dict[str, float]:
+        """Means by their usual names, in [0, 1]."""
+        return {
+            "mIoU": self.mean_iou,
+            f"mIoU_{len(self.valid_classes)}": self.mean_iou_valid,
+            "mAcc": nan_mean(self.accuracy),
+            "aAcc": self.all_accuracy,
+            "mDice": nan_mean(self.dice),
+            "mFscore": nan_mean(self.f_score),
+            "mPrecision": nan_mean(self.precision),
+            "mRecall": nan_mean(self.recall),
+        }
+
+    def per_class(self, names: Sequence[str] = CLASSES) -> dict[str, dict[str, float | None]]:
+        """IoU and accuracy by class name; None where undefined."""
+        return {
+            name: {"IoU": _none_if_nan(self.iou[i]), "Acc": _none_if_nan(self.accuracy[i])}
+            for i, name in enumerate(names)
+        }
+
+
+def nan_mean(values: np.ndarray) -> float:
+    """Mean of the values that are defined; NaN where none is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def scores(counts: np.ndarray, absent_classes: Collection[int] = ()) -> Scores:
+    """Scores of a confusion matrix.
+
+    Args:
+        counts: (classes, classes); row: label, column: prediction.
+        absent_classes: classes that the test labels never hold.
+    """
+    hits = np.diag(counts).astype(np.float64)
+    labelled, predicted = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Scores(
+            iou=hits / (labelled + predicted - hits),
+            accuracy=hits / labelled,
+            precision=hits / predicted,
+            recall=hits / labelled,
+            dice=2 * hits / (labelled + predicted),
+            all_accuracy=float(hits.sum() / counts.sum()) if counts.sum() else float("nan"),
+            valid_classes=tuple(i for i in range(len(counts)) if i not in absent_classes),
+        )

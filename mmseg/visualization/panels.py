@@ -1,0 +1,116 @@
+"""Colour pictures of what goes in and comes out, side by side with titles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from mmseg.datasets.classes import PALETTE
+from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
+from mmseg.files import atomic_path
+
+GAP = 4
+TITLE_HEIGHT = 22
+
+_COLOR_TABLE = np.zeros((256, 3), np.uint8)
+_COLOR_TABLE[: len(PALETTE)] = PALETTE
+
+
+def color_label(label: np.ndarray) -> np.ndarray:
+    """(H, W) train ids -> (H, W, 3) uint8 RGB in the Cityscapes colours; ignored pixels are black."""
+    return _COLOR_TABLE[label.astype(np.uint8)]
+
+
+def image_picture(image: Tensor) -> np.ndarray:
+    """Network input (3, H, W) -> (H, W, 3) uint8 RGB."""
+    rgb = image.detach().float().cpu().permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+
+
+def signed_picture(signed: Tensor) -> np.ndarray:
+    """Map (C, H, W) in [-1, 1] -> (H, W, 3) uint8 RGB: white at 0, red where positive, blue where negative."""
+    value = signed[0].detach().float().cpu().numpy()
+    positive, negative = np.clip(value, 0, 1), np.clip(-value, 0, 1)
+    rgb = 1 - np.stack((negative, positive + negative, positive), axis=-1)
+    return (np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def weight_picture(weight: Tensor) -> np.ndarray:
+    """Weight (H, W) in [0, 1] -> (H, W, 3) uint8 grey."""
+    grey = (weight.detach().float().cpu().numpy().clip(0, 1) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def label_picture(label: Tensor) -> np.ndarray:
+    """Train ids (H, W) -> (H, W, 3) uint8 RGB."""
+    return color_label(label.detach().cpu().numpy())
+
+
+def panel(pictures: Mapping[str, np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Put titled pictures of one size side by side, in rows of ``columns``; (H', W', 3) uint8 RGB."""
+    columns = columns or len(pictures)
+    height, width = next(iter(pictures.values())).shape[:2]
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + TITLE_HEIGHT + GAP) + GAP, columns * (width + GAP) + GAP, 3)
+    canvas = np.full(shape, 255, np.uint8)
+    for i, (title, picture) in enumerate(pictures.items()):
+        y = i // columns * (height + TITLE_HEIGHT + GAP) + GAP
+        x = i % columns * (width + GAP) + GAP
+        _write_title(canvas, title, x, y, width)
+        y += TITLE_HEIGHT
+        canvas[y : y + height, x : x + width] = picture
+    return canvas
+
+
+def _write_title(canvas: np.ndarray, title: str, x: int, y: int, width: int) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    text_width = cv2.getTextSize(title, font, scale, 1)[0][0]
+    scale *= min(1.0, width / max(text_width, 1))
+    cv2.putText(canvas, title, (x + 1, y + TITLE_HEIGHT - 7), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def save_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) RGB or (H, W) grey uint8 as PNG, atomically.
+
+    Raises:
+        OSError: the picture cannot be written.
+    """
+    if picture.ndim == 3:
+        picture = picture[..., ::-1]
+    with atomic_path(path) as temporary:
+        written, data = cv2.imencode(".png", picture)
+        if not written:
+            raise OSError(f"cannot encode {path}")
+        temporary.write_bytes(data.tobytes())
+
+
+def step_panel(pictures: Mapping[str, Tensor], sample: int = 0) -> np.ndarray:
+    """One sample of a training step: a row each for source, target and mixed batch."""
+    columns: Sequence[tuple[str, str]] = (
+        ("image", "image"),
+        ("events", "signed"),
+        ("img_self_res", "signed"),
+        ("label", "label"),
+        ("weight", "weight"),
+    )
+    aliases = {"target.label": "target.pseudo_label", "target.weight": "target.pseudo_weight"}
+    render = {
+        "image": image_picture,
+        "signed": signed_picture,
+        "label": label_picture,
+        "weight": weight_picture,
+    }
+    shown: dict[str, np.ndarray] = {}
+    size = pictures["source.image"].shape[2:]
+    present = [c for c in columns if any(f"{row}.{c[0]}" in pictures for row in ("source", "mixed"))]
+    for row in ("source", "target", "mixed"):
+        for name, kind in present:
+            key = f"{row}.{name}"
+            tensor = pictures.get(aliases.get(key, key))
+            title = aliases.get(key, key)
+            shown[title] = np.full((*size, 3), 255, np.uint8) if tensor is None else render[kind](tensor[sample])
+    return panel(shown, columns=len(present))

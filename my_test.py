@@ -1,0 +1,44 @@
+"""Test a work dir, of our training or as published: predictions and mIoU."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mmseg.apis.arguments import add_test_options
+from mmseg.errors import run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Test the checkpoint of a work dir (iter_40000.pth, else the newest iter_*.pth) with the config "
+        "beside it. Predictions, panels and metrics.json go to <work_dir>/preds/.",
+        epilog="example: python my_test.py --work_dir work_dirs/local-basic/<run>",
+    )
+    parser.add_argument("--work_dir", required=True, help="folder with <its name>.json and iter_*.pth")
+    add_test_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    from mmseg.apis import test_work_dir
+
+    test_work_dir(
+        args.work_dir,
+        model=args.model,
+        output=args.output,
+        root_path=args.root_path,
+        cfg_options=args.cfg_options,
+        panels=not args.no_panels,
+    )
+
+
+if __name__ == "__main__":
+    run_as_script(main)

@@ -1,0 +1,47 @@
+"""Test a checkpoint with a config, as in MMSegmentation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg.apis.arguments import add_test_options
+from mmseg.errors import run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Test a checkpoint.",
+        epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
+    )
+    parser.add_argument("config", help="config file, .py or .json")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--out-dir", help="folder of the predictions (default: preds/ beside the checkpoint)")
+    add_test_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    from mmseg.apis import test
+
+    test(
+        args.config,
+        args.checkpoint,
+        args.out_dir or Path(args.checkpoint).parent / "preds",
+        model=args.model,
+        output=args.output,
+        root_path=args.root_path,
+        cfg_options=args.cfg_options,
+        panels=not args.no_panels,
+    )
+
+
+if __name__ == "__main__":
+    run_as_script(main)

@@ -1,0 +1,37 @@
+"""Train a config, as in MMSegmentation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg.apis.arguments import add_config_options
+from mmseg.errors import run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Train a config.", epilog="example: python tools/train.py configs/fusion/<config>.py"
+    )
+    parser.add_argument("config", help="config file, .py or .json")
+    parser.add_argument("--work-dir", help="folder of the run (default: the config's, else work_dirs/<its name>)")
+    add_config_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    from mmseg.apis import train
+    from mmseg.config import load_config
+
+    train(load_config(args.config, args.cfg_options), args.work_dir)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
