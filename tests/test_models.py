@@ -244,3 +244,14 @@ def test_style_transfer_generator(shape):
     size = tuple(map(int, shape.split("x")))
     output = generator(events_input(f"cyclegan:{shape}", size))
     GoldenArrays("c19_cyclegan_G.npz").assert_close(f"out_{shape}", output)
+
+
+@pytest.mark.parametrize("arch", ["mit_b0", "mit_b2"])
+def test_fresh_encoder_bears_an_empty_map(arch):
+    """The content map of a featureless crop is zero everywhere; gradients must stay finite all the same."""
+    torch.manual_seed(0)
+    encoder = BACKBONES.build(dict(type=arch)).train()
+    sum(f.square().mean() for f in encoder(torch.zeros(2, 3, 64, 64))).backward()
+    norms = [p.grad.norm() for p in encoder.parameters()]
+    assert all(n.isfinite() for n in norms)
+    assert max(norms) < 1e3

@@ -167,6 +167,18 @@ class MixVisionTransformer(nn.Module):
             setattr(self, f"block{i + 1}", nn.ModuleList(blocks))
             setattr(self, f"norm{i + 1}", nn.LayerNorm(dim, eps=BLOCK_NORM_EPS))
         self.apply(init_transformer_weights)
+        for i in range(1, 5):
+            self._spread_bias(getattr(self, f"patch_embed{i}").proj)
+
+    @staticmethod
+    def _spread_bias(conv: nn.Conv2d) -> None:
+        """Give a fresh embedding small random biases instead of zeros.
+
+        The content map of a featureless crop is zero everywhere. With zero biases so is every token, and the
+        gradient of a LayerNorm without variance, 1/sqrt(eps), multiplies from layer to layer until it overflows.
+        """
+        bound = (conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]) ** -0.5
+        nn.init.uniform_(conv.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps at strides 4, 8, 16 and 32 of ``x`` (B, in_chans, H, W)."""

@@ -1,0 +1,278 @@
+"""The scripts as users run them, on the golden mini trees: lists, converter, launcher, test."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_tools import GOLDEN, fill, load_json
+from PIL import Image
+
+from mmseg.datasets.classes import CLASSES
+from mmseg.models.style_transfer import ResnetGenerator
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
+SCRIPTS = [
+    "my_run_experiments.py",
+    "my_test.py",
+    "create_dsec_dataset_txt.py",
+    "tools/train.py",
+    "tools/test.py",
+    "tools/convert_datasets/cityscapes.py",
+]
+# The published config at a size that a test can bear.
+SMALL = {
+    "model.pretrained": "none",
+    "model.backbone_image.type": "mit_b0",
+    "model.backbone_events.type": "mit_b0",
+    "model.fusion_module.in_channels": "[32,64,160,256]",
+    "model.decode_head.in_channels": "[32,64,160,256]",
+    "model.decode_head.channels": 32,
+    "model.decode_head.decoder_params.embed_dims": 32,
+    "data.train.source.image_crop_size": "(64,64)",
+    "data.train.target.after_crop_resize_size": "(64,64)",
+    "data.train.rare_class_sampling.min_pixels": 300,
+    "data.train.rare_class_sampling.min_crop_ratio": 0.1,
+    "data.workers_per_gpu": 1,
+    "runner.max_iters": 4,
+    "lr_config.warmup_iters": 2,
+    "log_config.interval": 2,
+    "evaluation.interval": 2,
+    "checkpoint_config.interval": 2,
+    "checkpoint_config.max_keep_ckpts": 2,
+    "uda.debug_img_interval": 2,
+}
+
+
+def run(script: str, *arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment,
+    )
+    assert result.returncode == expect, result.stdout + result.stderr
+    return result
+
+
+def options(**changes: object) -> list[str]:
+    return [f"{key}={value}" for key, value in {**SMALL, **changes}.items()]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A scratch folder with data/, lists, statistics and generator weights, made by the scripts."""
+    folder = tmp_path_factory.mktemp("a folder+with ünusual name")
+    (folder / "data").mkdir()
+    for name in ("cityscapes", "DSEC_Night"):
+        shutil.copytree(GOLDEN / "mini" / name, folder / "data" / name)
+    for name in ("sample_class_stats.json", "samples_with_class.json"):
+        (folder / "data" / "cityscapes" / name).unlink()
+    run("create_dsec_dataset_txt.py", "--root_dir", folder / "data" / "DSEC_Night", cwd=folder)
+    run("tools/convert_datasets/cityscapes.py", "data/cityscapes", "--nproc", 2, cwd=folder)
+    (folder / "pretrained").mkdir()
+    torch.save(fill(ResnetGenerator()).state_dict(), folder / "pretrained" / "cityscapes_ICD_to_dsec_EN.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(project) -> Path:
+    """Work dir of a short training by the launcher."""
+    arguments = ("--root_path", f"{project}/", "--base_config", ROOT / PUBLISHED, "--name", "small")
+    run("my_run_experiments.py", *arguments, "--cfg-options", *options(), cwd=project)
+    (work_dir,) = (project / "work_dirs" / "local-basic").glob("*_small_?????")
+    return work_dir
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_quick(script):
+    """The quickest of three, so that a busy machine does not decide."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        text = run(script, "--help", cwd=ROOT).stdout
+        times.append(time.perf_counter() - started)
+    assert "usage" in text
+    assert min(times) < 1
+
+
+def test_launcher_files(project, trained):
+    assert (project / "configs" / "generated" / "local-basic" / f"{trained.name}.json").is_file()
+    names = {p.name for p in trained.iterdir()}
+    assert {f"{trained.name}.json", f"{trained.name}.log", "environment.json", "iter_2.pth", "iter_4.pth"} <= names
+    records = [json.loads(line) for line in (trained / f"{trained.name}.log.json").read_text().splitlines()]
+    training = [r for r in records if r["mode"] == "train"]
+    assert [r["iter"] for r in training] == [1, 2, 4]
+    for record in training:
+        for key in ("decode.loss_seg", "mix.decode.loss_seg", "decode.acc_seg", "mix.decode.acc_seg"):
+            assert np.isfinite(record[key])
+    assert [r["iter"] for r in records if r["mode"] == "val"] == [2, 4]
+    assert list((trained / "tensorboard").glob("events.*"))
+    assert {p.name for p in (trained / "pictures").iterdir()} == {"iter_000001.png", "iter_000003.png"}
+    assert json.loads((trained / "environment.json").read_text())["device"] == "cpu"
+    log = (trained / f"{trained.name}.log").read_text()
+    assert "no CUDA GPU" in log
+    assert "on this CPU the 4 iterations take about" in log
+
+
+def test_tensorboard_holds_scalars_and_pictures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(trained / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()
+    assert {"train/decode.loss_seg", "train/lr", "val/mIoU", "val/mIoU_18"} <= set(tags["scalars"])
+    assert tags["images"] == ["step"]
+
+
+def test_checkpoint_content(trained):
+    checkpoint = torch.load(trained / "iter_4.pth", weights_only=True)
+    assert checkpoint["meta"]["iter"] == 4
+    assert checkpoint["meta"]["CLASSES"] == list(CLASSES)
+    prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
+    assert prefixes == {"model", "ema_model", "cyclegan_itrd2en"}
+
+
+def test_predictions_of_the_last_evaluation(trained):
+    folder = trained / "evaluations" / "iter_4"
+    predictions = sorted(p for p in folder.glob("*.png"))
+    assert len(predictions) == 5
+    image = np.array(Image.open(predictions[0]))
+    assert image.shape == (440, 640)
+    assert image.max() < 19
+    assert len(list((folder / "panels").glob("*.png"))) == 5
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["samples"] == 5
+    assert 0 <= metrics["scores"]["mIoU_18"] <= 1
+
+
+def test_my_test_repeats_the_score_of_the_training(project, trained):
+    result = run("my_test.py", "--work_dir", trained, cwd=project)
+    assert "none missing, none unexpected" in result.stdout
+    assert "left out, as a test does not need it: teacher" in result.stdout
+    assert "style-transfer generator" in result.stdout
+    assert "mean of 18" in result.stdout
+    assert "truck (not among the 18)" in result.stdout
+    preds = trained / "preds"
+    for name in ("metrics.json", "zurich_city_09_a_000797.png"):
+        assert (preds / name).read_bytes() == (trained / "evaluations" / "iter_4" / name).read_bytes()
+    assert (preds / "panels" / "zurich_city_09_a_000797.png").is_file()
+
+
+def test_teacher_and_other_outputs(project, trained):
+    arguments = (trained / f"{trained.name}.json", trained / "iter_4.pth", "--no_panels")
+    run("tools/test.py", *arguments, "--model", "teacher", "--output", "image", "--out-dir", "teacher", cwd=project)
+    metrics = json.loads((project / "teacher" / "metrics.json").read_text())
+    assert metrics["output"] == "image"
+    assert not (project / "teacher" / "panels").exists()
+    result = run("tools/test.py", *arguments, "--output", "depth", "--out-dir", "x", cwd=project, expect=2)
+    assert "unknown output 'depth'" in result.stderr
+
+
+def test_resumed_training_equals_one_run(project, trained):
+    """Weights after 2 + 2 iterations are those of 4: student, teacher and generator."""
+    config = load_json_file(trained / f"{trained.name}.json")
+    config |= {"resume_from": str(trained / "iter_2.pth"), "name": "resumed"}
+    path = project / "resumed.json"
+    path.write_text(json.dumps(config))
+    run("tools/train.py", path, "--work-dir", "resumed", cwd=project)
+    states = [
+        torch.load(folder / "iter_4.pth", weights_only=True)["state_dict"] for folder in (trained, project / "resumed")
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+
+
+def load_json_file(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def published_folder(project) -> Path:
+    """A checkpoint folder as the authors publish it: foreign paths, golden names and shapes, MiT-B5."""
+    name = "230101_1200_cs2dsec_image+events_together_b5_0a1b2"
+    folder = project / f"{name}[60.05]"
+    folder.mkdir()
+    shutil.copy(GOLDEN / "configs" / "work_dir_cs2dsec.json", folder / f"{name}.json")
+    # One stored number a tensor: names and shapes are what counts, and the file stays small.
+    state = {
+        key: torch.full((1,) if shape else (), 0.01).expand(shape)
+        for key, shape in load_json("c01_DACS_cs2dsec_b5.json.gz")
+        if ".fusion_isr_module." not in key
+    }
+    torch.save({"meta": {"iter": 40000}, "state_dict": state}, folder / "iter_40000.pth")
+    lines = (project / "night_test_dataset_warp.txt").read_text().splitlines()
+    (project / "published_root").mkdir()
+    (project / "published_root" / "night_test_dataset_warp.txt").write_text(lines[0] + "\n")
+    return folder
+
+
+def test_published_folder(project, published_folder):
+    result = run(
+        "my_test.py", "--work_dir", published_folder, "--root_path", project / "published_root", cwd=project.parent
+    )
+    student = sum(
+        k.startswith("model.") and ".fusion_isr_module." not in k for k, _ in load_json("c01_DACS_cs2dsec_b5.json.gz")
+    )
+    assert f"{student} weights of the student loaded, none missing, none unexpected" in result.stdout
+    assert f"teacher ({student} weights)" in result.stdout
+    assert "style-transfer generator (48 weights)" in result.stdout
+    assert (published_folder / "preds" / "metrics.json").is_file()
+
+
+def test_published_folder_names_a_missing_list_with_the_remedy(published_folder, tmp_path):
+    result = run("my_test.py", "--work_dir", published_folder, cwd=tmp_path, expect=2)
+    assert "night_test_dataset_warp.txt does not exist" in result.stderr
+    assert "--root_path" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_checkpoint_of_another_model_is_refused(project, trained):
+    arguments = (trained / f"{trained.name}.json", trained / "iter_4.pth")
+    changed = ("--cfg-options", "model.fusion_module.type=AttentionFusion")
+    result = run("tools/test.py", *arguments, *changed, cwd=project, expect=2)
+    assert "does not fit the model of the config" in result.stderr
+    assert "missing: fusion_module.basic_block" in result.stderr or "wrong shape" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.pretrained": "pretrained/mit_b5.pth"}, "pretrained/README.md says where to get it"),
+        ({"data.train.target.dataset_txt_path": "none.txt"}, "create it with create_dsec_dataset_txt.py"),
+        ({"data.train.source.dataset_path": "nowhere"}, "data.train.source.dataset_path: nowhere does not exist"),
+        ({"data.train.rare_class_sampling.min_pixels": 10**6}, "lower data.train.rare_class_sampling.min_pixels"),
+        ({"model.backbone_image.type": "mit_b7"}, "is no backbone"),
+        ({"uda.pseudo_treshold": 0.9}, "did you mean 'pseudo_threshold'"),
+        ({"data.train.target.outputs": "['warp_image']"}, "data.train.target.outputs lacks events_vg"),
+        ({"uda.fuse_both_ice_and_e": "true", "model.fusion_isr_module": "none"}, "model.fusion_isr_module.type"),
+    ],
+)
+def test_bad_input_is_one_line(project, changes, message):
+    arguments = ("--base_config", ROOT / PUBLISHED, "--name", "bad", "--cfg-options", *options(**changes))
+    result = run("my_run_experiments.py", *arguments, cwd=project, expect=2)
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_bad_sample_in_a_worker_is_one_line(project, tmp_path):
+    shutil.copytree(project / "data", tmp_path / "data")
+    for image in (tmp_path / "data" / "cityscapes" / "leftImg8bit" / "train").glob("*/*.png"):
+        image.write_bytes(image.read_bytes()[:2000])
+    run("create_dsec_dataset_txt.py", "--root_dir", "data/DSEC_Night", cwd=tmp_path)
+    changes = {"uda.cyclegan_itrd2en_path": ""}
+    arguments = ("--base_config", ROOT / PUBLISHED, "--name", "bad", "--cfg-options", *options(**changes))
+    result = run("my_run_experiments.py", *arguments, cwd=tmp_path, expect=2)
+    assert "_leftImg8bit.png is not a readable image" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
