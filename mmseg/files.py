@@ -12,7 +12,8 @@ from pathlib import Path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the real name when the block ends well.
 
-    The temporary name keeps the suffix, since some writers choose their format by it.
+    The temporary name keeps the suffix, since some writers choose their format by it, and holds the process
+    number, so that two processes do not write into the same temporary file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -25,6 +26,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")

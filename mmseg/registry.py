@@ -13,4 +13,8 @@ HEADS = Registry("decode head", scope="mmseg", locations=["mmseg.models.decode_h
 LOSSES = Registry("loss", scope="mmseg", locations=["mmseg.models.losses"])
 SEGMENTORS = Registry("segmentor", scope="mmseg", locations=["mmseg.models.segmentors"])
 UDA = Registry("adaptation method", scope="mmseg", locations=["mmseg.uda"])
-DATASETS = Registry("dataset", scope="mmseg", locations=["mmseg.datasets"])
+DATASETS = Registry(
+    "dataset",
+    scope="mmseg",
+    locations=["mmseg.datasets.cityscapes", "mmseg.datasets.dsec_night", "mmseg.datasets.uda"],
+)

@@ -212,7 +212,7 @@ def test_leftovers_and_hidden_files_are_no_samples(tree: Path):
     (city / f"._aachen_000000_000019{LABEL_IDS_SUFFIX}").write_bytes(b"macOS")
     (tree / "gtFine" / "train" / ".DS_Store").write_bytes(b"macOS")
     assert convert_cityscapes(tree).files_per_split["train"] == 6
-    assert not list(tree.rglob("*.tmp"))
+    assert not list(tree.rglob("*.tmp*"))
 
 
 def test_missing_folders_are_named(tmp_path: Path):
@@ -247,7 +247,7 @@ def test_corrupt_file_is_named(tree: Path, suffix: str, content: str | None, sou
     with pytest.raises(DataError, match=rf"aachen_000000_000019{suffix} cannot be read"):
         convert_cityscapes(tree, source=source, nproc=nproc)
     assert not (tree / JSON_FILES[0]).exists()
-    assert not list(tree.rglob("*.tmp"))
+    assert not list(tree.rglob("*.tmp*"))
 
 
 def test_corrupt_label_map_is_named_with_the_remedy(tree: Path):

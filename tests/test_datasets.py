@@ -9,10 +9,10 @@ import pytest
 import torch
 from golden_tools import GOLDEN, GoldenArrays, load_json
 
-from mmseg.datasets import CityscapesICDataset, DSECDataset, UDADataset
-from mmseg.datasets.dsec_night import DSECDraw
+from mmseg.datasets.cityscapes import CityscapesICDataset
+from mmseg.datasets.dsec_night import DSECDataset, DSECDraw
 from mmseg.datasets.images import CropDraw
-from mmseg.datasets.uda import class_probabilities
+from mmseg.datasets.uda import UDADataset, class_probabilities
 from mmseg.errors import ConfigError, DataError
 
 ISR = dict(val_range=[0.01, 1.01], _threshold=0.005, _clip_range=0.1, shift_pixel=1)

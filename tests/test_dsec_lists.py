@@ -17,14 +17,8 @@ import pytest
 from rich.console import Console
 
 from mmseg.datasets import dsec_lists
-from mmseg.datasets.dsec_lists import (
-    DSECFrame,
-    create_dsec_lists,
-    image_event_index,
-    read_event_index,
-    read_frame_list,
-    read_timestamps,
-)
+from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list, read_timestamps
+from mmseg.datasets.dsec_lists import create_dsec_lists, image_event_index
 from mmseg.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

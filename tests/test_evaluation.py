@@ -9,7 +9,7 @@ from golden_tools import GOLDEN, GoldenArrays, load_json, u01
 from PIL import Image
 
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
-from mmseg.datasets.dsec_lists import read_frame_list
+from mmseg.datasets.dsec_frames import read_frame_list
 from mmseg.evaluation.metrics import ConfusionMatrix, nan_mean, scores
 
 

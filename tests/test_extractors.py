@@ -76,11 +76,24 @@ def test_most_golden_maps_hold_without_the_deviation():
         golden.assert_close(f"im2.cs2dsec.{direction}", ours, rtol=1e-6)
 
 
-@pytest.mark.parametrize("params", PARAMS.values())
-def test_flat_image_has_no_content(params):
+@pytest.mark.parametrize("name", PARAMS)
+def test_flat_image_has_no_content(name):
     """Named deviation: the reference gives -1 everywhere."""
+    golden = GoldenArrays("c09_isr_edge.npz")
+    assert (golden[f"flat.{name}"] == -1).all()
     flat = torch.full((2, 20, 24), 77, dtype=torch.uint8)
-    assert (content_map(flat, params, "all") == 0).all()
+    assert (content_map(flat, PARAMS[name], "all") == 0).all()
+
+
+@pytest.mark.parametrize("name", PARAMS)
+@pytest.mark.parametrize("direction", ["rightdown", "leftup"])
+def test_ramp(name, direction):
+    """A ramp of grey along x: each shift changes one sign only."""
+    ramp = np.tile(np.arange(16, dtype=np.uint8) * 10, (12, 1))
+    reference = plain(ramp, PARAMS[name], direction, mended=False)
+    GoldenArrays("c09_isr_edge.npz").assert_close(f"ramp.{name}.{direction}", reference[None], rtol=1e-6)
+    ours = content_map(torch.from_numpy(ramp), PARAMS[name], direction).numpy()
+    np.testing.assert_allclose(ours, plain(ramp, PARAMS[name], direction, mended=True), atol=2e-7)
 
 
 def test_batch_equals_single_images():

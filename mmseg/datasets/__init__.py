@@ -1,7 +1,5 @@
-"""Data sets."""
+"""Data sets, and the tools that prepare them.
 
-from mmseg.datasets.cityscapes import CityscapesICDataset
-from mmseg.datasets.dsec_night import DSECDataset
-from mmseg.datasets.uda import UDADataset
-
-__all__ = ["CityscapesICDataset", "DSECDataset", "UDADataset"]
+Nothing is imported here: the converter and the list tool need no torch and must not wait for it. The registry knows
+where the data sets are.
+"""

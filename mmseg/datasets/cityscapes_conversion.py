@@ -42,6 +42,7 @@ from rich.table import Table
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.errors import DataError, did_you_mean
+from mmseg.files import atomic_path, write_text
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"
@@ -235,7 +236,7 @@ def convert_sample(sample: Sample, source: str = "auto", force: bool = False) ->
     if write:
         convert = draw_polygons if source_suffix == POLYGONS_SUFFIX else map_label_ids
         image = convert(sample.path(source_suffix))
-        with _atomic_path(target) as temporary:
+        with _naming_unwritable(target), atomic_path(target) as temporary:
             image.save(temporary, format="PNG")
     elif counted:
         remedy = "" if source_suffix == TRAIN_IDS_SUFFIX else "; use --force to redo it"
@@ -284,22 +285,17 @@ def _unreadable(path: Path, error: Exception, remedy: str = "") -> DataError:
 
 
 @contextmanager
-def _atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path`` that takes its place once the block ends without an error."""
-    # The process number keeps two conversions of one tree from writing into the same temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _naming_unwritable(path: Path) -> Iterator[None]:
+    """Turn a failure to write ``path`` into a DataError."""
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_text(path: Path, text: str) -> None:
-    with _atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    with _naming_unwritable(path):
+        write_text(path, text)
 
 
 def convert_cityscapes(

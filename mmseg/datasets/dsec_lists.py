@@ -1,8 +1,7 @@
 """Frame lists of DSEC_Night: which event belongs to which image, and which images train and test.
 
 ``create_dsec_dataset_txt.py`` calls :func:`create_dsec_lists`; the DSEC dataset reads what it wrote with
-:func:`read_frame_list` and :func:`read_event_index`. Layout of a recording: Gehrig et al., "DSEC: A Stereo
-Event Camera Dataset for Driving Scenarios", RA-L 2021. Train and test frames: CMDA, ICCV 2023.
+:mod:`mmseg.datasets.dsec_frames`. Train and test frames: CMDA, ICCV 2023.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
 from mmseg.errors import DataError
+from mmseg.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -44,58 +45,7 @@ PUBLISHED_TEST_FRAMES = 150
 # Events read at once; a millisecond of a busy night recording holds fewer.
 _MAX_EVENTS_READ = 1 << 16
 
-_COMMAND = "python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/"
-_CREATE = f"Create it with '{_COMMAND}' (give the folder of your DSEC_Night)."
-_DOWNLOAD = "Download it again from https://dsec.ifi.uzh.ch."
 _NOT_IN_ORDER = "events/t is not in order of time"
-
-
-@dataclass(frozen=True)
-class DSECFrame:
-    """One image of a DSEC_Night sequence and the events that end with it.
-
-    Attributes:
-        sequence_dir: folder of the sequence, ``<root>/zurich_city_09_<a-e>``.
-        sequence: name of that folder.
-        frame: frame number, >= 0; the line (from 0) in ``timestamps.txt`` and in the index file.
-        event_index: index of the last event at or before the image, > 0.
-    """
-
-    sequence_dir: Path
-    sequence: str
-    frame: int
-    event_index: int
-
-    @property
-    def warp_image(self) -> Path:
-        """Image warped into the event camera's frame, 640x480 RGB."""
-        return self.sequence_dir / "warp_images" / f"{self.frame:06d}.png"
-
-    @property
-    def rectified_image(self) -> Path:
-        """Rectified image of the frame camera. It names the frame in the lists and need not exist."""
-        return self.sequence_dir / "images" / "left" / "rectified" / f"{self.frame:06d}.png"
-
-    @property
-    def label(self) -> Path:
-        """Train ids 0..18 and 255 of the warp image, 640x480. Only test frames have one."""
-        name = f"{self.sequence}_{self.frame:06d}_grey_gtFine_labelTrainIds.png"
-        return self.sequence_dir / "labels" / name
-
-    @property
-    def events_file(self) -> Path:
-        """HDF5 file with ``events/{t,x,y,p}``, ``t_offset`` (µs) and ``ms_to_idx``."""
-        return self.sequence_dir / "events" / "left" / "events.h5"
-
-    @property
-    def rectify_map_file(self) -> Path:
-        """HDF5 file with ``rectify_map`` (480, 640, 2)."""
-        return self.sequence_dir / "events" / "left" / "rectify_map.h5"
-
-    @property
-    def index_file(self) -> Path:
-        """Event index of every image of the sequence, see :func:`read_event_index`."""
-        return self.sequence_dir / "images" / "images_to_events_index.txt"
 
 
 @dataclass(frozen=True)
@@ -115,95 +65,6 @@ class SequenceFrames:
     train: tuple[DSECFrame, ...]
     test: tuple[DSECFrame, ...]
     unlisted_labels: dict[str, tuple[int, ...]]
-
-
-# --------------------------------------------------------------------------------------------- reading
-
-
-def _read_lines(path: Path, remedy: str) -> list[str]:
-    """Return the lines of a text file without blank ones at its end; a DataError ends with ``remedy``."""
-    try:
-        return path.read_text(encoding="utf-8").rstrip().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing. {remedy}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}). {remedy}") from None
-
-
-def _read_integers(path: Path, lowest: int, meaning: str, remedy: str) -> np.ndarray:
-    """Return (N,) int64, N > 0, from a file of one integer a line. Lines count frames: none is skipped."""
-    values = []
-    for number, line in enumerate(_read_lines(path, remedy), start=1):
-        if not re.fullmatch(r"\s*-?\d{1,18}\s*", line) or int(line) < lowest:
-            raise DataError(f"{path}, line {number}: {line!r} is not {meaning}. {remedy}")
-        values.append(int(line))
-    if not values:
-        raise DataError(f"{path} is empty. {remedy}")
-    return np.array(values, dtype=np.int64)
-
-
-def read_timestamps(path: str | Path) -> np.ndarray:
-    """Read the image timestamps of a sequence, ``images/timestamps.txt``.
-
-    Returns:
-        (number of images,) int64, µs on the clock of the recording, ascending.
-
-    Raises:
-        DataError: missing or empty file, a line that is no time, or times out of order.
-    """
-    path = Path(path)
-    timestamps = _read_integers(path, 0, "an image timestamp (a whole number of µs)", _DOWNLOAD)
-    falls = np.flatnonzero(np.diff(timestamps) < 0)
-    if falls.size:
-        line = int(falls[0]) + 2
-        raise DataError(f"{path}, line {line}: this timestamp is earlier than the one before it. {_DOWNLOAD}")
-    return timestamps
-
-
-def read_event_index(path: str | Path) -> np.ndarray:
-    """Read the event index of every image of a sequence, ``images/images_to_events_index.txt``.
-
-    Returns:
-        (number of images,) int64: index of the last event at or before the image; -1 outside the recording.
-
-    Raises:
-        DataError: missing or empty file, or a line that is no index.
-    """
-    return _read_integers(Path(path), -1, "an event index (a whole number, -1 or more)", _CREATE)
-
-
-def read_frame_list(path: str | Path) -> list[DSECFrame]:
-    """Read a train or test list: lines ``<image path> <event index>``; blank lines are skipped.
-
-    Paths are kept as the list holds them; relative ones start at the working directory.
-
-    Raises:
-        DataError: missing file, a malformed line, or no line at all.
-    """
-    path = Path(path)
-    frames = []
-    for number, line in enumerate(_read_lines(path, _CREATE), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"(.*\S)\s+(\d{1,18})", line.strip())
-        image = Path(match[1]) if match else Path()
-        # <sequence>/images/left/rectified/<image>; pathlib treats "/" and repeated slashes for us.
-        if (
-            match is None
-            or int(match[2]) == 0
-            or len(image.parts) < 5
-            or image.parts[-4:-1] != ("images", "left", "rectified")
-            or not re.fullmatch(r"\d{6}\.png", image.name)
-        ):
-            raise DataError(
-                f"{path}, line {number}: {line!r} is not '<sequence folder>/images/left/rectified/<6 digits>"
-                f".png <event index above 0>'. Mend the line, or create the list again with '{_COMMAND}'."
-            )
-        sequence_dir = image.parents[3]
-        frames.append(DSECFrame(sequence_dir, sequence_dir.name, int(image.stem), int(match[2])))
-    if not frames:
-        raise DataError(f"{path} lists no frame. {_CREATE}")
-    return frames
 
 
 # ----------------------------------------------------------------------------------------- event index
@@ -274,7 +135,7 @@ def _index_recording(recording: h5py.File, timestamps: Iterable[int]) -> np.ndar
 
 
 def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.ndarray:
-    """Find the last event at or before each image (golden case 10, surprise 27).
+    """Find the last event at or before each image, as the reference does.
 
     Only slices of about a millisecond of ``events/t`` are read, since a recording holds up to 1e9 events:
     ``ms_to_idx`` says where they lie. Without it the file is bisected.
@@ -292,13 +153,13 @@ def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.
     """
     path = Path(events_file)
     if not path.is_file():
-        raise DataError(f"{path} is missing. {_DOWNLOAD}")
+        raise DataError(f"{path} is missing. {DOWNLOAD_AGAIN}")
     try:
         with h5py.File(path, "r") as recording:
             return _index_recording(recording, timestamps)
     # What h5py raises depends on which part is damaged; ValueError is also our own complaint.
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{path} is not a readable DSEC recording ({error}). {_DOWNLOAD}") from error
+        raise DataError(f"{path} is not a readable DSEC recording ({error}). {DOWNLOAD_AGAIN}") from error
 
 
 # ----------------------------------------------------------------------------------------------- lists
@@ -320,7 +181,7 @@ def select_frames(sequence_dir: Path, event_index: np.ndarray) -> SequenceFrames
     """Choose the train and test frames of a sequence.
 
     A frame is listed if its warp image exists, its event index is > 0 and its number is >= 2. Training drops
-    the held-out frames; the test list keeps what has a label, held out or not (golden case 10).
+    the held-out frames; the test list keeps what has a label, held out or not, as in the reference.
 
     Args:
         sequence_dir: folder of the sequence; its name is a key of ``HELD_OUT_FRAMES``.
@@ -368,28 +229,23 @@ def find_sequences(root_dir: str | Path) -> list[Path]:
     return sequences
 
 
-def _write_atomically(path: Path, lines: Iterable[object], remedy: str) -> None:
-    """Write one item a line. A reader, or an interrupted run, never sees half a file."""
-    content = "".join(f"{line}\n" for line in lines).encode()
+def _write_lines(path: Path, lines: Iterable[object], remedy: str) -> None:
+    """Write one item a line, atomically; a file that holds the same already is left alone."""
+    content = "".join(f"{line}\n" for line in lines)
     with contextlib.suppress(OSError):
         # Nothing to do on a read-only disk that holds the right file already.
-        if path.read_bytes() == content:
+        if path.read_bytes() == content.encode():
             return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_text(path, content)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}). {remedy}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
     """Write the event index of every sequence, then both lists."""
     for sequence in sequences:
-        _write_atomically(
+        _write_lines(
             sequence.sequence_dir / "images" / "images_to_events_index.txt",
             sequence.event_index,
             "The event index lies beside the images: make that folder writable, or use a writable copy.",
@@ -404,7 +260,7 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
         (TEST_LIST, [frame for sequence in sequences for frame in sequence.test]),
     ):
         lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in frames]
-        _write_atomically(out_dir / list_name, lines, remedy)
+        _write_lines(out_dir / list_name, lines, remedy)
         if not frames:
             logger.warning("%s is empty: no frame fits", out_dir / list_name)
 
@@ -453,7 +309,7 @@ def create_dsec_lists(
         One entry a sequence, in order of name.
 
     Raises:
-        DataError: see :func:`find_sequences`, :func:`read_timestamps` and :func:`image_event_index`; or a
+        DataError: see :func:`find_sequences`, :func:`.read_timestamps` and :func:`image_event_index`; or a
             folder that cannot be written.
     """
     console = console or Console()

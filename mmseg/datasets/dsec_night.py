@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
-from mmseg.datasets.dsec_lists import DSECFrame, read_event_index, read_frame_list
+from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,

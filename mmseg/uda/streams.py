@@ -87,7 +87,21 @@ def _dsec_together(settings: UDASettings) -> StreamPlan:
     )
 
 
+def _dsec_image(settings: UDASettings) -> StreamPlan:
+    """Images alone: the plain self-training of DAFormer."""
+    alone = {"image": "image"}
+    return StreamPlan(
+        source_keys=alone,
+        target_keys={"image": "warp_image"},
+        passes=lambda _: Passes("none", alone, "none"),
+        loss_weights={"image": 1.0},
+        accuracy_output="image",
+        pseudo_label_output="image",
+    )
+
+
 PLANS: dict[str, Callable[[UDASettings], StreamPlan]] = {
+    "cs2dsec_image": _dsec_image,
     "cs2dsec_image+events_together": _dsec_together,
 }
 
