@@ -47,13 +47,45 @@ SECTION_KEYS: dict[str, set[str]] = {
     "lr_config": {"policy", "warmup", "warmup_iters", "warmup_ratio", "power", "min_lr", "by_epoch"},
     "optimizer": {"type", "lr", "betas", "weight_decay", "eps", "momentum", "paramwise_cfg"},
     "runner": {"type", "max_iters"},
+    "model.decode_head.decoder_params": {
+        "embed_dims",
+        "embed_cfg",
+        "embed_neck_cfg",
+        "fusion_cfg",
+        "train_type",
+        "share_decoder",
+        "half_share_decoder",
+    },
+    "model.decode_head.decoder_params.fusion_cfg": {"type", "sep", "dilations", "pool", "act_cfg", "norm_cfg"},
+    "model.test_cfg": {"mode", "crop_size", "stride"},
+    "uda.forward_cfg": {"loss_weight"},
+    "optimizer.paramwise_cfg": {"custom_keys"},
 }
+# Values that are honoured, where there is a choice elsewhere.
+ONLY_VALUES: dict[str, tuple[Any, ...]] = {
+    "runner.type": (None, "IterBasedRunner"),
+    "norm_cfg.type": (None, "BN"),
+    "model.decode_head.norm_cfg.type": (None, "BN"),
+    "checkpoint_config.by_epoch": (None, False),
+    "log_level": (None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+}
+# Whole numbers and their least values.
+WHOLE_NUMBERS = {
+    "runner.max_iters": 1,
+    "data.samples_per_gpu": 1,
+    "data.workers_per_gpu": 0,
+    "seed": 0,
+    "evaluation.interval": 0,
+    "checkpoint_config.interval": 0,
+    "log_config.interval": 1,
+}
+# Of a published folder, a test reads these alone; the switches of its training do not concern it.
+TEST_KEYS = ("model", "data")
 # Published configs carry these; nothing reads them, in the reference either or because its frameworks are gone.
 IGNORED_KEYS = (
     "dist_params",
     "events_bins",
     "find_unused_parameters",
-    "model.backbone.style",
     "name_architecture",
     "name_dataset",
     "name_decoder",
@@ -122,11 +154,10 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         raise ConfigError(f"config file {path} does not exist{_similar_file(path)}")
     try:
         config = Config.fromfile(str(path))
-        if options:
-            config.merge_from_dict(dict(options))
+        config.merge_from_dict(dict(options or {}))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: a file that its _base_ names does not exist: {error}") from error
-    except (OSError, SyntaxError, NameError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # a Python config can raise anything
         raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
     return config
 
@@ -170,39 +201,57 @@ def _pop_key(config: dict[str, Any], key: str) -> tuple[bool, Any]:
     return False, None
 
 
-def effective(config: Config) -> dict[str, Any]:
+def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
     """The part of a config that is read, as a plain dictionary.
+
+    Args:
+        for_training: False keeps only what a test reads.
 
     Raises:
         ConfigError: a switch is on that this version does not have.
     """
-    effective_config = copy.deepcopy(config.to_dict())
+    cfg = copy.deepcopy(config.to_dict())
+    if not for_training:
+        cfg = {key: value for key, value in cfg.items() if key in TEST_KEYS}
+        data = cfg.get("data")
+        if isinstance(data, dict):
+            cfg["data"] = {key: value for key, value in data.items() if key in ("test", "workers_per_gpu")}
+    for key, honoured in ONLY_VALUES.items():
+        value = get_key(cfg, key)
+        if value not in honoured:
+            raise ConfigError(f"{key}={value!r} is not available; it can be {', '.join(map(repr, honoured[1:]))}")
     for key in IGNORED_KEYS:
-        _pop_key(effective_config, key)
+        _pop_key(cfg, key)
     for key, off_values in OFF_VALUES.items():
-        present, value = _pop_key(effective_config, key)
+        present, value = _pop_key(cfg, key)
         if present and value not in off_values:
             raise ConfigError(f"{key}={value!r} is not available in this version; set it to {off_values[0]!r}")
-    return effective_config
+    return cfg
 
 
-def set_root(config: Config, root: str | Path) -> None:
+def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
     """Point the paths of data and weights below ``root``, in place.
 
-    Of a path with a folder ``data`` or ``pretrained``, what follows from there is kept, so paths of another
-    machine work too; other relative paths are taken relative to ``root``.
+    A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
+    paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
+    this machine: it moves only where it does not exist as it stands.
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or (key in (options or {}) and Path(value).exists()):
             continue
-        parts = PurePosixPath(value).parts
-        anchors = [i for i, part in enumerate(parts) if part in ANCHORS]
-        if anchors:
-            value = str(Path(root, *parts[anchors[-1] :]))
-        elif not Path(value).is_absolute():
-            value = str(Path(root, value))
-        config.merge_from_dict({key: value})
+        candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
+        existing = [path for path in (*candidates, Path(value)) if path.exists()]
+        config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
+
+
+def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
+    """Places below ``root`` where a path may be meant, the likeliest first."""
+    parts = PurePosixPath(value).parts
+    anchored = [root.joinpath(*parts[i:]) for i, part in enumerate(parts) if part in ANCHORS]
+    by_name = [root / parts[-1]] if is_list else []
+    relative = [] if Path(value).is_absolute() else [root / value]
+    return [*reversed(anchored), *by_name, *relative] if not is_list else [*by_name, *reversed(anchored), *relative]
 
 
 def check_config(config: Mapping[str, Any], for_training: bool) -> None:
@@ -216,11 +265,17 @@ def check_config(config: Mapping[str, Any], for_training: bool) -> None:
         if not isinstance(config.get(section), Mapping):
             raise ConfigError(f"the config has no section {section!r}; take one of configs/ as a base")
     for section, keys in SECTION_KEYS.items():
-        if isinstance(config.get(section), Mapping):
-            _check_keys(config[section], keys, section)
+        value = get_key(config, section)
+        if isinstance(value, Mapping):
+            _check_keys(value, keys, section)
+    for piece, multipliers in (get_key(config, "optimizer.paramwise_cfg.custom_keys") or {}).items():
+        where = f"optimizer.paramwise_cfg.custom_keys.{piece}"
+        _check_keys(multipliers, {"lr_mult", "decay_mult"}, where)
+    _check_numbers(config)
     for section, cfg, registry in _components(config, for_training):
         _check_component(section, cfg, registry)
-    _check_train_types(config)
+    if for_training:
+        _check_method(config)
     _check_files(config, for_training)
 
 
@@ -230,6 +285,13 @@ def _check_keys(section: Mapping[str, Any], known: Iterable[str], name: str) -> 
         if key not in known:
             where = f"{name}.{key}" if name else key
             raise ConfigError(f"unknown config key {where!r}{did_you_mean(key, known)}")
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    for key, least in WHOLE_NUMBERS.items():
+        value = get_key(config, key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ConfigError(f"{key} is {value!r}; give a whole number of at least {least}")
 
 
 def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Mapping[str, Any], Registry]]:
@@ -256,7 +318,7 @@ def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple
     yield "data.train", data.get("train", {}), r.DATASETS
     for key in ("source", "target"):
         yield f"data.train.{key}", data["train"].get(key, {}), r.DATASETS
-    if "val" in data:
+    if data.get("val"):
         yield "data.val", data["val"], r.DATASETS
     yield "uda", config["uda"], r.UDA
 
@@ -292,13 +354,30 @@ def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -
     _check_keys(cfg, component_keys(component) | {"type"}, section)
 
 
-def _check_train_types(config: Mapping[str, Any]) -> None:
+def _check_method(config: Mapping[str, Any]) -> None:
+    """Refuse sections that contradict each other."""
     keys = ("uda.train_type", "model.train_type", "model.decode_head.decoder_params.train_type")
     values = {key: get_key(config, key) for key in keys}
     given = {key: value for key, value in values.items() if value is not None}
     if len(set(given.values())) > 1:
         listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise ConfigError(f"the train types of the config differ: {listed}; set them to one value")
+    uda = config["uda"]
+    if uses_isr_fusion(uda) and not get_key(config, "model.fusion_isr_module.type"):
+        raise ConfigError(
+            "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
+            "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
+        )
+    if uda.get("imnet_feature_dist_lambda", 0) > 0 and not get_key(config, "model.pretrained"):
+        raise ConfigError(
+            "uda.imnet_feature_dist_lambda compares with ImageNet features, but model.pretrained is None; give the "
+            "ImageNet weights or set the lambda to 0"
+        )
+
+
+def uses_isr_fusion(uda: Mapping[str, Any]) -> bool:
+    """Whether a training fuses image and content map by a module of their own."""
+    return bool(uda.get("fuse_both_ice_and_e") or uda.get("isr_another_fusion"))
 
 
 def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
@@ -310,9 +389,9 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
     }
     if for_training:
         remedies = {
-            "data.train.source.dataset_path": "see data/README.md, or set --root_path",
+            "data.train.source.dataset_path": "see data/README.md",
             "data.train.source_json_root": "run tools/convert_datasets/cityscapes.py on the Cityscapes folder",
-            "data.train.target.dataset_path": "see data/README.md, or set --root_path",
+            "data.train.target.dataset_path": "see data/README.md",
             "data.train.target.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
             "data.val.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
             "model.pretrained": f"{pretrained}; model.pretrained=None starts from random weights",

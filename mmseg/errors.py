@@ -23,6 +23,14 @@ class CheckpointError(CMDAError):
     """A weight file that is missing or does not fit the model."""
 
 
+def own_message(error: CMDAError) -> CMDAError:
+    """The error as it was raised, where a loader process handed it over with its traceback in the text."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return error
+    return type(error)(text.strip().splitlines()[-1].split("Error: ", 1)[-1])
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)

@@ -57,12 +57,20 @@ def test_fuse_both_differs_by_its_flag_and_name(root, published):
     assert fuse_both == published.to_dict()
 
 
-@pytest.mark.parametrize("name", ["work_dir_cs2dsec.json"])
-def test_published_work_dir_configs_are_understood(name):
-    config = effective(load_config(GOLDEN / "configs" / name))
-    config["model"]["pretrained"] = None
-    config["data"]["test"]["dataset_txt_path"] = str(GOLDEN / "c10_dsec_txt" / "night_test_dataset_warp.txt")
-    check_config(config, for_training=False)
+def test_published_work_dir_configs_are_understood():
+    """Whatever switches its training had: a test does not read them."""
+    config = load_config(GOLDEN / "configs" / "work_dir_cs2dsec.json")
+    config.merge_from_dict(
+        {
+            "data.test.dataset_txt_path": str(GOLDEN / "c10_dsec_txt" / "night_test_dataset_warp.txt"),
+            "uda.isr_no_fusion": True,
+            "uda.sky_mask": True,
+            "n_gpus": 2,
+        }
+    )
+    check_config(effective(config, for_training=False), for_training=False)
+    with pytest.raises(ConfigError, match="is not available in this version"):
+        effective(config)
 
 
 def test_launcher_child_of_the_reference_resolves_as_published(root, tmp_path):
@@ -148,6 +156,29 @@ def test_root_path_replaces_the_root_of_another_machine(published):
     assert published.data.train.source.dataset_path == "here/data/cityscapes"
 
 
+def test_root_path_of_our_own_runs(published, tmp_path):
+    """Absolute list paths of another machine, and a disk that is itself called data."""
+    for there in ("/home/other/CMDA", "/data/user/CMDA"):
+        config = published.copy()
+        config.merge_from_dict({"data.test.dataset_txt_path": f"{there}/night_test_dataset_warp.txt"})
+        set_root(config, tmp_path)
+        assert config.data.test.dataset_txt_path == str(tmp_path / "night_test_dataset_warp.txt")
+    (tmp_path / "data" / "cityscapes").mkdir(parents=True)
+    published.merge_from_dict({"data.train.source.dataset_path": "/data/user/CMDA/data/cityscapes/"})
+    set_root(published, tmp_path)
+    assert published.data.train.source.dataset_path == str(tmp_path / "data" / "cityscapes")
+
+
+def test_paths_given_by_hand_stay(published, tmp_path):
+    mine = tmp_path / "data" / "mine.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    options = {"data.test.dataset_txt_path": str(mine)}
+    published.merge_from_dict(options)
+    set_root(published, "/ROOT", options)
+    assert published.data.test.dataset_txt_path == str(mine)
+
+
 def test_fuse_both_keeps_its_module(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load_config(write_child_config(root / FUSE_BOTH, "n", None, {}))
@@ -174,6 +205,16 @@ def test_bad_experiment_name(root):
         ({"model.fusion_module.type": "AtentionFusion"}, "which is no fusion module, did you mean 'AttentionFusion'"),
         ({"data.train.target.type": "DSEC"}, "data.train.target.type is 'DSEC', which is no dataset"),
         ({"model.train_type": "cs2dsec_image"}, "the train types of the config differ"),
+        ({"model.decode_head.decoder_params.share_decodr": True}, "did you mean 'share_decoder'"),
+        ({"uda.forward_cfg.loss_weights": {}}, "did you mean 'loss_weight'"),
+        ({"optimizer.paramwise_cfg.custom_keys.head.lr_mul": 3}, "did you mean 'lr_mult'"),
+        ({"runner.type": "EpochBasedRunner"}, "runner.type='EpochBasedRunner' is not available"),
+        ({"norm_cfg.type": "SyncBN"}, "norm_cfg.type='SyncBN' is not available"),
+        ({"runner.max_iters": 0}, "runner.max_iters is 0; give a whole number of at least 1"),
+        ({"seed": -1}, "seed is -1; give a whole number of at least 0"),
+        ({"log_level": "LOUD"}, "log_level='LOUD' is not available"),
+        ({"uda.fuse_both_ice_and_e": True, "model.fusion_isr_module": None}, "need a second fusion module"),
+        ({"uda.imnet_feature_dist_lambda": 0.1, "model.pretrained": None}, "compares with ImageNet features"),
     ],
 )
 def test_mistakes_are_named(published, options, message):

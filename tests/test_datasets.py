@@ -4,10 +4,12 @@ import json
 import random
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from golden_tools import GOLDEN, GoldenArrays, load_json
+from PIL import Image
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dsec_night import DSECDataset, DSECDraw
@@ -128,13 +130,13 @@ def test_dsec_test_samples(in_mini, tmp_path, variant, index, changes):
     assert sample["img_metas"]["name"].startswith("zurich_city_09_")
 
 
-def test_frames_without_a_window(in_mini, caplog):
+def test_frames_without_a_window(in_mini):
     """The frame two before 797 has event index -1: the reference crashes on it."""
     with pytest.raises(DataError, match=r"1 of 5 frames have no events to look back on .*797"):
         dsec("test", image_change_range=2)
     dataset = dsec("train", dataset_txt_path=GOLDEN / "c10_dsec_txt/night_test_dataset_warp.txt", image_change_range=2)
     assert len(dataset) == 4
-    assert "left out of training" in caplog.text
+    assert "1 of 5 frames have no events to look back on" in dataset.left_out
 
 
 def test_bad_dsec_values(in_mini, tmp_path):
@@ -167,7 +169,36 @@ def test_missing_and_damaged_dsec_files(tmp_path, monkeypatch):
     events = sequence / "events" / "left" / "events.h5"
     events.write_bytes(events.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"events\.h5 is not a readable DSEC event file"):
-        dsec().sample(0, draw)
+        dsec()
+
+
+def test_windows_that_cannot_be_used_are_found_at_construction(tmp_path, monkeypatch):
+    shutil.copytree(MINI / "DSEC_Night", tmp_path / "DSEC_Night")
+    monkeypatch.chdir(tmp_path / "DSEC_Night")
+    path = tmp_path / "DSEC_Night" / "zurich_city_09_a" / "events" / "left" / "events.h5"
+    whole = dsec()
+    start, finish = whole.windows[0]
+    with h5py.File(path, "r+") as file:
+        file["events/t"][start : finish + 1] = file["events/t"][start]
+    dataset = dsec()
+    assert len(dataset) == len(whole) - 1
+    assert "1 of 8 frames have no events" in dataset.left_out
+    with h5py.File(path, "r+") as file:
+        events = {key: file[f"events/{key}"][:1000] for key in "txyp"}
+        for key, values in events.items():
+            del file[f"events/{key}"]
+            file[f"events/{key}"] = values
+    with pytest.raises(DataError, match=r"events\.h5 ends before event"):
+        dsec()
+
+
+def test_images_of_another_size_are_refused(tmp_path, monkeypatch):
+    shutil.copytree(MINI / "DSEC_Night", tmp_path / "DSEC_Night")
+    monkeypatch.chdir(tmp_path / "DSEC_Night")
+    dataset = dsec()
+    Image.new("RGB", (1440, 1080)).save(dataset.frames[0].warp_image)
+    with pytest.raises(DataError, match=r"is 1440x1080; warp images and labels .* 640x480"):
+        dataset.sample(0, DSECDraw(CropDraw(0, 0, False), None))
 
 
 # ---------------------------------------------------------------- Cityscapes
@@ -209,6 +240,15 @@ def test_bad_cityscapes(tmp_path):
     shutil.rmtree(tmp_path / "cs" / "leftImg8bit_IC1")
     with pytest.raises(DataError, match="6 of 6 files are missing for the output 'img_time_res'"):
         cityscapes(dataset_path=str(tmp_path / "cs"))
+
+
+def test_labels_that_are_no_train_ids(tmp_path):
+    shutil.copytree(MINI / "cityscapes", tmp_path / "cs")
+    dataset = cityscapes(dataset_path=str(tmp_path / "cs"))
+    path = dataset.label_path(dataset.names[0])
+    shutil.copy(str(path).replace("labelTrainIds", "labelIds"), path)
+    with pytest.raises(DataError, match=r"labelTrainIds\.png holds the values .* no train ids"):
+        dataset.sample(0, CropDraw(0, 0, False))
 
 
 # ---------------------------------------------------------------- rare class sampling

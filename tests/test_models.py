@@ -4,6 +4,7 @@ import pytest
 import torch
 from golden_tools import GoldenArrays, events_input, fill, image_input, load_json
 
+from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import ARCHITECTURES
 from mmseg.models.fusion.modules import STAGE_CHANNELS
 from mmseg.models.style_transfer import ResnetGenerator
@@ -212,7 +213,7 @@ def test_segmentor_inference(small_segmentor, inputs, output):
     golden = GoldenArrays("c05_encode_decode_cs2dsec_b1.npz")
     streams = dict(inputs)
     if output == "fusion_isr":
-        streams = {"image": inputs["image"], "events": inputs["img_self_res"]}
+        del streams["events"]
     golden.assert_close(f"test.{output}", small_segmentor.predict_logits(streams, output))
 
 
@@ -234,6 +235,23 @@ def test_one_window_of_sliding_inference_equals_whole(small_segmentor, inputs):
         assert small_segmentor.predict_logits(streams, "fusion").isfinite().all()
     finally:
         small_segmentor.test_cfg = dict(mode="whole")
+
+
+def test_day_events_keep_the_size_of_the_crop():
+    assert ResnetGenerator().day_events(torch.rand(1, 3, 30, 42)).shape == (1, 3, 30, 42)
+
+
+def test_content_fusion_without_its_module_is_refused(inputs):
+    model = SEGMENTORS.build(
+        published_model("cs2dsec", backbone_image=dict(type="mit_b1"), backbone_events=dict(type="mit_b1"))
+    )
+    with pytest.raises(ConfigError, match=r"needs model\.fusion_isr_module"):
+        model.predict_logits(inputs, "fusion_all")
+
+
+def test_channels_must_agree():
+    with pytest.raises(ConfigError, match=r"model\.backbone_image has the channels \(32, .*decode_head\.in_channels"):
+        SEGMENTORS.build(published_model("cs2dsec", backbone_image=dict(type="mit_b0")))
 
 
 @pytest.mark.parametrize("shape", ["1x1x64x64", "1x1x40x60"])

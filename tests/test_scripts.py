@@ -164,8 +164,12 @@ def test_my_test_repeats_the_score_of_the_training(project, trained):
     assert "mean of 18" in result.stdout
     assert "truck (not among the 18)" in result.stdout
     preds = trained / "preds"
-    for name in ("metrics.json", "zurich_city_09_a_000797.png"):
-        assert (preds / name).read_bytes() == (trained / "evaluations" / "iter_4" / name).read_bytes()
+    last = trained / "evaluations" / "iter_4"
+    name = "zurich_city_09_a_000797.png"
+    assert (preds / name).read_bytes() == (last / name).read_bytes()
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (preds, last)]
+    assert metrics[0]["scores"] == metrics[1]["scores"]
+    assert metrics[0]["checkpoint"].endswith("iter_4.pth")
     assert (preds / "panels" / "zurich_city_09_a_000797.png").is_file()
 
 
@@ -175,8 +179,8 @@ def test_teacher_and_other_outputs(project, trained):
     metrics = json.loads((project / "teacher" / "metrics.json").read_text())
     assert metrics["output"] == "image"
     assert not (project / "teacher" / "panels").exists()
-    result = run("tools/test.py", *arguments, "--output", "depth", "--out-dir", "x", cwd=project, expect=2)
-    assert "unknown output 'depth'" in result.stderr
+    result = run("tools/test.py", *arguments, "--output", "fusion_all", "--out-dir", "x", cwd=project, expect=2)
+    assert "needs model.fusion_isr_module" in result.stderr
 
 
 def test_resumed_training_equals_one_run(project, trained):
@@ -192,6 +196,13 @@ def test_resumed_training_equals_one_run(project, trained):
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
+
+
+def test_nothing_left_to_train(project, trained):
+    changes = ("--cfg-options", f"resume_from={trained / 'iter_4.pth'}")
+    result = run("tools/train.py", trained / f"{trained.name}.json", *changes, "--work-dir", "r", cwd=project, expect=2)
+    assert "is of iteration 4, and runner.max_iters is 4: nothing is left to train" in result.stderr
+    assert "nothing is left to train" in (project / "r" / "r.log").read_text()
 
 
 def load_json_file(path: Path) -> dict:
@@ -256,6 +267,11 @@ def test_checkpoint_of_another_model_is_refused(project, trained):
         ({"model.backbone_image.type": "mit_b7"}, "is no backbone"),
         ({"uda.pseudo_treshold": 0.9}, "did you mean 'pseudo_threshold'"),
         ({"data.train.target.outputs": "['warp_image']"}, "data.train.target.outputs lacks events_vg"),
+        ({"data.train.source.image_crop_size": "(96,96)"}, "source samples are (96, 96), target samples (64, 64)"),
+        ({"data.val.outputs": "['warp_image']"}, "data.val.outputs lacks img_metas"),
+        ({"optimizer.type": "AdamX"}, "optimizer.type is 'AdamX'"),
+        ({"lr_config.policy": "step"}, "only policy='poly'"),
+        ({"uda.random_choice_thres": "often"}, "uda.random_choice_thres is 'often'"),
         ({"uda.fuse_both_ice_and_e": "true", "model.fusion_isr_module": "none"}, "model.fusion_isr_module.type"),
     ],
 )

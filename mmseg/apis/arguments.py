@@ -49,7 +49,9 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         "--model", choices=("student", "teacher"), default="student", help="whose weights to test (default: student)"
     )
     parser.add_argument(
-        "--output", help="fusion, image, events, fusion_isr or fusion_all (default: fusion, else what there is)"
+        "--output",
+        choices=("fusion", "image", "events", "fusion_isr", "fusion_all"),
+        help="fusion, image, events, fusion_isr or fusion_all (default: fusion, else what there is)",
     )
     parser.add_argument("--root_path", help="folder with data/ and pretrained/, for a config of another machine")
     parser.add_argument("--no_panels", action="store_true", help="write no panels image | events | prediction | label")

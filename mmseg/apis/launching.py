@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmseg.config import DATA_PATH_KEYS, get_key, load_config, plain, set_root
+from mmseg.config import (
+    DATA_PATH_KEYS,
+    get_key,
+    load_config,
+    plain,
+    set_root,
+    uses_isr_fusion,
+)
 from mmseg.engine.environment import git_revision
 from mmseg.errors import ConfigError
 from mmseg.files import write_text
@@ -45,24 +52,19 @@ def write_child_config(base_config: str, name: str, root_path: str | None, cfg_o
         "work_dir": (WORK_DIRS / full_name).as_posix(),
         "git_rev": git_revision() or "",
     }
+    for key, value in cfg_options.items():
+        _set(child, key, plain(value))
     if root_path:
         before = {key: get_key(base, key) for key in DATA_PATH_KEYS}
-        set_root(base, root_path)
+        set_root(base, root_path, cfg_options)
         for key, value in before.items():
             if get_key(base, key) != value:
                 _set(child, key, get_key(base, key))
     if base.get("model", {}).get("fusion_isr_module") and not uses_isr_fusion(base.get("uda", {})):
         _set(child, "model.fusion_isr_module.type", "")
-    for key, value in cfg_options.items():
-        _set(child, key, plain(value))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(child, indent=1) + "\n")
     return path
-
-
-def uses_isr_fusion(uda: Mapping[str, Any]) -> bool:
-    """Whether a training fuses image and content map by a module of their own."""
-    return bool(uda.get("fuse_both_ice_and_e") or uda.get("isr_another_fusion"))
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:

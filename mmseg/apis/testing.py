@@ -12,12 +12,11 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from mmseg.apis.training import default_output
 from mmseg.config import check_config, effective, load_config, set_root
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.errors import CheckpointError, ConfigError
-from mmseg.evaluation.evaluator import Evaluation, evaluate, print_scores
+from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.registry import DATASETS, SEGMENTORS
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
@@ -57,13 +56,16 @@ def work_dir_checkpoint(work_dir: str | Path) -> Path:
 
 
 def test_work_dir(work_dir: str | Path, **options: Any) -> Evaluation:
-    """Test a work dir, of ours or as published; predictions go to ``<work_dir>/preds``.
+    """Test a work dir, of ours or as published.
+
+    Predictions go to ``<work_dir>/preds``, those of the teacher or of a named output to a folder beside it.
 
     Args:
         work_dir: folder with config and checkpoint.
         options: see :func:`test`.
     """
-    options.setdefault("out_dir", Path(work_dir) / "preds")
+    special = [options[key] for key, usual in (("model", "student"), ("output", None)) if options.get(key) != usual]
+    options.setdefault("out_dir", Path(work_dir) / "_".join(["preds", *filter(None, special)]))
     return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), **options)
 
 
@@ -95,40 +97,42 @@ def test(
         CMDAError: bad input.
     """
     console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     config = load_config(config_path, cfg_options)
     if root_path:
-        set_root(config, root_path)
+        set_root(config, root_path, cfg_options)
     segmentor, dataset = build_test(config)
+    output = output or default_output(segmentor, dataset)
+    check_test_set(segmentor, dataset, output, "data.test")
     weights = load_segmentor(segmentor, checkpoint, model)
-    console.print(
-        f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():
-        console.print(
-            f"  left out, as a test does not need it: {name} ({count} weights)", highlight=False, soft_wrap=True
-        )
+        say(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
-    output = output or default_output(segmentor)
-    result = evaluate(
-        segmentor.to(device).eval(),
-        dataset,
-        output,
-        device,
-        out_dir,
-        panels=panels,
-        workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
-        progress=partial(track, description=f"testing on {device}", console=console, disable=not console.is_terminal),
-    )
+    try:
+        result = evaluate(
+            segmentor.to(device).eval(),
+            dataset,
+            output,
+            device,
+            out_dir,
+            panels=panels,
+            workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
+            progress=partial(
+                track, description=f"testing on {device}", console=console, disable=not console.is_terminal
+            ),
+            tested={"checkpoint": str(checkpoint), "model": model, "config": str(config_path)},
+        )
+    except OSError as error:
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     print_scores(result, console)
-    console.print(f"predictions and metrics.json in {out_dir}", highlight=False, soft_wrap=True)
+    say(f"predictions and metrics.json in {out_dir}")
     return result
 
 
 def build_test(config: Config) -> tuple[Any, Any]:
     """Segmentor whose weights are still to be loaded, and test set."""
-    cfg = effective(config)
+    cfg = effective(config, for_training=False)
     check_config(cfg, for_training=False)
     dataset = DATASETS.build(dict(cfg["data"]["test"]))
     # A checkpoint holds every weight: drawing initial ones would only take time.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,14 +14,20 @@ from rich.console import Console
 
 from mmseg.config import check_config, dump_config, effective
 from mmseg.datasets.classes import CLASSES, PALETTE
-from mmseg.engine.checkpoint import checkpoint_path, load_segmentor, load_training, save_checkpoint
+from mmseg.engine.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    load_segmentor,
+    load_training,
+    save_checkpoint,
+)
 from mmseg.engine.data import batches, training_loader
 from mmseg.engine.environment import choose_device, environment
-from mmseg.engine.optim import build_optimizer, build_schedule
+from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.training_loop import LoopSettings, run_training
 from mmseg.errors import ConfigError
-from mmseg.evaluation.evaluator import evaluate, score_table
+from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.files import write_text
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
@@ -35,7 +40,7 @@ def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
     cfg = dict(config["data"]["train"])
     source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
     train = DATASETS.build({**cfg, "source": source, "target": target, "seed": config.get("seed") or 0})
-    check_outputs(config, train)
+    check_samples(config, train)
     val = config["data"].get("val")
     return train, DATASETS.build(dict(val)) if val else None
 
@@ -43,17 +48,19 @@ def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
 def build_method(config: Mapping[str, Any]) -> DACS:
     """Segmentor and training method of an effective config, with the weights it names."""
     torch.manual_seed(config.get("seed") or 0)
-    model = SEGMENTORS.build(dict(config["model"]))
+    method = UDA.build({**config["uda"], "model": SEGMENTORS.build(dict(config["model"]))})
     if config.get("load_from"):
-        load_segmentor(model, config["load_from"])
-    return UDA.build({**config["uda"], "model": model})
+        # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
+        for model in (method.model, method.ema_model):
+            load_segmentor(model, config["load_from"])
+    return method
 
 
-def check_outputs(config: Mapping[str, Any], dataset: Any) -> None:
-    """Refuse a config whose samples lack what the training step reads.
+def check_samples(config: Mapping[str, Any], dataset: Any) -> None:
+    """Refuse samples that lack what the training step reads, or whose sizes differ.
 
     Raises:
-        ConfigError: naming the key and the missing outputs.
+        ConfigError: naming the keys.
     """
     plan = stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
     needed = {"source": {*plan.source_keys.values(), "label"}, "target": {*plan.target_keys.values()}}
@@ -61,6 +68,12 @@ def check_outputs(config: Mapping[str, Any], dataset: Any) -> None:
         missing = sorted(keys - getattr(dataset, name).outputs)
         if missing:
             raise ConfigError(f"data.train.{name}.outputs lacks {', '.join(missing)}, which the training step reads")
+    sizes = [getattr(dataset, name).sample_size for name in ("source", "target")]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"source samples are {sizes[0]}, target samples {sizes[1]} (height, width): make "
+            "data.train.source.image_crop_size and data.train.target.after_crop_resize_size alike"
+        )
 
 
 def loop_settings(config: Mapping[str, Any], first: int) -> LoopSettings:
@@ -70,9 +83,9 @@ def loop_settings(config: Mapping[str, Any], first: int) -> LoopSettings:
         last=config["runner"]["max_iters"],
         batch=config["data"]["samples_per_gpu"],
         seed=config.get("seed") or 0,
-        log_interval=config.get("log_config", {}).get("interval", 50),
-        checkpoint_interval=config.get("checkpoint_config", {}).get("interval", 4000),
-        evaluation_interval=config.get("evaluation", {}).get("interval", 4000),
+        log_interval=(config.get("log_config") or {}).get("interval", 50),
+        checkpoint_interval=(config.get("checkpoint_config") or {}).get("interval", 4000),
+        evaluation_interval=(config.get("evaluation") or {}).get("interval", 4000),
         picture_interval=config["uda"].get("debug_img_interval", 0),
     )
 
@@ -93,20 +106,22 @@ def train(config: Config, work_dir: str | Path | None = None, console: Console |
     """
     cfg = effective(config)
     check_config(cfg, for_training=True)
+    check_optimisation(cfg["optimizer"], cfg["lr_config"])
     train_set, val_set = build_datasets(cfg)
     device = choose_device()
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     log = _open_work_dir(work_dir, config, device, console or Console())
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        if train_set.target.left_out:
+            log.info(train_set.target.left_out)
         torch.backends.cudnn.benchmark = bool(config.get("cudnn_benchmark", False))
         method = build_method(cfg).to(device)
         optimizer = build_optimizer(method.model, cfg["optimizer"])
-        first = load_training(cfg["resume_from"], method, optimizer) if cfg.get("resume_from") else 0
-        settings = loop_settings(cfg, first)
-        schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, first)
+        settings = loop_settings(cfg, _resume(cfg, method, optimizer, log))
+        schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)
         workers = cfg["data"].get("workers_per_gpu", 0)
-        loader = training_loader(train_set, settings.batch, workers, first, settings.last, device)
+        loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device)
         run_training(
             method,
             batches(loader, device),
@@ -116,11 +131,26 @@ def train(config: Config, work_dir: str | Path | None = None, console: Console |
             log,
             work_dir,
             save=_saver(work_dir, method, optimizer, log, cfg, dump_config(config)),
-            evaluate=_evaluator(work_dir, method, val_set, log, settings.last),
+            evaluate=_evaluator(work_dir, method, val_set, log, settings.last, workers),
         )
+    except Exception as error:
+        log.error(f"stopped: {error}")
+        raise
     finally:
         log.close()
     return work_dir
+
+
+def _resume(cfg: Mapping[str, Any], method: DACS, optimizer: torch.optim.Optimizer, log: RunLog) -> int:
+    """Restore the checkpoint that ``resume_from`` names; number of finished iterations, 0 without one."""
+    path, last = cfg.get("resume_from"), cfg["runner"]["max_iters"]
+    if not path:
+        return 0
+    first = load_training(path, method, optimizer)
+    if first >= last:
+        raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
+    log.info("resumed after iteration %d from %s", first, path)
+    return first
 
 
 def _open_work_dir(work_dir: Path, config: Config, device: torch.device, console: Console) -> RunLog:
@@ -134,6 +164,9 @@ def _open_work_dir(work_dir: Path, config: Config, device: torch.device, console
         raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
     log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"))
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
+    earlier = list_checkpoints(work_dir)
+    if earlier and not config.get("resume_from"):
+        log.info("note: the work dir holds checkpoints of an earlier run, the newest is %s", earlier[-1].name)
     if device.type == "cpu":
         log.info("no CUDA GPU was found: training on the CPU; how long it takes is said after a few iterations")
     return log
@@ -148,7 +181,7 @@ def _saver(
     config_text: str,
 ) -> Callable[[int], None]:
     """Function that writes the checkpoint of an iteration."""
-    keep = cfg.get("checkpoint_config", {}).get("max_keep_ckpts")
+    keep = (cfg.get("checkpoint_config") or {}).get("max_keep_ckpts")
     meta = {
         "CLASSES": list(CLASSES),
         "PALETTE": [list(color) for color in PALETTE],
@@ -165,26 +198,36 @@ def _saver(
     return save
 
 
-def _evaluator(work_dir: Path, method: DACS, val_set: Any, log: RunLog, last: int) -> Callable[[int], None]:
-    """Function that tests the student after an iteration; panels are drawn at the end alone."""
+def _evaluator(
+    work_dir: Path, method: DACS, val_set: Any, log: RunLog, last: int, workers: int
+) -> Callable[[int], None]:
+    """Function that tests the student after an iteration; panels are drawn at the end alone.
+
+    Raises:
+        ConfigError: at once, when the validation set lacks what the test needs.
+    """
+    if val_set is None:
+        return lambda _: None
+    device = next(method.parameters()).device
+    output = default_output(method.model, val_set)
+    check_test_set(method.model, val_set, output, "data.val")
 
     def test(done: int) -> None:
-        if val_set is None:
-            return
         folder = work_dir / "evaluations" / f"iter_{done}"
-        device = next(method.parameters()).device
-        model = method.model.eval()
-        result = evaluate(model, val_set, default_output(model), device, folder, panels=done == last)
+        result = evaluate(
+            method.model.eval(),
+            val_set,
+            output,
+            device,
+            folder,
+            panels=done == last,
+            workers=workers if device.type == "cuda" else 0,
+            tested={"model": "student", "iteration": done},
+        )
         method.train()
         log.info("evaluation after iteration %d: %s; predictions in %s", done, result.headline(), folder)
         if result.scores is not None:
-            summary = result.scores.summary()
-            log.record("val", done, {k: None if math.isnan(v) else v for k, v in summary.items()})
+            log.record("val", done, result.scores.summary())
             log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
 
     return test
-
-
-def default_output(model: Any) -> str:
-    """Output that is tested when none is named: the fused one where there is one."""
-    return "fusion" if hasattr(model, "fusion_module") else "image"

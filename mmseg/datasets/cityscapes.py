@@ -19,6 +19,7 @@ from mmseg.datasets.images import (
     grey_tensor,
     label_tensor,
     open_image,
+    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image
@@ -135,6 +136,11 @@ class CityscapesICDataset(Dataset):
                     f"is {missing[0]}; {remedy}"
                 )
 
+    @property
+    def sample_size(self) -> tuple[int, int]:
+        """(height, width) of a sample."""
+        return self.crop[::-1]
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -144,7 +150,7 @@ class CityscapesICDataset(Dataset):
 
     def load_label(self, index: int) -> Image.Image:
         """Resized label map."""
-        return open_image(self.label_path(self.names[index]), "L").resize(self.size, Image.Resampling.NEAREST)
+        return open_label(self.label_path(self.names[index])).resize(self.size, Image.Resampling.NEAREST)
 
     def sample(self, index: int, draw: CropDraw, label: Image.Image | None = None) -> dict[str, Tensor]:
         """Load one sample.

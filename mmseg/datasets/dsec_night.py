@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from mmseg.datasets.images import (
     grey_tensor,
     label_tensor,
     open_image,
+    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image
@@ -39,8 +39,6 @@ from mmseg.extractors.content import (
     random_direction,
 )
 from mmseg.registry import DATASETS
-
-logger = logging.getLogger(__name__)
 
 OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")
 # The car's hood covers the rows below.
@@ -73,13 +71,16 @@ class DSECDataset(Dataset):
         shift_type: shift of the content map; ``random`` takes it from the crop's corner.
         isr_parms: parameters of the content map.
 
+    Attributes:
+        left_out: says which frames of the list are left out of training, if any.
+
     Raises:
-        DataError: a list or file is missing, or a test frame has no events.
+        DataError: a list or file is missing, a recording is too short, or a test frame has no events.
         ConfigError: a value that cannot be used.
     """
 
     # Input stream of the network -> output of a test sample.
-    TEST_STREAMS = {"image": "warp_image", "events": "events_vg"}
+    TEST_STREAMS = {"image": "warp_image", "events": "events_vg", "img_self_res": "warp_img_self_res"}
     ABSENT_CLASSES = DSEC_ABSENT_CLASSES
 
     def __init__(
@@ -119,10 +120,11 @@ class DSECDataset(Dataset):
         self.params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, "DSECDataset.isr_parms")
         frames = read_frame_list(dataset_txt_path)
         self._check_files(frames, dataset_txt_path)
+        self.recordings = {f.sequence_dir: EventRecording(f.events_file, f.rectify_map_file) for f in frames}
+        self.left_out = ""
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
-        self.recordings = {
-            frame.sequence_dir: EventRecording(frame.events_file, frame.rectify_map_file) for frame in self.frames
-        }
+        for recording in self.recordings.values():
+            recording.close()
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}
@@ -152,7 +154,8 @@ class DSECDataset(Dataset):
                 earlier = frame.frame - self.image_change_range
                 known = index[frame.sequence_dir]
                 start = int(known[earlier]) if 0 <= earlier < len(known) else -1
-            if 0 <= start < frame.event_index:
+            lasts = 0 <= start < frame.event_index
+            if lasts and self.recordings[frame.sequence_dir].duration(start, frame.event_index) > 0:
                 usable.append(frame)
                 windows.append((start, frame.event_index))
             else:
@@ -162,8 +165,13 @@ class DSECDataset(Dataset):
             message = f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
             if not usable or not self.crop:
                 raise DataError(f"{message}; take them off the list or lower image_change_range")
-            logger.warning("%s; they are left out of training", message)
+            self.left_out = f"{message}; they are left out of training"
         return usable, windows
+
+    @property
+    def sample_size(self) -> tuple[int, int]:
+        """(height, width) of a training sample, or of a test sample where no crop is set."""
+        return self.resized or (TEST_ROWS, WIDTH)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -181,7 +189,7 @@ class DSECDataset(Dataset):
         """Load one sample; ``draw`` None gives the top 440 rows of the whole frame."""
         frame, sample = self.frames[index], {}
         if self.outputs & {"warp_image", "warp_img_self_res"}:
-            image = self._cut(open_image(frame.warp_image, "RGB"), draw)
+            image = self._cut(self._open(open_image, frame.warp_image, "RGB"), draw)
             if "warp_image" in self.outputs:
                 sample["warp_image"] = normalize_image(np.asarray(image))
             if "warp_img_self_res" in self.outputs:
@@ -193,11 +201,21 @@ class DSECDataset(Dataset):
         if "events_vg" in self.outputs:
             sample["events_vg"] = three_channels(self._events(index, draw))
         if "label" in self.outputs:
-            sample["label"] = label_tensor(open_image(frame.label, "L"))[0, :TEST_ROWS]
+            sample["label"] = label_tensor(self._open(open_label, frame.label))[0, :TEST_ROWS]
         if "img_metas" in self.outputs:
             name = f"{frame.sequence}_{frame.frame:06d}"
             sample["img_metas"] = {"name": name, "sequence": frame.sequence, "frame": frame.frame}
         return sample
+
+    @staticmethod
+    def _open(reader: Callable[..., Image.Image], path: Path, *mode: str) -> Image.Image:
+        image = reader(path, *mode)
+        if image.size != (WIDTH, HEIGHT):
+            raise DataError(
+                f"{path} is {image.width}x{image.height}; warp images and labels are in the event camera's frame, "
+                f"{WIDTH}x{HEIGHT} (see data/README.md)"
+            )
+        return image
 
     def _cut(self, image: Image.Image, draw: DSECDraw | None) -> Image.Image:
         if draw is None:

@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
 from mmseg.errors import ConfigError, DataError
+
+VALID_LABELS = {*range(len(CLASSES)), IGNORE_LABEL}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,22 @@ def open_image(path: str | Path, mode: str) -> Image.Image:
         raise DataError(f"image {path} does not exist") from None
     except (OSError, SyntaxError) as error:
         raise DataError(f"{path} is not a readable image ({error}); replace the file") from error
+
+
+def open_label(path: str | Path) -> Image.Image:
+    """Read a map of train ids (0..18, 255 ignored) as mode 'L'.
+
+    Raises:
+        DataError: missing or damaged file, or other values in it.
+    """
+    label = open_image(path, "L")
+    strange = [value for value, count in enumerate(label.histogram()) if count and value not in VALID_LABELS]
+    if strange:
+        raise DataError(
+            f"{path} holds the values {strange[:5]}, which are no train ids (0..{len(CLASSES) - 1}, {IGNORE_LABEL}); "
+            "make label maps with tools/convert_datasets/cityscapes.py"
+        )
+    return label
 
 
 def label_tensor(label: Image.Image) -> Tensor:

@@ -30,10 +30,16 @@ def checkpoint_path(work_dir: str | Path, iteration: int) -> Path:
     return Path(work_dir) / f"iter_{iteration}.pth"
 
 
+def iteration_of(path: Path) -> int:
+    """Iteration in the name of a checkpoint, -1 for any other file."""
+    match = re.fullmatch(r"iter_(\d+)\.pth", path.name)
+    return int(match[1]) if match else -1
+
+
 def list_checkpoints(work_dir: str | Path) -> list[Path]:
     """Checkpoints of a work dir by ascending iteration."""
-    found = [(int(m[1]), p) for p in Path(work_dir).glob("iter_*.pth") if (m := re.fullmatch(r"iter_(\d+)", p.stem))]
-    return [path for _, path in sorted(found)]
+    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0]
+    return sorted(found, key=iteration_of)
 
 
 def save_checkpoint(
@@ -44,7 +50,7 @@ def save_checkpoint(
     meta: Mapping[str, Any],
     keep: int | None = None,
 ) -> None:
-    """Write a checkpoint of tensors and plain data alone, then remove all but the newest ``keep``.
+    """Write a checkpoint of tensors and plain data alone, then remove earlier ones beyond ``keep`` in all.
 
     Args:
         path: file name, see :func:`checkpoint_path`.
@@ -59,7 +65,8 @@ def save_checkpoint(
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     if keep and keep > 0:
-        for old in list_checkpoints(path.parent)[:-keep]:
+        earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration]
+        for old in earlier[: max(0, len(earlier) - keep + 1)]:
             old.unlink()
 
 
@@ -123,14 +130,20 @@ def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Op
         CheckpointError: the checkpoint is of another model, or holds no optimiser state.
     """
     content = load_file(path)
-    if not isinstance(content, Mapping) or not {"meta", "state_dict", "optimizer"} <= content.keys():
+    whole = isinstance(content, Mapping) and {"meta", "state_dict", "optimizer"} <= content.keys()
+    if not whole or "iter" not in content["meta"]:
         raise CheckpointError(f"{path} is no training checkpoint; to start from its weights, use load_from")
     message = report_mismatch(method.state_dict(), content["state_dict"])
     if message:
         raise CheckpointError(f"{path} does not fit the model of the config ({message})")
+    # The config decides on rates and decays; the checkpoint brings the moments.
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     method.load_state_dict(content["state_dict"])
     try:
         optimizer.load_state_dict(content["optimizer"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"the optimiser state in {path} does not fit ({error})") from error
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+        group["initial_lr"] = own["lr"]
     return int(content["meta"]["iter"])

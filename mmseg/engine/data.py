@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg.errors import CMDAError
-
-
-def _one_thread(_: int) -> None:
-    """Workers run side by side; threads inside each would only get in their way."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+from mmseg.errors import CMDAError, own_message
 
 
 def training_loader(
@@ -30,8 +23,6 @@ def training_loader(
         batch_size=batch_size,
         sampler=range(first * batch_size, last * batch_size),
         num_workers=workers,
-        worker_init_fn=_one_thread,
-        persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )
 
@@ -49,5 +40,4 @@ def batches(loader: DataLoader, device: torch.device) -> Iterator[Any]:
         for batch in loader:
             yield to_device(batch, device)
     except CMDAError as error:
-        # A loader process hands its error over with the traceback in the text; the message is its last line.
-        raise type(error)(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+        raise own_message(error) from error

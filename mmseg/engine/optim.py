@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,11 +32,29 @@ def parameter_settings(name: str, cfg: Mapping[str, Any]) -> tuple[float, float]
     return cfg["lr"], cfg.get("weight_decay", 0.0)
 
 
-def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Optimiser over the parameters of ``model`` that take gradients, grouped by equal settings."""
-    kind = cfg["type"]
+def check_optimisation(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
+    """Check the sections ``optimizer`` and ``lr_config``, before anything is built.
+
+    Raises:
+        ConfigError: an unknown optimiser, a policy other than ``poly`` or a warm-up other than ``linear``.
+    """
+    kind = optimizer.get("type")
     if kind not in OPTIMIZERS:
         raise ConfigError(f"optimizer.type is {kind!r}; known: {', '.join(OPTIMIZERS)}")
+    known = {*inspect.signature(OPTIMIZERS[kind]).parameters, "paramwise_cfg", "type"}
+    unknown = sorted(set(optimizer) - known)
+    if unknown:
+        raise ConfigError(f"optimizer.{unknown[0]} is no setting of {kind}; leave it out")
+    if schedule.get("policy") != "poly" or schedule.get("warmup") not in (None, "linear") or schedule.get("by_epoch"):
+        raise ConfigError(
+            f"lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got {dict(schedule)}"
+        )
+    if schedule.get("warmup") and not (schedule.get("warmup_iters") and schedule.get("warmup_ratio") is not None):
+        raise ConfigError("lr_config.warmup='linear' also needs warmup_iters and warmup_ratio")
+
+
+def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Optimiser over the parameters of ``model`` that take gradients, grouped by equal settings."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -43,7 +62,7 @@ def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Opt
     options = {k: v for k, v in cfg.items() if k not in ("type", "paramwise_cfg", "lr", "weight_decay")}
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
-    return OPTIMIZERS[kind](
+    return OPTIMIZERS[cfg["type"]](
         [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()], **options
     )
 
@@ -65,15 +84,7 @@ def learning_rate(iteration: int, base_lr: float, max_iters: int, cfg: Mapping[s
 def build_schedule(
     optimizer: torch.optim.Optimizer, cfg: Mapping[str, Any], max_iters: int, first: int = 0
 ) -> LambdaLR:
-    """Schedule that follows :func:`learning_rate` for every group, from iteration ``first`` on.
-
-    Raises:
-        ConfigError: a policy other than ``poly`` or a warm-up other than ``linear``.
-    """
-    if cfg.get("policy") != "poly" or cfg.get("warmup") not in (None, "linear") or cfg.get("by_epoch"):
-        raise ConfigError(
-            f"lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got {dict(cfg)}"
-        )
+    """Schedule that follows :func:`learning_rate` for every group, from iteration ``first`` on."""
 
     def factor(base_lr: float) -> Callable[[int], float]:
         return lambda iteration: learning_rate(iteration, base_lr, max_iters, cfg) / base_lr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,13 @@ class RunLog:
         """Line for people."""
         self.logger.info(message, *args)
 
+    def error(self, message: str) -> None:
+        """What stopped the run, for the log file alone: the script shows it itself."""
+        self._handlers[1].handle(logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, message, (), None))
+
     def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
-        """Numbers of an iteration, for the JSON lines and TensorBoard; None is skipped on the board."""
+        """Numbers of an iteration, for the JSON lines and TensorBoard; what is not finite becomes null."""
+        values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
         self._json.write(json.dumps({"mode": mode, "iter": iteration, **values}) + "\n")
         self._json.flush()
         for key, value in values.items():

@@ -130,11 +130,12 @@ def run_training(
             progress.update(task, completed=done)
             if done - settings.first == CPU_NOTE_AFTER and device.type == "cpu":
                 _note_cpu_time(log, progress.tasks[task].elapsed or 0.0, settings)
+            paused = time.perf_counter()
             if is_due(settings.checkpoint_interval, done, settings.last):
                 save(done)
             if is_due(settings.evaluation_interval, done, settings.last):
                 evaluate(done)
-                window = LogWindow()
+            window.started += time.perf_counter() - paused
 
 
 def _progress_bar(log: RunLog) -> Progress:

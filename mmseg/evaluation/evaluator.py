@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmseg.datasets.classes import CLASSES
+from mmseg.errors import CMDAError, ConfigError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, Scores, scores
 from mmseg.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -77,6 +78,27 @@ def score_table(scores_: Scores, title: str) -> Table:
     return table
 
 
+def default_output(model: BaseSegmentor, dataset: Any) -> str:
+    """Output to test when none is named: the fused one, or that of the images where there is no second input."""
+    with_events = dataset.TEST_STREAMS.get("events") in dataset.outputs
+    return "fusion" if with_events and hasattr(model, "fusion_module") else "image"
+
+
+def check_test_set(model: BaseSegmentor, dataset: Any, output: str, key: str) -> None:
+    """Refuse a test set whose samples lack what an output of the model needs.
+
+    Args:
+        key: config key of the set, for the message.
+
+    Raises:
+        ConfigError: no such output, or missing outputs of the samples.
+    """
+    needed = {"img_metas", *(dataset.TEST_STREAMS[stream] for stream in model.required_streams(output))}
+    missing = sorted(needed - dataset.outputs)
+    if missing:
+        raise ConfigError(f"{key}.outputs lacks {', '.join(missing)}, which the output {output!r} needs; add it")
+
+
 def evaluate(
     model: BaseSegmentor,
     dataset: Any,
@@ -86,6 +108,7 @@ def evaluate(
     panels: bool = False,
     workers: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
+    tested: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
 
@@ -99,30 +122,47 @@ def evaluate(
         out_dir: folder of the files, created if absent.
         workers: loader processes.
         progress: wraps the loader, e.g. with a progress bar.
+        tested: what was tested, for ``metrics.json``.
     """
     out_dir = Path(out_dir)
     (out_dir / "panels" if panels else out_dir).mkdir(parents=True, exist_ok=True)
     confusion = ConfusionMatrix()
     labelled = False
-    for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
-        inputs = {stream: batch[key].to(device) for stream, key in dataset.TEST_STREAMS.items() if key in batch}
-        prediction = model.predict(inputs, output)
-        name = batch["img_metas"]["name"][0]
-        label = batch.get("label")
-        if label is not None:
-            labelled = True
-            confusion.update(prediction, label.to(device))
-        predicted = prediction[0].to(torch.uint8).cpu().numpy()
-        save_picture(out_dir / f"{name}.png", predicted)
-        if panels:
-            pictures = _sample_pictures(inputs)
-            pictures[f"prediction ({output})"] = color_label(predicted)
+    try:
+        for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
+            inputs = {stream: batch[key].to(device) for stream, key in dataset.TEST_STREAMS.items() if key in batch}
+            prediction = model.predict(inputs, output)
+            label = batch.get("label")
             if label is not None:
-                pictures["label"] = label_picture(label[0])
-            save_picture(out_dir / "panels" / f"{name}.png", panel(pictures))
+                labelled = True
+                confusion.update(prediction, label.to(device))
+            _save_sample(out_dir, batch["img_metas"]["name"][0], inputs, prediction[0], label, output, panels)
+    except CMDAError as error:
+        raise own_message(error) from error
     result = Evaluation(output, len(dataset), scores(confusion.counts(), dataset.ABSENT_CLASSES) if labelled else None)
-    write_text(out_dir / "metrics.json", json.dumps(result.as_dict(), indent=1) + "\n")
+    write_text(out_dir / "metrics.json", json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
+
+
+def _save_sample(
+    out_dir: Path,
+    name: str,
+    inputs: Mapping[str, Tensor],
+    prediction: Tensor,
+    label: Tensor | None,
+    output: str,
+    panels: bool,
+) -> None:
+    """Write the prediction (H, W) of one sample and, if asked, its panel."""
+    predicted = prediction.to(torch.uint8).cpu().numpy()
+    save_picture(out_dir / f"{name}.png", predicted)
+    if not panels:
+        return
+    pictures = _sample_pictures(inputs)
+    pictures[f"prediction ({output})"] = color_label(predicted)
+    if label is not None:
+        pictures["label"] = label_picture(label[0])
+    save_picture(out_dir / "panels" / f"{name}.png", panel(pictures))
 
 
 def _sample_pictures(inputs: Mapping[str, Tensor]) -> dict[str, Any]:

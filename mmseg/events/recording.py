@@ -43,7 +43,8 @@ class EventRecording:
     def __init__(self, events_file: str | Path, rectify_map_file: str | Path) -> None:
         self.events_file = Path(events_file)
         self.rectify_map_file = Path(rectify_map_file)
-        self._handle: tuple[int, h5py.Group] | None = None
+        self._handle: tuple[int, h5py.File] | None = None
+        self._times: dict[int, int] = {}
 
     def __getstate__(self) -> dict:
         # An open file cannot travel to another process.
@@ -52,12 +53,22 @@ class EventRecording:
     def _events(self) -> h5py.Group:
         if self._handle is None or self._handle[0] != os.getpid():
             try:
-                self._handle = (os.getpid(), h5py.File(self.events_file, "r")["events"])
+                self._handle = (os.getpid(), h5py.File(self.events_file, "r"))
+                return self._handle[1]["events"]
             except (OSError, KeyError) as error:
                 raise DataError(
                     f"{self.events_file} is not a readable DSEC event file ({error}); download it again"
                 ) from error
-        return self._handle[1]
+        return self._handle[1]["events"]
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again.
+
+        Call it before processes are forked: they would share the open file, and its position, with this one.
+        """
+        if self._handle is not None and self._handle[0] == os.getpid():
+            self._handle[1].close()
+        self._handle = None
 
     @cached_property
     def rectify_map(self) -> np.ndarray:
@@ -75,6 +86,30 @@ class EventRecording:
             )
         return rectify_map
 
+    def duration(self, start: int, finish: int) -> int:
+        """Time between two events in µs, 0 <= start <= finish.
+
+        Raises:
+            DataError: the file is damaged, or ends before ``finish``.
+        """
+        first, last = (self._time(index) for index in (start, finish))
+        return last - first
+
+    def _time(self, index: int) -> int:
+        # Windows of consecutive frames share their ends.
+        if index not in self._times:
+            times = self._events()["t"]
+            self._check_length(len(times), index)
+            self._times[index] = int(times[index])
+        return self._times[index]
+
+    def _check_length(self, length: int, last: int) -> None:
+        if last >= length:
+            raise DataError(
+                f"{self.events_file} ends before event {last}, which the frame list asks for; make the list again "
+                "with create_dsec_dataset_txt.py"
+            )
+
     def window(self, start: int, finish: int) -> Events:
         """Events from index ``start`` to ``finish``, both included.
 
@@ -86,11 +121,7 @@ class EventRecording:
             t, x, y, p = (events[key][start : finish + 1] for key in ("t", "x", "y", "p"))
         except (OSError, KeyError) as error:
             raise DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error})") from error
-        if len(t) != finish - start + 1:
-            raise DataError(
-                f"{self.events_file} ends before event {finish}, which the frame list asks for; make the list "
-                "again with create_dsec_dataset_txt.py"
-            )
+        self._check_length(start + len(t), finish)
         if x.max(initial=0) >= WIDTH or y.max(initial=0) >= HEIGHT:
             raise DataError(f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}")
         position = self.rectify_map[y, x]

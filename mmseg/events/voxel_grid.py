@@ -17,11 +17,15 @@ def normalized_time(t: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: no event, or all events carry one timestamp.
     """
+    _check_duration(t)
+    return (t - t[0]).astype(np.float32) / np.float32(t[-1] - t[0])
+
+
+def _check_duration(t: np.ndarray) -> None:
     if len(t) == 0:
         raise ValueError("there is no event in the window")
     if t[0] == t[-1]:
         raise ValueError(f"all {len(t)} events of the window carry one timestamp, {t[0]}")
-    return (t - t[0]).astype(np.float32) / np.float32(t[-1] - t[0])
 
 
 def voxel_grid(
@@ -44,8 +48,7 @@ def voxel_grid(
     Raises:
         ValueError: no event, or all timestamps equal.
     """
-    if len(t) == 0 or t[0] == t[-1]:
-        normalized_time(t)
+    _check_duration(t)
     polarity = (2 * p.astype(np.float32) - 1).astype(np.float32)
     if bins == 1:
         # One bin: every event lies at t* = 0, so the time axis drops out.

@@ -82,11 +82,11 @@ def random_direction(first: int, second: int) -> str:
 
 
 @lru_cache(maxsize=32)
-def _log_table(val_range: tuple[float, float]) -> Tensor:
-    """(256,) float32: log intensity of every grey level."""
+def _log_table(val_range: tuple[float, float], device: torch.device) -> Tensor:
+    """(256,) float32: log intensity of every grey level. Kept, since a copy to a GPU would make a step wait."""
     low, high = val_range
     grey = np.arange(256, dtype=np.float32)
-    return torch.from_numpy(np.log(grey / 255 * (high - low) + low).astype(np.float32))
+    return torch.from_numpy(np.log(grey / 255 * (high - low) + low).astype(np.float32)).to(device)
 
 
 def grey_level(rgb: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
         (..., H, W) float32 in [-1, 1]; 0 where nothing changes.
     """
     span = float(np.log(params.val_range[1]) - np.log(params.val_range[0]))
-    intensity = _log_table(params.val_range).to(grey.device)[grey.int()]
+    intensity = _log_table(params.val_range, grey.device)[grey.int()]
     total = torch.zeros_like(intensity)
     for shift in SHIFTS[direction]:
         change = shift_map(intensity, shift, params.shift_pixel) - intensity

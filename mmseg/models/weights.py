@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,23 @@ def load_file(path: str | Path, hint: str = "") -> Any:
     remedy = f"; {hint}" if hint else ""
     if not path.is_file():
         raise CheckpointError(f"weight file {path} does not exist{remedy}")
+    with path.open("rb") as file:
+        start = file.read(64)
+    # A zip archive (torch >= 1.6) or a pickle; anything else is a page or a pointer that was saved instead.
+    if not start.startswith((b"PK", b"\x80")):
+        shown = start.decode("ascii", "replace").split("\n")[0][:40]
+        raise CheckpointError(f"{path} is not a torch file (it starts with {shown!r}); download it again{remedy}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        refused = re.search(r"(?:GLOBAL|global|class|function) `?([\w.]+)", str(error))
+        what = f" ({refused[1]})" if refused else ""
         raise CheckpointError(
-            f"{path} holds more than tensors and plain data and is not loaded, since that could run code "
-            f"({reason}); save it again with tensors alone{remedy}"
+            f"{path} holds more than tensors and plain data{what}; it is not loaded, since that could run code. Save "
+            f"it again with tensors alone{remedy}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a whole torch file ({error}){remedy}") from error
+        raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}") from error
 
 
 def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:

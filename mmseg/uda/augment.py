@@ -7,6 +7,7 @@ without subtracting the mean, saturation and hue work in HSV. Today's kornia and
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +19,21 @@ from mmseg.uda.draws import JitterFactors
 EPSILON = 1e-6
 
 
+@lru_cache(maxsize=8)
+def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(3, 1, 1) each. Kept, since a copy to a GPU would make the step wait."""
+    return tuple(torch.tensor(v, device=device, dtype=dtype).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+
+
 def denormalize(image: Tensor) -> Tensor:
     """Network input (..., 3, H, W) -> intensities in [0, 1]."""
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = _mean_and_std(image.device, image.dtype)
     return (image * std + mean) / 255.0
 
 
 def renormalize(image: Tensor) -> Tensor:
     """Inverse of :func:`denormalize`."""
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = _mean_and_std(image.device, image.dtype)
     return (image * 255.0 - mean) / std
 
 

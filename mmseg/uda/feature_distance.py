@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,14 @@ def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: i
     return majority.masked_fill(unclear, IGNORE_INDEX)
 
 
+@lru_cache(maxsize=8)
+def _chosen(classes: tuple[int, ...], device: torch.device) -> Tensor:
+    """(256,) bool by train id. Kept, since a copy to a GPU would make the step wait."""
+    table = torch.zeros(256, dtype=torch.bool)
+    table[list(classes)] = True
+    return table.to(device)
+
+
 def feature_distance(
     features: Tensor,
     imagenet_features: Tensor,
@@ -60,5 +69,5 @@ def feature_distance(
         mask = torch.ones_like(features[:, :1], dtype=torch.bool)
     else:
         cells = downscale_label(label[:, None], label.shape[1] // features.shape[2], min_ratio or 0.0)
-        mask = torch.isin(cells, torch.tensor(list(classes), device=cells.device))
+        mask = _chosen(tuple(classes), cells.device)[cells]
     return masked_feature_distance(features, imagenet_features, mask)

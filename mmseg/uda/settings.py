@@ -8,6 +8,7 @@ from typing import Any
 
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFT_TYPES, ContentParams
+from mmseg.uda.streams import events_threshold
 
 DEFAULT_LOSS_WEIGHT = {"image": 0.5, "events": 0.5, "fusion": 0.5, "img_self_res": 0.25}
 
@@ -69,6 +70,7 @@ class UDASettings:
             raise ConfigError(f"uda.mix is {self.mix!r}; the only mix is 'class'")
         if self.shift_type not in SHIFT_TYPES:
             raise ConfigError(f"uda.shift_type is {self.shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
+        events_threshold(self.random_choice_thres, 0.0)
         if self.without_events and self.without_isd:
             raise ConfigError("uda.without_events and uda.without_isd exclude each other; set one of them")
         unknown = set(self.forward_cfg.get("loss_weight", {})) - set(DEFAULT_LOSS_WEIGHT)

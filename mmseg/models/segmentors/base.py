@@ -29,8 +29,22 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*starts, length - window]
 
 
+def check_channels(key: str, encoder: nn.Module, decode_head: Mapping[str, Any]) -> None:
+    """Refuse an encoder whose channels are not those of the head.
+
+    Raises:
+        ConfigError: naming both keys.
+    """
+    given, wanted = tuple(encoder.channels), tuple(decode_head["in_channels"])
+    if given != wanted:
+        raise ConfigError(
+            f"{key} has the channels {given}, model.decode_head.in_channels is {wanted}; set them alike (and "
+            "in_channels of the fusion modules)"
+        )
+
+
 class BaseSegmentor(nn.Module):
-    """Base class; a subclass defines ``output_logits``.
+    """Base class; a subclass defines ``required_streams`` and ``output_logits``.
 
     Args:
         test_cfg: ``mode='whole'``, or ``mode='slide'`` with ``crop_size`` and ``stride``, both (H, W).
@@ -45,6 +59,10 @@ class BaseSegmentor(nn.Module):
         if mode == "slide" and not {"crop_size", "stride"} <= self.test_cfg.keys():
             raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
 
+    def required_streams(self, output: str) -> tuple[str, ...]:
+        """Names of the input streams that an output needs."""
+        raise TypeError(f"{type(self).__name__} does not define required_streams")
+
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         """Logits (B, classes, H/4, W/4) of one output for the input streams."""
         raise TypeError(f"{type(self).__name__} does not define output_logits")
@@ -53,10 +71,10 @@ class BaseSegmentor(nn.Module):
         """Logits (B, classes, H, W) at the size of the input, whole or by sliding window."""
         if self.test_cfg.get("mode", "whole") == "whole":
             return self._resized_logits(streams, output)
-        height, width = streams["image"].shape[2:]
+        height, width = next(iter(streams.values())).shape[2:]
         crop_h, crop_w = self.test_cfg["crop_size"]
         stride_h, stride_w = self.test_cfg["stride"]
-        total, count = None, torch.zeros(height, width, device=streams["image"].device)
+        total, count = None, torch.zeros(height, width, device=next(iter(streams.values())).device)
         for y in window_starts(height, crop_h, stride_h):
             for x in window_starts(width, crop_w, stride_w):
                 window = {k: v[:, :, y : y + crop_h, x : x + crop_w] for k, v in streams.items()}
@@ -68,7 +86,7 @@ class BaseSegmentor(nn.Module):
         return total / count
 
     def _resized_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
-        return resize_logits(self.output_logits(streams, output), streams["image"].shape[2:])
+        return resize_logits(self.output_logits(streams, output), next(iter(streams.values())).shape[2:])
 
     @torch.inference_mode()
     def predict(self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.pretrained import load_pretrained_encoder
-from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
+from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels
 from mmseg.registry import BACKBONES, HEADS, SEGMENTORS
 
 
@@ -37,6 +37,7 @@ class EncoderDecoder(BaseSegmentor):
         super().__init__(test_cfg)
         self.backbone = BACKBONES.build(dict(backbone))
         self.decode_head = HEADS.build(dict(decode_head))
+        check_channels("model.backbone", self.backbone, decode_head)
         if pretrained:
             load_pretrained_encoder(self.backbone, pretrained)
 
@@ -52,7 +53,16 @@ class EncoderDecoder(BaseSegmentor):
         features = self.image_encoder(streams["image"])
         return SegmentorOutput({"image": self.decode_head(features)}, {"image": features})
 
-    def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+    def required_streams(self, output: str) -> tuple[str, ...]:
+        """Input streams of an output; the only one is ``image``.
+
+        Raises:
+            ConfigError: any other output.
+        """
         if output != "image":
             raise ConfigError(f"output {output!r} was asked of an image-only model; its only output is 'image'")
+        return ("image",)
+
+    def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
+        self.required_streams(output)
         return self.forward(streams).logits["image"]

@@ -10,11 +10,18 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.pretrained import load_pretrained_encoder
-from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
+from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels
 from mmseg.registry import BACKBONES, FUSION_MODULES, HEADS, SEGMENTORS
 
 SECOND_STREAMS = ("events", "img_self_res")
 FUSION_MODES = ("events", "isr", "all", "none")
+OUTPUT_STREAMS: dict[str, tuple[str, ...]] = {
+    "fusion": ("image", "events"),
+    "image": ("image",),
+    "events": ("events",),
+    "fusion_isr": ("image", "img_self_res"),
+    "fusion_all": ("image", "events", "img_self_res"),
+}
 
 
 @SEGMENTORS.register_module()
@@ -51,6 +58,8 @@ class FusionEncoderDecoder(BaseSegmentor):
         if fusion_isr_module and fusion_isr_module["type"]:
             self.fusion_isr_module = FUSION_MODULES.build(dict(fusion_isr_module))
         self.decode_head = HEADS.build(dict(decode_head))
+        check_channels("model.backbone_image", self.backbone_image, decode_head)
+        check_channels("model.backbone_events", self.backbone_events, decode_head)
         if pretrained:
             load_pretrained_encoder(self.backbone_image, pretrained)
             load_pretrained_encoder(self.backbone_events, pretrained)
@@ -73,8 +82,9 @@ class FusionEncoderDecoder(BaseSegmentor):
         image = features["image"]
         if mode == "events":
             return self.fusion_module(image, features["events"])
-        # With a single second input, isr may stand in the events slot.
-        with_isr = self.fusion_isr_module(image, features.get("img_self_res", features["events"]))
+        # The teacher sees one second input: where isr was drawn, it stands in the events slot.
+        isr = features["img_self_res"] if "img_self_res" in features else features["events"]
+        with_isr = self.fusion_isr_module(image, isr)
         if mode == "isr":
             return with_isr
         with_events = self.fusion_module(image, features["events"])
@@ -85,8 +95,8 @@ class FusionEncoderDecoder(BaseSegmentor):
 
         Args:
             streams: ``image`` and any of ``events``, ``img_self_res``, each (B, 3, H, W).
-            fusion: ``events``: fusion module on (image, events); ``isr``: isr fusion module on (image, isr);
-                ``all``: mean of both; ``none``.
+            fusion: ``events``: fusion module on (image, events); ``isr``: isr fusion module on (image, isr), or on
+                (image, events) where there is no isr; ``all``: mean of both; ``none``.
         """
         if fusion not in FUSION_MODES:
             raise ValueError(f"fusion must be one of {FUSION_MODES}, got {fusion!r}")
@@ -97,22 +107,26 @@ class FusionEncoderDecoder(BaseSegmentor):
         order = [s for s in ("image", "events", "fusion", "img_self_res") if s in features]
         return SegmentorOutput(self.decode_head({s: features[s] for s in order}), features)
 
+    def required_streams(self, output: str) -> tuple[str, ...]:
+        """Input streams of an output.
+
+        Raises:
+            ConfigError: there is no such output.
+        """
+        if output not in OUTPUT_STREAMS:
+            raise ConfigError(f"unknown output {output!r}; known: {', '.join(OUTPUT_STREAMS)}")
+        if output in ("fusion_isr", "fusion_all") and not hasattr(self, "fusion_isr_module"):
+            raise ConfigError(f"output {output!r} needs model.fusion_isr_module, which this model was trained without")
+        return OUTPUT_STREAMS[output]
+
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
-        """Logits of one output; ``fusion`` may be ``fusion``, ``fusion_isr`` or ``fusion_all``."""
-        features = {}
-        if output != "events":
-            features["image"] = self.image_encoder(streams["image"])
+        """Logits of one output: ``image``, ``events``, ``fusion``, ``fusion_isr`` or ``fusion_all``."""
+        used = {name: streams[name] for name in self.required_streams(output)}
+        features = self._encode_second(used)
+        if output == "events":
+            return self.decode_head(features)["events"]
+        features["image"] = self.image_encoder(used["image"])
         if output == "image":
             return self.decode_head(features)["image"]
-        if "events" not in streams:
-            raise ConfigError(
-                f"output {output!r} needs a second input (events), but the samples have none; add 'events_vg' "
-                "to data.test.outputs or ask for output 'image'"
-            )
-        features |= self._encode_second(streams)
-        if output == "events":
-            return self.decode_head({"events": features["events"]})["events"]
-        modes = {"fusion": "events", "fusion_isr": "isr", "fusion_all": "all"}
-        if output not in modes:
-            raise ConfigError(f"unknown output {output!r}; known: image, events, {', '.join(modes)}")
-        return self.decode_head({"fusion": self._fuse(features, modes[output])})["fusion"]
+        mode = {"fusion": "events", "fusion_isr": "isr", "fusion_all": "all"}[output]
+        return self.decode_head({"fusion": self._fuse(features, mode)})["fusion"]

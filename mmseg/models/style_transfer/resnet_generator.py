@@ -70,7 +70,9 @@ class ResnetGenerator(nn.Module):
     @torch.no_grad()
     def day_events(self, image_change: Tensor) -> Tensor:
         """Event-like map of a day image change, both (B, 3, H, W) in [-1, 1] with equal channels."""
-        return self(image_change.mean(dim=1, keepdim=True)).repeat(1, 3, 1, 1)
+        height, width = image_change.shape[2:]
+        events = self(image_change.mean(dim=1, keepdim=True))[:, :, :height, :width]
+        return events.repeat(1, 3, 1, 1)
 
 
 def load_generator(path: str | Path) -> ResnetGenerator:

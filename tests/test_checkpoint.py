@@ -1,0 +1,85 @@
+"""Reading and keeping weight files."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from mmseg.engine.checkpoint import list_checkpoints, load_training, save_checkpoint
+from mmseg.errors import CheckpointError
+from mmseg.models.weights import load_file, load_weights_file
+
+
+class Trap:
+    """Unpickling it would run code."""
+
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+def test_files_that_are_no_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pth"
+    with pytest.raises(CheckpointError, match=r"w\.pth does not exist; look there"):
+        load_file(path, "look there")
+    path.write_text("<html>404</html>")
+    with pytest.raises(CheckpointError, match=r"is not a torch file \(it starts with '<html>404"):
+        load_file(path)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is not a torch file"):
+        load_file(path)
+    torch.save({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match="is cut short or damaged"):
+        load_file(path)
+
+
+@pytest.mark.parametrize("write", [lambda content, path: torch.save(content, path), None])
+def test_code_in_a_file_does_not_run(tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pth"
+    if write:
+        write({"state_dict": {"a": torch.zeros(1)}, "meta": Trap()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError, match="holds more than tensors and plain data") as caught:
+        load_file(path)
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_no_state_dict(tmp_path):
+    torch.save({"state_dict": {"a": 3}}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_weights_file(tmp_path / "w.pth")
+
+
+def saved(folder, iteration, keep=None):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    save_checkpoint(folder / f"iter_{iteration}.pth", model, optimizer, iteration, {}, keep)
+    return model, optimizer
+
+
+def test_the_newest_are_kept_and_later_ones_left_alone(tmp_path):
+    for iteration in (40, 1, 2, 3, 4):
+        saved(tmp_path, iteration, keep=2)
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["iter_3.pth", "iter_4.pth", "iter_40.pth"]
+    saved(tmp_path, 5, keep=7)
+    assert len(list_checkpoints(tmp_path)) == 4
+
+
+def test_rates_come_from_the_config_on_resuming(tmp_path):
+    saved(tmp_path, 3)
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.5, weight_decay=0.25)
+    assert load_training(tmp_path / "iter_3.pth", model, optimizer) == 3
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
+
+
+def test_no_training_checkpoint(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "w.pth")
+    model = nn.Linear(2, 2)
+    with pytest.raises(CheckpointError, match="is no training checkpoint; to start from its weights, use load_from"):
+        load_training(tmp_path / "w.pth", model, torch.optim.AdamW(model.parameters()))
