@@ -299,6 +299,21 @@ def test_names_of_the_training_method(generator_file):
     assert [[k, list(v.shape)] for k, v in method.state_dict().items()] == expected
 
 
+def test_source_only_is_the_first_half_of_the_step():
+    """The baseline leaves the gradients that the loss on the source alone gives."""
+    batch = golden_batch("cs2dsec_isr", 0, 2, 64, 64, 16)
+    draws, _ = reference_draws(0, batch["source"]["label"], None, 0)
+    method = without_dropout(UDA.build(uda_settings(type="DACS", model=small_model(), source_only=True)))
+    result = method.train_step(batch, draws)
+    assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg"}
+    gradients = [p.grad.clone() for p in method.model.parameters() if p.grad is not None]
+    method.zero_grad()
+    label = batch["source"]["label"][:, 0]
+    method._segmentation_loss(method.model(method._source_streams(batch["source"]), "events"), label)[0].backward()
+    for before, parameter in zip(gradients, [p for p in method.model.parameters() if p.grad is not None], strict=True):
+        torch.testing.assert_close(before, parameter.grad)
+
+
 def test_fuse_both_needs_its_module():
     model = small_model(fusion_isr_module={"type": ""})
     with pytest.raises(ConfigError, match=r"model\.fusion_isr_module\.type"):

@@ -91,6 +91,8 @@ class DACS(nn.Module):
         source = self._source_streams(batch["source"])
         target = {slot: batch["target"][key] for slot, key in self.plan.target_keys.items()}
         label = batch["source"]["label"][:, 0]
+        pictures = {f"source.{k}": v for k, v in source.items()} | {f"target.{k}": v for k, v in target.items()}
+        pictures["source.label"] = label
         update_teacher(self.ema_model, self.model, draws.iteration, self.settings.alpha)
 
         # SOURCE
@@ -103,6 +105,8 @@ class DACS(nn.Module):
             loss = loss + distance
         backward(loss)
         del output, loss
+        if self.settings.source_only:
+            return StepResult(logs, pictures)
 
         # PSEUDO-LABEL
         pseudo_label, pseudo_weight = self._pseudo_label(target, passes)
@@ -125,9 +129,8 @@ class DACS(nn.Module):
 
         logs |= {f"mix.{name}": value for name, value in mixed_logs.items()}
         logs["mix.pseudo_weight"] = pseudo_weight.mean()
-        pictures = {f"source.{k}": v for k, v in source.items()} | {f"target.{k}": v for k, v in target.items()}
         pictures |= {f"mixed.{k}": v for k, v in mixed.items()}
-        pictures |= {"source.label": label, "target.pseudo_label": pseudo_label, "mixed.label": mixed_label}
+        pictures |= {"target.pseudo_label": pseudo_label, "mixed.label": mixed_label}
         pictures |= {"target.pseudo_weight": pseudo_weight, "mixed.weight": mixed_weight}
         return StepResult(logs, pictures)
 

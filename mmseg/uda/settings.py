@@ -36,6 +36,7 @@ class UDASettings:
         random_choice_thres: see ``mmseg.uda.streams.events_threshold``.
         shift_type: shift of the mixed image's content map.
         isr_parms: parameters of the mixed image's content map.
+        source_only: train on the labelled source alone, without teacher and target (the baseline).
         without_events, without_isd: always feed the teacher isr, or always events.
         isr_another_fusion: when isr is drawn, fuse with the isr fusion module.
         fuse_both_ice_and_e: every pass fuses image with events and image with isr, and averages.
@@ -60,6 +61,7 @@ class UDASettings:
     random_choice_thres: str | float = "0.5"
     shift_type: str = "rightdown"
     isr_parms: Mapping[str, Any] | str | None = None
+    source_only: bool = False
     without_events: bool = False
     without_isd: bool = False
     isr_another_fusion: bool = False

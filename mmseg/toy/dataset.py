@@ -1,0 +1,167 @@
+"""Make a toy city: run its tasks, call the project's own tools on what they wrote, and put it in its place."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from mmseg.datasets.cityscapes_conversion import convert_cityscapes
+from mmseg.datasets.classes import CLASSES
+from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
+from mmseg.errors import DataError
+from mmseg.files import write_text
+from mmseg.toy.contact_sheet import write_contact_sheet
+from mmseg.toy.settings import ToySettings
+from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
+
+MARKER = "toy_city.json"
+CONTACT_SHEET = "contact_sheet.png"
+ENTRIES = ("data", TRAIN_LIST, TEST_LIST, CONTACT_SHEET, MARKER)
+# A class counts as shown by an image with more pixels than this.
+SHOWN_PIXELS = 300
+
+
+def is_complete(out: Path) -> bool:
+    """Tell whether a folder holds a toy city that was written to the end."""
+    try:
+        return bool(json.loads((out / MARKER).read_text(encoding="utf-8"))["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, force: bool = False) -> dict:
+    """Write a toy city.
+
+    Everything is built in a folder beside ``out`` and moved there at the end; ``toy_city.json`` says
+    ``"complete": true`` only when all is in its place.
+
+    Args:
+        out: folder to write; it must be empty or absent, unless ``force``.
+        settings: sizes.
+        seed: 0 or more; equal seeds and settings give equal bytes (but for the paths in the frame lists).
+        jobs: processes.
+        force: replace the toy city that ``out`` holds. Other files there stay.
+
+    Returns:
+        The content of ``toy_city.json``: settings and statistics.
+
+    Raises:
+        DataError: ``out`` is in use, or cannot be written.
+    """
+    out = Path(out).resolve()
+    _check_free(out, force)
+    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        work.mkdir(parents=True)
+        parts = work / "parts"
+        parts.mkdir()
+        tasks = all_tasks(settings.checked(), seed, work / "data", parts)
+        outcomes = list(_run(tasks, jobs))
+        write_sequences(tasks)
+        convert_cityscapes(work / "data" / "cityscapes")
+        report = {"complete": False, "seed": seed, "settings": asdict(settings), **_statistics(outcomes)}
+        _write_marker(work, report)
+        _move(work, out)
+        create_dsec_lists(out / "data" / "DSEC_Night", out, Console(file=sys.stderr, quiet=True))
+        write_contact_sheet(out, out / CONTACT_SHEET)
+        report["complete"] = True
+        _write_marker(out, report)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error}): free space or choose another folder") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out} is a file: give a folder")
+    if not any(out.iterdir()):
+        return
+    if not (out / MARKER).is_file():
+        raise DataError(f"{out} is not empty and holds no toy city: give another folder")
+    if not force:
+        state = "a toy city" if is_complete(out) else "a toy city that was not written to the end"
+        raise DataError(f"{out} holds {state}: give another folder, or replace it with --force")
+
+
+def _move(work: Path, out: Path) -> None:
+    """Put the finished parts in their place; the marker goes first, so that an interruption shows."""
+    out.mkdir(parents=True, exist_ok=True)
+    os.replace(work / MARKER, out / MARKER)
+    for name in ENTRIES:
+        old = out / name
+        if name != MARKER:
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                with suppress(FileNotFoundError):
+                    old.unlink()
+        if (work / name).exists():
+            os.replace(work / name, old)
+
+
+def _write_marker(folder: Path, report: dict) -> None:
+    write_text(folder / MARKER, json.dumps(report, indent=2) + "\n")
+
+
+def _run(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
+    """Yield the outcomes in order of the tasks, with a progress bar where stderr is a terminal."""
+    console = Console(stderr=True)
+    bar = dict(description="streets", total=len(tasks), console=console, disable=not sys.stderr.isatty())
+    if jobs == 1:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield from track(map(run_task, tasks), **bar)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    # Fresh processes: one forked beside the threads of OpenCV or torch may never wake up.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=single_threaded)
+    try:
+        yield from track(executor.map(run_task, tasks), **bar)
+    except BrokenProcessPool as error:
+        raise DataError("a worker process was killed, probably for want of memory: use fewer --jobs") from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _statistics(outcomes: list[Outcome]) -> dict:
+    """Class pixels, events per frame, and what became of the labelled edges at night."""
+    classes = {}
+    for title, kinds in (("day", ("day",)), ("night_test", ("test",))):
+        images = np.array([row for o in outcomes if o.kind in kinds for row in o.classes])
+        classes[title] = {
+            name: {"pixels": int(images[:, k].sum()), "images_shown": int((images[:, k] > SHOWN_PIXELS).sum())}
+            for k, name in enumerate(CLASSES)
+            if images[:, k].any()
+        }
+    events = np.array([count for o in outcomes for count in o.events])
+    contrast, invisible, reported = sum((o.edges for o in outcomes), np.zeros(3, np.int64)).tolist()
+    return {
+        "classes": classes,
+        "events_per_frame": {"least": int(events.min()), "median": int(np.median(events)), "most": int(events.max())},
+        "night_edges": {
+            "with_contrast_in_the_scene": contrast,
+            "of_these_invisible_in_the_image": invisible,
+            "of_these_with_events": reported,
+        },
+    }

@@ -1,0 +1,84 @@
+"""How large a toy city is. Light to import: the command line shows these numbers in its help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mmseg.errors import ConfigError
+
+# Frame numbers from which on the streets of a sequence are filmed. The frame lists keep the first 150 frames of
+# sequence b, and 366 of e, out of training; what is labelled lies below the limits of a (798) and c (582).
+TRAIN_SEQUENCES: Mapping[str, int] = {"zurich_city_09_b": 160, "zurich_city_09_e": 376}
+TEST_SEQUENCES: Mapping[str, int] = {"zurich_city_09_a": 100, "zurich_city_09_c": 100}
+LAST_TEST_FRAME = 581
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """Sizes of the toy city.
+
+    Attributes:
+        day, day_val: labelled day images of the train and the val split, each of a street of its own.
+        day_width, day_height: their size in pixels.
+        night_streets, test_streets: streets filmed for training and for the test.
+        frames: consecutive pictures, 50 ms apart, of every night street.
+        substeps: renderings a frame that drive the event camera; even.
+        dark_zurich: streets of the Dark Zurich tree, train, val and test together; 0 leaves it out.
+    """
+
+    day: int = 64
+    day_val: int = 8
+    day_width: int = 512
+    day_height: int = 256
+    night_streets: int = 16
+    test_streets: int = 9
+    frames: int = 2
+    substeps: int = 8
+    dark_zurich: int = 0
+
+    def checked(self) -> ToySettings:
+        """Return these settings.
+
+        Raises:
+            ConfigError: a value out of range; the message names it.
+        """
+        limits = {
+            "day": (1, 100_000),
+            "day_val": (0, 100_000),
+            "day_width": (64, 4096),
+            "day_height": (32, 2048),
+            "night_streets": (1, 10_000),
+            "test_streets": (1, 10_000),
+            "frames": (1, 100),
+            "substeps": (4, 64),
+            "dark_zurich": (0, 10_000),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; choose a number from {low} to {high}")
+        if self.substeps % 2:
+            raise ConfigError(f"substeps is {self.substeps}; choose an even number")
+        frame = max(TEST_SEQUENCES.values()) + -(-self.test_streets // len(TEST_SEQUENCES)) * self.stride
+        if frame > LAST_TEST_FRAME:
+            raise ConfigError(
+                f"{self.test_streets} test streets of {self.frames} frames do not fit into the frame numbers that "
+                "are held out of training: lower test_streets or frames"
+            )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Frame numbers from one street of a sequence to the next."""
+        return self.frames + 3
+
+    def with_changes(self, changes: Mapping[str, int | None]) -> ToySettings:
+        """Settings with the given values, those that are None left as they are; checked."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None}).checked()
+
+
+SIZES: Mapping[str, ToySettings] = {
+    "tiny": ToySettings(day=6, day_val=1, day_width=256, day_height=128, night_streets=2, test_streets=2, substeps=4),
+    "small": ToySettings(),
+    "medium": ToySettings(day=256, day_val=32, night_streets=64, test_streets=36, dark_zurich=40),
+}
