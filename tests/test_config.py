@@ -188,6 +188,18 @@ def test_fuse_both_keeps_its_module(root, tmp_path, monkeypatch):
     assert config.uda.fuse_both_ice_and_e is True
 
 
+@pytest.mark.parametrize("name", ["source_only", "cmda"])
+def test_toy_city_configs_hold_known_keys(root, tmp_path, name):
+    config = load_config(root / f"configs/demo/{name}_toy_city.py")
+    assert config.uda.source_only is (name == "source_only")
+    for key in ("data.train.target.dataset_txt_path", "data.val.dataset_txt_path"):
+        config.merge_from_dict({key: str(tmp_path)})
+    config.merge_from_dict(
+        {"data.train.source.dataset_path": str(tmp_path), "data.train.source_json_root": str(tmp_path)}
+    )
+    check_config(effective(config), for_training=True)
+
+
 def test_bad_experiment_name(root):
     with pytest.raises(ConfigError, match="--name 'a/b' cannot be a file name"):
         write_child_config(root / PUBLISHED, "a/b", None, {})
