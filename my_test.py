@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mmseg.apis.arguments import add_test_options
+from mmseg.apis.arguments import add_test_options, test_options
 from mmseg.errors import run_as_script
 
 
@@ -30,14 +30,7 @@ def main() -> None:
     args = parse_args()
     from mmseg.apis import test_work_dir
 
-    test_work_dir(
-        args.work_dir,
-        model=args.model,
-        output=args.output,
-        root_path=args.root_path,
-        cfg_options=args.cfg_options,
-        panels=not args.no_panels,
-    )
+    test_work_dir(args.work_dir, **test_options(args))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,18 @@ def test_my_test_repeats_the_score_of_the_training(project, trained):
     assert (preds / "panels" / "zurich_city_09_a_000797.png").is_file()
 
 
+def test_work_dir_from_python_with_nothing_but_its_path(project, trained, monkeypatch):
+    """As ``mmseg.apis.test_work_dir(path)``: the student, the fused output, into ``preds``."""
+    from mmseg.apis import testing
+
+    seen = {}
+    monkeypatch.setattr(testing, "test", lambda config, checkpoint, **options: seen.update(options))
+    testing.test_work_dir(trained)
+    assert seen == {"model": "student", "output": None, "out_dir": trained / "preds"}
+    testing.test_work_dir(trained, model="teacher", output="image")
+    assert seen["out_dir"] == trained / "preds_teacher_image"
+
+
 def test_teacher_and_other_outputs(project, trained):
     arguments = (trained / f"{trained.name}.json", trained / "iter_4.pth", "--no_panels")
     run("tools/test.py", *arguments, "--model", "teacher", "--output", "image", "--out-dir", "teacher", cwd=project)

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import add_test_options
+from mmseg.apis.arguments import add_test_options, test_options
 from mmseg.errors import run_as_script
 
 
@@ -35,11 +35,7 @@ def main() -> None:
         args.config,
         args.checkpoint,
         args.out_dir or Path(args.checkpoint).parent / "preds",
-        model=args.model,
-        output=args.output,
-        root_path=args.root_path,
-        cfg_options=args.cfg_options,
-        panels=not args.no_panels,
+        **test_options(args),
     )
 
 

@@ -56,3 +56,14 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root_path", help="folder with data/ and pretrained/, for a config of another machine")
     parser.add_argument("--no_panels", action="store_true", help="write no panels image | events | prediction | label")
     add_config_options(parser)
+
+
+def test_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_test_options` added, as arguments of ``mmseg.apis.test``."""
+    return {
+        "model": args.model,
+        "output": args.output,
+        "root_path": args.root_path,
+        "cfg_options": args.cfg_options,
+        "panels": not args.no_panels,
+    }

@@ -55,18 +55,20 @@ def work_dir_checkpoint(work_dir: str | Path) -> Path:
     return checkpoints[-1]
 
 
-def test_work_dir(work_dir: str | Path, **options: Any) -> Evaluation:
+def test_work_dir(
+    work_dir: str | Path, model: str = "student", output: str | None = None, **options: Any
+) -> Evaluation:
     """Test a work dir, of ours or as published.
 
     Predictions go to ``<work_dir>/preds``, those of the teacher or of a named output to a folder beside it.
 
     Args:
         work_dir: folder with config and checkpoint.
-        options: see :func:`test`.
+        model, output, options: see :func:`test`.
     """
-    special = [options[key] for key, usual in (("model", "student"), ("output", None)) if options.get(key) != usual]
-    options.setdefault("out_dir", Path(work_dir) / "_".join(["preds", *filter(None, special)]))
-    return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), **options)
+    named = ["preds", *(["teacher"] if model == "teacher" else []), *([output] if output else [])]
+    options.setdefault("out_dir", Path(work_dir) / "_".join(named))
+    return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), model=model, output=output, **options)
 
 
 def test(

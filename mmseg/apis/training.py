@@ -51,8 +51,8 @@ def build_method(config: Mapping[str, Any]) -> DACS:
     method = UDA.build({**config["uda"], "model": SEGMENTORS.build(dict(config["model"]))})
     if config.get("load_from"):
         # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
-        for model in (method.model, method.ema_model):
-            load_segmentor(model, config["load_from"])
+        load_segmentor(method.model, config["load_from"])
+        method.ema_model.load_state_dict(method.model.state_dict())
     return method
 
 
