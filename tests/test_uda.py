@@ -26,6 +26,7 @@ from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur
 from mmseg.uda.class_mix import class_mix_mask, paste
+from mmseg.uda.cmda import Truth
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.feature_distance import downscale_label
 from mmseg.uda.settings import UDASettings
@@ -35,12 +36,12 @@ from mmseg.uda.teacher import momentum, update_teacher
 TOGETHER = "cs2dsec_image+events_together"
 
 
-def small_model(**changes) -> nn.Module:
-    """The published DSEC segmentor with MiT-b1 encoders and a content fusion module."""
+def small_model(published: str = "cs2dsec", **changes) -> nn.Module:
+    """A published segmentor with MiT-b1 encoders; that of DSEC with a content fusion module."""
     encoder = dict(type="mit_b1", style="pytorch", in_chans=3)
-    cfg = load_json("configs/work_dir_cs2dsec.json")["model"]
+    cfg = load_json(f"configs/work_dir_{published}.json")["model"]
     cfg |= dict(pretrained=None, backbone_image=encoder, backbone_events=encoder)
-    cfg |= dict(fusion_isr_module={"type": "AttentionFusion"}) | changes
+    cfg |= dict(fusion_isr_module={"type": "AttentionFusion"} if published == "cs2dsec" else None) | changes
     return SEGMENTORS.build(cfg)
 
 
@@ -52,8 +53,8 @@ def image_model() -> nn.Module:
     return SEGMENTORS.build(dict(type="EncoderDecoder", backbone=dict(type="mit_b1"), decode_head=head))
 
 
-def uda_settings(**changes) -> dict:
-    cfg = load_json("configs/published_cs2dsec.json")["uda"]
+def uda_settings(published: str = "cs2dsec", **changes) -> dict:
+    cfg = load_json(f"configs/published_{published}.json")["uda"]
     built = {k: v for k, v in cfg.items() if k in UDASettings.__dataclass_fields__}
     return built | dict(cyclegan_itrd2en_path="") | changes
 
@@ -69,26 +70,42 @@ def without_dropout(module: nn.Module) -> nn.Module:
 
 # ---------------------------------------------------------------- golden case 6: losses of one batch
 
+ONE_SECOND_INPUT = "cs2dsec_image+events"
+# case -> (published config, settings, whether events are drawn, how decoders are shared)
 LOSS_CASES = {
-    "together": ("events", {}),
-    "together.seg_weight": ("events", {}),
-    "together.fusion_all": ("all", {}),
-    "together.fusion_all.seg_weight": ("all", {}),
-    "together.fusion_isr": ("isr", {}),
-    "together.all_ignored_labels": ("events", {}),
-    "together.share_half": ("events", dict(share_decoder=False, half_share_decoder=True)),
-    "together.share_none": ("events", dict(share_decoder=False, half_share_decoder=False)),
+    "together": ("cs2dsec", {}, True, {}),
+    "together.seg_weight": ("cs2dsec", {}, True, {}),
+    "together.fusion_all": ("cs2dsec", dict(fuse_both_ice_and_e=True), True, {}),
+    "together.fusion_all.seg_weight": ("cs2dsec", dict(fuse_both_ice_and_e=True), False, {}),
+    "together.fusion_isr": ("cs2dsec", dict(isr_another_fusion=True), False, {}),
+    "together.all_ignored_labels": ("cs2dsec", {}, True, {}),
+    "together.share_half": ("cs2dsec", {}, True, dict(share_decoder=False, half_share_decoder=True)),
+    "together.share_none": ("cs2dsec", {}, True, dict(share_decoder=False, half_share_decoder=False)),
+    "image+events": ("cs2dsec", dict(train_type=ONE_SECOND_INPUT), True, {}),
+    "image+events.fusion_isr": (
+        "cs2dsec",
+        dict(train_type=ONE_SECOND_INPUT, isr_another_fusion=True),
+        False,
+        {},
+    ),
+    "image+events.no_fusion": ("cs2dsec", dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True), False, {}),
+    "cs2dz": ("cs2dz", {}, False, {}),
+    "cs2dz.seg_weight": ("cs2dz", {}, True, {}),
+    "cs2dsec_image": ("cs2dsec", dict(train_type="cs2dsec_image"), True, {}),
+    "cs2dsec_image.seg_weight": ("cs2dsec", dict(train_type="cs2dsec_image"), False, {}),
 }
 
 
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_losses_and_gradients(case):
     golden = load_json("c06_losses.json")["cases"][case]
-    fusion, sharing = LOSS_CASES[case]
-    cfg = load_json("configs/work_dir_cs2dsec.json")["model"]["decode_head"]
+    published, settings, events_drawn, sharing = LOSS_CASES[case]
+    cfg = load_json(f"configs/work_dir_{published}.json")["model"]["decode_head"]
     head = {**cfg, "decoder_params": {**cfg["decoder_params"], **sharing}}
-    model = fill(without_dropout(small_model(decode_head=head)))
-    method = UDA.build(uda_settings(type="DACS", model=model))
+    alone = case.startswith("cs2dsec_image")
+    model = fill(without_dropout(image_model() if alone else small_model(published, decode_head=head)))
+    method = UDA.build(uda_settings(published, type="DACS", model=model, **settings))
+    passes = method.plan.passes(events_drawn)
     shape = (2, 3, 64, 64)
     streams = {
         "image": image_input("loss:image", shape),
@@ -101,8 +118,10 @@ def test_losses_and_gradients(case):
     weight = None
     if "seg_weight" in case:
         weight = torch.from_numpy(u01("input:loss:seg_weight", (2, 64, 64)).astype(np.float32))
-    output = model.train()(streams, fusion)
-    loss, logs = method._segmentation_loss(output, label, weight)
+    inputs = {slot: streams[stream] for slot, stream in passes.student_streams.items()}
+    output = model.train()(inputs, passes.student_fusion)
+    truth = {"image": Truth(label, weight)}
+    loss, logs = method._segmentation_loss(output, truth, passes.loss_weights, passes.source_consistency)
     loss.backward()
     assert loss.item() == pytest.approx(golden["parsed_loss"], rel=1e-5)
     for name, value in golden["log_vars"].items():
@@ -114,7 +133,7 @@ def test_losses_and_gradients(case):
         if norm is None:
             assert gradient is None
         else:
-            assert gradient.norm().item() == pytest.approx(norm, rel=5e-4, abs=1e-7), name
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-7), name
     buffers = dict(model.named_buffers(remove_duplicate=False))
     for name, (mean, mean_abs) in golden["bn_after"].items():
         values = buffers[name].double()
@@ -132,6 +151,13 @@ STEP_VARIANTS = {
     "cs2dsec_isr_another_fusion": dict(isr_another_fusion=True),
     "cs2dsec_fd": dict(imnet_feature_dist_lambda=0.005),
     "cs2dsec_image_fd": dict(imnet_feature_dist_lambda=0.005, train_type="cs2dsec_image"),
+    "cs2dz": dict(pseudo_weight_ignore_bottom=20),
+}
+# At the published crop size; minutes on a CPU, so only on request.
+STEP_VARIANTS_512 = {
+    "cs2dsec_512": {},
+    "cs2dz_512": {},
+    "cs2dsec_image_fd_512": STEP_VARIANTS["cs2dsec_image_fd"],
 }
 
 
@@ -169,6 +195,8 @@ def golden_batch(variant: str, step: int, n: int, height: int, width: int, block
             "warp_image": named("trg_image", image_input, 3),
             "events_vg": signed["trg_events"],
             "warp_img_self_res": signed["trg_isr"],
+            "image": named("trg_image", image_input, 3),
+            "night_isr": signed["trg_isr"],
         },
     }
 
@@ -205,14 +233,16 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
     arrays = GoldenArrays(f"c07_dacs_{variant}.npz")
     height, width = golden["size"]
     threshold = golden["pseudo_threshold"]
+    published = "cs2dz" if variant.startswith("cs2dz") else "cs2dsec"
     settings = uda_settings(
+        published,
         pseudo_threshold=threshold,
         blur=False,
         color_jitter_probability=1.0,
         cyclegan_itrd2en_path=generator_file,
         **changes,
     )
-    model = image_model() if settings["train_type"] == "cs2dsec_image" else small_model()
+    model = image_model() if settings["train_type"] == "cs2dsec_image" else small_model(published)
     method = fill(without_dropout(UDA.build(dict(type="DACS", model=model, **settings)))).train()
     initial = {k: v.clone() for k, v in method.model.state_dict().items()}
     cfg = load_json("configs/work_dir_cs2dsec.json")["optimizer"]
@@ -227,21 +257,23 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
         assert draws.jitter == expected["color_jitter_value"]
         assert draws.sigma == expected["sigma_value"]
         if expected["shift_direction"]:
-            assert draws.shift_direction("random") == expected["shift_direction"][0]
+            assert draws.shift_direction(settings["shift_type"]) == expected["shift_direction"][0]
         optimizer.zero_grad(set_to_none=True)
         result = method.train_step(batch, draws)
         optimizer.step()
         for name, value in expected["log_vars"].items():
             kind = "acc" if name.endswith("acc_seg") else "loss"
-            # Before the first AdamW step there is no noise to grow: 1e-6 relative, and no pixel.
-            tolerance = max(4 * floor["steps"][s][kind] if s else 0.0, 1e-6 * abs(value))
+            # Before the first AdamW step there is no noise to grow, but a pixel at the teacher's threshold may fall
+            # either way (one does in cs2dz): it moves the mixed loss by 1.6e-5 of itself.
+            rounding = 2e-5 if name.startswith("mix.") else 1e-6
+            tolerance = max(4 * floor["steps"][s][kind] if s else 0.0, rounding * abs(value))
             assert result.logs[name].item() == pytest.approx(value, abs=tolerance), (variant, s, name)
         # After an AdamW step, pixels on the edge between two classes or at the threshold may fall either way.
         pseudo = result.pictures["target.pseudo_label"].numpy()
         strided = pseudo[:, :: height // 32, :: width // 32]
         differing = int((strided != arrays[f"s{s}.pseudo_label"]).sum())
         assert differing <= (0, 4, 8)[s], (variant, s, differing)
-        edge = 8 / label.numel() if s else 1e-7
+        edge = (8 if s else 1) / label.numel()
         weight = result.pictures["target.pseudo_weight"].mean().item()
         assert weight == pytest.approx(expected["pseudo_weight_mean_before_mix"], abs=edge)
         weight = result.pictures["mixed.weight"].mean().item()
@@ -280,11 +312,11 @@ def test_three_steps(variant, generator_file):
     run_golden_steps(variant, STEP_VARIANTS[variant], generator_file)
 
 
-def test_step_512(generator_file):
-    """The published crop size; minutes on a CPU, so only on request."""
+@pytest.mark.parametrize("variant", STEP_VARIANTS_512)
+def test_step_512(variant, generator_file):
     if "CMDA_SLOW_TESTS" not in os.environ:
         pytest.skip("set CMDA_SLOW_TESTS=1 to run three steps at 512x512")
-    run_golden_steps("cs2dsec_512", {}, generator_file)
+    run_golden_steps(variant, STEP_VARIANTS_512[variant], generator_file)
 
 
 def test_names_of_the_training_method(generator_file):
@@ -309,7 +341,9 @@ def test_source_only_is_the_first_half_of_the_step():
     gradients = [p.grad.clone() for p in method.model.parameters() if p.grad is not None]
     method.zero_grad()
     label = batch["source"]["label"][:, 0]
-    method._segmentation_loss(method.model(method._source_streams(batch["source"]), "events"), label)[0].backward()
+    passes = method.plan.passes(draws.events)
+    output = method.model(method._source_streams(batch["source"], passes), "events")
+    method._segmentation_loss(output, {"image": Truth(label)}, passes.loss_weights)[0].backward()
     for before, parameter in zip(gradients, [p for p in method.model.parameters() if p.grad is not None], strict=True):
         torch.testing.assert_close(before, parameter.grad)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,16 +34,23 @@ class CrossEntropyLoss(nn.Module):
             raise ConfigError("loss_decode.use_sigmoid=True is not built here; set it to False")
         self.loss_weight = loss_weight
 
-    def forward(self, logits: Tensor, label: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        pixel_weight: Tensor | None = None,
+        class_weight: Tensor | None = None,
+    ) -> Tensor:
         """Return the scalar loss.
 
         Args:
             logits: (B, C, h, w); resized to the label.
             label: (B, H, W) int64, 255 is ignored.
             pixel_weight: (B, H, W) in [0, 1], or None for 1 everywhere.
+            class_weight: (C,), or None for 1 everywhere.
         """
         logits = resize_logits(logits, label.shape[1:])
-        loss = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="none")
+        loss = F.cross_entropy(logits, label, class_weight, ignore_index=IGNORE_INDEX, reduction="none")
         if pixel_weight is not None:
             loss = loss * pixel_weight
         return self.loss_weight * loss.mean()
@@ -67,3 +76,25 @@ def masked_feature_distance(features: Tensor, reference: Tensor, mask: Tensor) -
     distance = torch.linalg.vector_norm(features - reference, dim=1, keepdim=True)
     # where(), not a product: an infinite distance outside the mask must not turn into NaN.
     return torch.where(mask, distance, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def feature_consistency(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+    """Sum over the stages of the mean squared difference; no gradient flows into ``reference``."""
+    return sum(F.mse_loss(f, r.detach()) for f, r in zip(features, reference, strict=True))
+
+
+@torch.no_grad()
+def edge_label(label: Tensor) -> Tensor:
+    """Edges of a label: 1 where the mean of its 3x3 window differs from it, else 0; 0 beside ignored pixels too.
+
+    Args:
+        label: (B, H, W) int64, 255 is ignored. The border repeats its own pixels, so it is no edge.
+
+    Returns:
+        (B, H, W) int64 of 0 and 1.
+    """
+    padded = F.pad(label[:, None].float(), (1, 1, 1, 1), mode="replicate")
+    # Means of whole numbers differ by a ninth or more; what is less is rounding.
+    differs = (F.avg_pool2d(padded, 3, stride=1) - padded[..., 1:-1, 1:-1])[:, 0].abs() > 0.05
+    ignored = F.max_pool2d(padded, 3, stride=1)[:, 0] == IGNORE_INDEX
+    return (differs & ~ignored).long()

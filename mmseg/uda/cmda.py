@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import content_map, grey_level
-from mmseg.models.losses import pixel_accuracy, resize_logits
+from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
 from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
 from mmseg.models.style_transfer import load_generator
 from mmseg.registry import UDA
@@ -35,6 +35,19 @@ class StepResult:
 
     logs: dict[str, Tensor]
     pictures: dict[str, Tensor]
+
+
+@dataclass
+class Truth:
+    """Labels (B, H, W) int64 and pixel weights (B, H, W) in [0, 1], None for 1 everywhere."""
+
+    label: Tensor
+    weight: Tensor | None = None
+
+
+def _inputs(streams: Streams, slots: Mapping[str, str]) -> Streams:
+    """Input slots of a network, filled from the streams."""
+    return {slot: streams[stream] for slot, stream in slots.items()}
 
 
 @UDA.register_module()
@@ -61,7 +74,7 @@ class DACS(nn.Module):
         self.ema_model = make_teacher(model)
         if self.settings.imnet_feature_dist_lambda > 0:
             self.imnet_model = ImageNetEncoder(model.image_encoder)
-        if self.plan.translated_slot and self.settings.cyclegan_itrd2en_path:
+        if self.plan.translated in self.plan.source_keys and self.settings.cyclegan_itrd2en_path:
             self.cyclegan_itrd2en = load_generator(self.settings.cyclegan_itrd2en_path)
         self.train()
 
@@ -88,16 +101,17 @@ class DACS(nn.Module):
             backward: called on each of the two losses.
         """
         passes = self.plan.passes(draws.events)
-        source = self._source_streams(batch["source"])
-        target = {slot: batch["target"][key] for slot, key in self.plan.target_keys.items()}
+        source = self._source_streams(batch["source"], passes)
+        target = {stream: batch["target"][key] for stream, key in self.plan.target_keys.items()}
         label = batch["source"]["label"][:, 0]
         pictures = {f"source.{k}": v for k, v in source.items()} | {f"target.{k}": v for k, v in target.items()}
         pictures["source.label"] = label
         update_teacher(self.ema_model, self.model, draws.iteration, self.settings.alpha)
 
         # SOURCE
-        output = self.model(source, passes.student_fusion)
-        loss, logs = self._segmentation_loss(output, label)
+        output = self.model(_inputs(source, passes.student_streams), passes.student_fusion)
+        truth = {"image": Truth(label)}
+        loss, logs = self._segmentation_loss(output, truth, passes.loss_weights, passes.source_consistency)
         # FEATURE DISTANCE
         if hasattr(self, "imnet_model"):
             distance = self._feature_distance(output, source["image"], label)
@@ -109,50 +123,73 @@ class DACS(nn.Module):
             return StepResult(logs, pictures)
 
         # PSEUDO-LABEL
-        pseudo_label, pseudo_weight = self._pseudo_label(target, passes)
+        pseudo = self._pseudo_labels(target, passes)
 
         # CLASS MIX
         priority = torch.from_numpy(draws.class_priority).to(label.device, non_blocking=True)
         mask = class_mix_mask(label, priority)
-        mixed = {slot: paste(mask, source[slot], target[slot]) for slot in source}
+        mixed = {stream: paste(mask, source[stream], target[stream]) for stream in source}
         mixed["image"] = self._augment(mixed["image"], draws)
-        slot = self.plan.remixed_slot
-        if slot and self.settings.mixed_image_to_mixed_isr:
-            mixed[slot] = self._content_map(mixed["image"], draws)
-        mixed_label = paste(mask, label, pseudo_label)
-        mixed_weight = paste(mask, torch.ones_like(pseudo_weight), pseudo_weight)
+        if self.plan.remixed in mixed and self.settings.mixed_image_to_mixed_isr:
+            mixed[self.plan.remixed] = self._content_map(mixed["image"], draws)
+        truth = {
+            name: Truth(paste(mask, label, t.label), paste(mask, torch.ones_like(t.weight), t.weight))
+            for name, t in pseudo.items()
+        }
 
         # MIXED
-        output = self.model(mixed, passes.student_fusion)
-        loss, mixed_logs = self._segmentation_loss(output, mixed_label, mixed_weight)
+        output = self.model(_inputs(mixed, passes.student_streams), passes.student_fusion)
+        loss, mixed_logs = self._segmentation_loss(output, truth, passes.loss_weights, passes.mixed_consistency)
         backward(loss)
 
         logs |= {f"mix.{name}": value for name, value in mixed_logs.items()}
-        logs["mix.pseudo_weight"] = pseudo_weight.mean()
+        logs["mix.pseudo_weight"] = pseudo["image"].weight.mean()
         pictures |= {f"mixed.{k}": v for k, v in mixed.items()}
-        pictures |= {"target.pseudo_label": pseudo_label, "mixed.label": mixed_label}
-        pictures |= {"target.pseudo_weight": pseudo_weight, "mixed.weight": mixed_weight}
+        pictures |= {"target.pseudo_label": pseudo["image"].label, "mixed.label": truth["image"].label}
+        pictures |= {"target.pseudo_weight": pseudo["image"].weight, "mixed.weight": truth["image"].weight}
         return StepResult(logs, pictures)
 
-    def _source_streams(self, sample: Mapping[str, Tensor]) -> Streams:
-        """Student inputs of the source; the Image Motion-Extractor turns image changes into events."""
-        source = {slot: sample[key] for slot, key in self.plan.source_keys.items()}
-        slot = self.plan.translated_slot
-        if slot and hasattr(self, "cyclegan_itrd2en"):
-            source[slot] = self.cyclegan_itrd2en.day_events(source[slot])
+    def _source_streams(self, sample: Mapping[str, Tensor], passes: Passes) -> Streams:
+        """Source of the student's streams; the Image Motion-Extractor turns image changes into events."""
+        source = {stream: sample[self.plan.source_keys[stream]] for stream in passes.student_streams.values()}
+        stream = self.plan.translated
+        if stream in source and hasattr(self, "cyclegan_itrd2en"):
+            source[stream] = self.cyclegan_itrd2en.day_events(source[stream])
         return source
 
     def _segmentation_loss(
-        self, output: SegmentorOutput, label: Tensor, pixel_weight: Tensor | None = None
+        self,
+        output: SegmentorOutput,
+        truth: Mapping[str, Truth],
+        weights: Mapping[str, float],
+        consistency: float = 0.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted sum of the streams' cross entropies, and what is logged of it."""
-        cross_entropy = self.model.decode_head.loss
+        """Weighted sum of the outputs' losses, and what is logged of it.
+
+        Args:
+            truth: output -> its labels; an output that is not named has those of ``image``.
+            weights: output -> weight of its cross entropy.
+            consistency: weight of the distance between the features of both encoders.
+        """
         loss = sum(
-            weight * cross_entropy(output.logits[name], label, pixel_weight)
-            for name, weight in self.plan.loss_weights.items()
+            weight * self._cross_entropy(name, output.logits[name], truth.get(name, truth["image"]))
+            for name, weight in weights.items()
         )
-        accuracy = pixel_accuracy(output.logits[self.plan.accuracy_output], label)
-        return loss, {"decode.loss_seg": loss.detach(), "decode.acc_seg": accuracy}
+        logs = {"decode.loss_seg": loss.detach()}
+        logits = output.logits.get("fusion", output.logits["image"])
+        logs["decode.acc_seg"] = pixel_accuracy(logits, truth["image"].label)
+        if consistency:
+            distance = consistency * feature_consistency(output.features["image"], output.features["events"])
+            logs["decode.loss_feat_consis"] = distance.detach()
+            loss = loss + distance
+        return loss, logs
+
+    def _cross_entropy(self, output: str, logits: Tensor, truth: Truth) -> Tensor:
+        if output not in self.plan.edge_outputs:
+            return self.model.decode_head.loss(logits, truth.label, truth.weight)
+        share = self.settings.isr_edge_class_weight
+        classes = logits.new_tensor([1 - share, share]) if share > 0 else None
+        return self.model.decode_head.loss(logits, edge_label(truth.label), truth.weight, classes)
 
     def _feature_distance(self, output: SegmentorOutput, image: Tensor, label: Tensor) -> Tensor:
         with torch.no_grad():
@@ -168,18 +205,21 @@ class DACS(nn.Module):
         return s.imnet_feature_dist_lambda * distance
 
     @torch.no_grad()
-    def _pseudo_label(self, target: Streams, passes: Passes) -> tuple[Tensor, Tensor]:
-        """Teacher's class of every target pixel (B, H, W), and its weight: the share of certain pixels."""
-        inputs = {slot: target[stream] for slot, stream in passes.teacher_streams.items()}
-        logits = self.ema_model(inputs, passes.teacher_fusion).logits[self.plan.pseudo_label_output]
-        probability = resize_logits(logits, target["image"].shape[2:]).softmax(dim=1)
-        confidence, pseudo_label = probability.max(dim=1)
+    def _pseudo_labels(self, target: Streams, passes: Passes) -> dict[str, Truth]:
+        """What the teacher sees on the target, by output of the student."""
+        logits = self.ema_model(_inputs(target, passes.teacher_streams), passes.teacher_fusion).logits
+        size = target["image"].shape[2:]
+        return {name: self._pseudo_label(logits[by], size) for name, by in self.plan.labelled_by.items()}
+
+    def _pseudo_label(self, logits: Tensor, size: torch.Size) -> Truth:
+        """Teacher's class of every target pixel, and its weight: the share of certain pixels."""
+        confidence, label = resize_logits(logits, size).softmax(dim=1).max(dim=1)
         share = (confidence >= self.settings.pseudo_threshold).float().mean()
         weight = share.expand_as(confidence).clone()
         # the car's hood and the sky above the scene are labelled badly
         weight[:, : self.settings.pseudo_weight_ignore_top] = 0
         weight[:, weight.shape[1] - self.settings.pseudo_weight_ignore_bottom :] = 0
-        return pseudo_label, weight
+        return Truth(label, weight)
 
     @torch.no_grad()
     def _augment(self, images: Tensor, draws: StepDraws) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFT_TYPES, ContentParams
-from mmseg.uda.streams import events_threshold
+from mmseg.uda.streams import FEATURE_CONSISTENCY, events_threshold
 
 DEFAULT_LOSS_WEIGHT = {"image": 0.5, "events": 0.5, "fusion": 0.5, "img_self_res": 0.25}
 
@@ -40,6 +40,11 @@ class UDASettings:
         without_events, without_isd: always feed the teacher isr, or always events.
         isr_another_fusion: when isr is drawn, fuse with the isr fusion module.
         fuse_both_ice_and_e: every pass fuses image with events and image with isr, and averages.
+        isr_no_fusion: when isr is drawn, nothing is fused and the image features follow those of isr.
+        lambda_feature_consistency: weight of the distance between both encoders' features; -1 for the published 0.25.
+        isr_edge: content maps tell the edges of the label.
+        isr_edge_class_weight: weight w of the edges, 1 - w of the rest; -1 weighs both alike.
+        lambda_isr_features: factor on the feature distance of the mixed images; -1 for none.
     """
 
     train_type: str
@@ -66,6 +71,11 @@ class UDASettings:
     without_isd: bool = False
     isr_another_fusion: bool = False
     fuse_both_ice_and_e: bool = False
+    isr_no_fusion: bool = False
+    lambda_feature_consistency: float = -1
+    isr_edge: bool = False
+    isr_edge_class_weight: float = -1
+    lambda_isr_features: float = -1
 
     def __post_init__(self) -> None:
         if self.mix != "class":
@@ -75,6 +85,10 @@ class UDASettings:
         events_threshold(self.random_choice_thres, 0.0)
         if self.without_events and self.without_isd:
             raise ConfigError("uda.without_events and uda.without_isd exclude each other; set one of them")
+        if self.isr_edge_class_weight != -1 and not 0 < self.isr_edge_class_weight < 1:
+            raise ConfigError(
+                f"uda.isr_edge_class_weight is {self.isr_edge_class_weight!r}; give a share in (0, 1), or -1 for none"
+            )
         unknown = set(self.forward_cfg.get("loss_weight", {})) - set(DEFAULT_LOSS_WEIGHT)
         if unknown:
             raise ConfigError(
@@ -86,6 +100,12 @@ class UDASettings:
     def loss_weight(self) -> dict[str, float]:
         """Weight of every stream's cross entropy."""
         return {**DEFAULT_LOSS_WEIGHT, **self.forward_cfg.get("loss_weight", {})}
+
+    @property
+    def feature_consistency(self) -> float:
+        """Weight of the distance between both encoders' features."""
+        given = self.lambda_feature_consistency
+        return FEATURE_CONSISTENCY if given == -1 else given
 
     @property
     def content_params(self) -> ContentParams:

@@ -17,6 +17,11 @@ DECODERS = ("image", "events", "fusion")
 # The image's content map (isr) shares encoder and decoder with the events.
 DECODER_OF_STREAM = {"image": "image", "events": "events", "fusion": "fusion", "img_self_res": "events"}
 
+# Variants whose streams do not share a classifier; of the last one, the events' classifier tells edges from the rest.
+EDGES = "_no-fusion"
+OWN_CLASSIFIERS = ("_split", EDGES)
+EDGE_CLASSES = 2
+
 
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
@@ -71,6 +76,13 @@ class LinearEmbed(nn.Module):
         return to_map(self.proj(to_tokens(x)), *x.shape[2:])
 
 
+def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def _fuse_layer(in_channels: int, channels: int, cfg: Mapping[str, Any]) -> nn.Module:
     if cfg.get("type") != "aspp" or not cfg.get("sep", False) or cfg.get("pool", False):
         raise ConfigError(
@@ -104,9 +116,7 @@ class _BaseDAFormerHead(nn.Module):
         self.decoder_params = decoder_params
         self.loss = LOSSES.build(dict(loss_decode or {"type": "CrossEntropyLoss"}))
         self.dropout = nn.Dropout2d(dropout_ratio)
-        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
-        nn.init.zeros_(self.conv_seg.bias)
+        self.conv_seg = _classifier(channels, num_classes)
 
     def _make_embed_layers(self) -> nn.ModuleDict:
         dims = self.decoder_params["embed_dims"]
@@ -147,7 +157,9 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
 
     ``decoder_params.share_decoder`` uses one decoder for all streams, ``half_share_decoder`` shares only the
     fuse layer, neither gives each its own. Names in the state dict are the same in all three modes.
-    Dropout acts on the image stream alone, as in the published training.
+    Dropout acts on the image stream alone, as in the published training. Where ``decoder_params.train_type`` ends in
+    ``_split`` or ``_no-fusion``, events and fusion have classifiers and dropouts of their own; in ``_no-fusion`` that
+    of the events tells edges, two classes.
     """
 
     def __init__(self, **head: Any) -> None:
@@ -165,6 +177,21 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
             fuse = self._make_fuse_layer() if first or not (share or half) else self.fuse_layer_image
             setattr(self, f"embed_layers_{decoder}", embed)
             setattr(self, f"fuse_layer_{decoder}", fuse)
+        train_type = self.decoder_params.get("train_type") or ""
+        self.own_classifiers = train_type.endswith(OWN_CLASSIFIERS)
+        if self.own_classifiers:
+            classes = {"events": EDGE_CLASSES if train_type.endswith(EDGES) else self.num_classes}
+            for decoder in ("events", "fusion"):
+                layer = _classifier(self.channels, classes.get(decoder, self.num_classes))
+                setattr(self, f"conv_seg_{decoder}", layer)
+                setattr(self, f"dropout_{decoder}", nn.Dropout2d(self.dropout.p))
+
+    def _classify(self, decoder: str, decoded: Tensor) -> Tensor:
+        if decoder == "image":
+            return self.conv_seg(self.dropout(decoded))
+        if self.own_classifiers:
+            return getattr(self, f"conv_seg_{decoder}")(getattr(self, f"dropout_{decoder}")(decoded))
+        return self.conv_seg(decoded)
 
     def forward(self, features: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
         """Map ``{stream: four feature maps}`` to ``{stream: logits (B, num_classes, H/4, W/4)}``."""
@@ -174,5 +201,5 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
             decoded = self._decode(
                 maps, getattr(self, f"embed_layers_{decoder}"), getattr(self, f"fuse_layer_{decoder}")
             )
-            logits[stream] = self.conv_seg(self.dropout(decoded) if stream == "image" else decoded)
+            logits[stream] = self._classify(decoder, decoded)
         return logits
