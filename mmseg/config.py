@@ -100,27 +100,23 @@ IGNORED_KEYS = (
     "use_ddp_wrapper",
     "workflow",
 )
-# Switches of experiments that this version does not have. Their off value is accepted and dropped.
-OFF_VALUES: dict[str, tuple[Any, ...]] = {
-    "n_gpus": (1,),
-    "optimizer_config": (None, {}),
-    "uda.forward_cfg.gradual_rate": (0, 0.0),
-    "uda.isr_mix_aug": (False,),
-    "uda.sky_mask": (None, False),
-    "uda.deflare_aug": (False,),
-    "uda.isr_edge": (False,),
-    "uda.lambda_isr_features": (-1,),
-    "uda.isr_edge_class_weight": (-1,),
-    "uda.isr_noise_dacs_type": ("",),
-    "uda.shift_3_channel": (False,),
-    "uda.isr_no_fusion": (False,),
-    "uda.lambda_feature_consistency": (-1,),
-    "data.train.source.isr_noise": (False,),
-    "data.train.source.isr_cow_mask": (False,),
-    "data.train.source.high_resolution_isr": (False,),
-    "data.train.source.random_flare": (None, False),
-    "data.train.source.cs_isr_data_type": ("day",),
-    "data.train.source.shift_3_channel": (False,),
+# Switches that nothing here can honour: key -> (values that mean off, why). The off values are accepted and dropped.
+_UNDESCRIBED = "what it computes is described nowhere"
+OFF_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n_gpus": ((1,), "a run uses one GPU"),
+    "optimizer_config": ((None, {}), "hooks of the optimizer belong to a framework that is gone"),
+    "uda.forward_cfg.gradual_rate": ((0, 0.0), _UNDESCRIBED),
+    "uda.isr_mix_aug": ((False,), _UNDESCRIBED),
+    "uda.isr_noise_dacs_type": (("",), _UNDESCRIBED),
+    "uda.shift_3_channel": ((False,), _UNDESCRIBED),
+    "uda.sky_mask": ((None, False), "its masks of the sky were never published"),
+    "uda.deflare_aug": ((False,), "its night images without glare (image_deflare) were never published"),
+    "data.train.source.isr_noise": ((False,), _UNDESCRIBED),
+    "data.train.source.isr_cow_mask": ((False,), _UNDESCRIBED),
+    "data.train.source.shift_3_channel": ((False,), _UNDESCRIBED),
+    "data.train.source.random_flare": ((None, False), "its pictures of flares were never published"),
+    "data.train.target.shift_3_channel": ((False,), _UNDESCRIBED),
+    "data.train.target.auto_threshold": ((False,), _UNDESCRIBED),
 }
 # Keys that hold paths; those of data and weights are re-rooted when a config comes from another machine.
 DATA_PATH_KEYS = (
@@ -222,10 +218,10 @@ def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
             raise ConfigError(f"{key}={value!r} is not available; it can be {', '.join(map(repr, honoured[1:]))}")
     for key in IGNORED_KEYS:
         _pop_key(cfg, key)
-    for key, off_values in OFF_VALUES.items():
+    for key, (off_values, why) in OFF_VALUES.items():
         present, value = _pop_key(cfg, key)
         if present and value not in off_values:
-            raise ConfigError(f"{key}={value!r} is not available in this version; set it to {off_values[0]!r}")
+            raise ConfigError(f"{key}={value!r} is not available: {why}; set it to {off_values[0]!r}")
     return cfg
 
 
@@ -393,12 +389,16 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
             "data.train.source_json_root": "run tools/convert_datasets/cityscapes.py on the Cityscapes folder",
             "data.train.target.dataset_path": "see data/README.md",
             "data.train.target.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
+            "data.val.dataset_path": "see data/README.md",
             "data.val.dataset_txt_path": "create it with create_dsec_dataset_txt.py",
             "model.pretrained": f"{pretrained}; model.pretrained=None starts from random weights",
             "uda.cyclegan_itrd2en_path": f"{pretrained}; '' takes the image change itself as day events",
             "load_from": "give a checkpoint that exists, or None",
             "resume_from": "give a checkpoint that exists, or None",
         }
+        if "img_time_res" not in (get_key(config, "data.train.source.outputs") or ()):
+            # Without image changes there is nothing to translate, and nothing loads the generator.
+            del remedies["uda.cyclegan_itrd2en_path"]
     for key, remedy in remedies.items():
         value = get_key(config, key)
         if value and not Path(value).exists():

@@ -231,6 +231,31 @@ def test_grey_image_instead_of_image_change():
     assert_sample(golden, "s0", dataset.sample(index, golden_draw(golden["s0.flip_x_y"]).crop))
 
 
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [("cs2dz", dict(shift_type="rightdown")), ("new_day", dict(shift_type="all", cs_isr_data_type="new_day"))],
+)
+def test_content_maps_of_the_variants(case, changes):
+    golden = GoldenArrays(f"c12_cityscapes_{case}.npz")
+    dataset = cityscapes(outputs={"img_self_res"}, **changes)
+    seeds = sorted({key.split(".")[0] for key in golden.data if key.startswith("s")})
+    for seed in seeds:
+        index = index_of(dataset, str(golden[f"{seed}.image_name_contains"]))
+        assert_sample(golden, seed, dataset.sample(index, golden_draw(golden[f"{seed}.flip_x_y"]).crop))
+
+
+def test_high_resolution_content_maps(tmp_path):
+    """Where the image needs no resizing, its own size makes no difference inside the crop."""
+    shape = dict(image_resize_size=(256, 128), image_crop_size=(64, 64), outputs={"img_self_res"})
+    plain, high = (cityscapes(high_resolution_isr=flag, **shape) for flag in (False, True))
+    for flip in (False, True):
+        draw = CropDraw(30, 20, flip)
+        maps = [d.sample(0, draw)["img_self_res"] for d in (plain, high)]
+        inner = [(m[:, 4:-4, 4:-4].abs() > 1e-3) for m in maps]
+        assert torch.equal(*inner)
+    assert cityscapes(high_resolution_isr=True).sample(0, CropDraw(5, 0, True))["img_self_res"].shape == (3, 512, 512)
+
+
 def test_bad_cityscapes(tmp_path):
     with pytest.raises(DataError, match=r"leftImg8bit.* does not exist; put Cityscapes there"):
         cityscapes(dataset_path=str(tmp_path))

@@ -21,7 +21,7 @@ from torch import nn
 
 from mmseg.engine.optim import build_optimizer, build_schedule, learning_rate, parameter_settings
 from mmseg.errors import ConfigError
-from mmseg.models.losses import masked_feature_distance
+from mmseg.models.losses import edge_label, feature_consistency, masked_feature_distance
 from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur
@@ -30,7 +30,7 @@ from mmseg.uda.cmda import Truth
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.feature_distance import downscale_label
 from mmseg.uda.settings import UDASettings
-from mmseg.uda.streams import events_threshold
+from mmseg.uda.streams import events_threshold, stream_plan
 from mmseg.uda.teacher import momentum, update_teacher
 
 TOGETHER = "cs2dsec_image+events_together"
@@ -346,6 +346,119 @@ def test_source_only_is_the_first_half_of_the_step():
     method._segmentation_loss(output, {"image": Truth(label)}, passes.loss_weights)[0].backward()
     for before, parameter in zip(gradients, [p for p in method.model.parameters() if p.grad is not None], strict=True):
         torch.testing.assert_close(before, parameter.grad)
+
+
+# ---------------------------------------------------------------- variants without golden numbers
+
+
+def dark_zurich_method(train_type: str, **changes) -> nn.Module:
+    cfg = load_json("configs/work_dir_cs2dz.json")["model"]["decode_head"]
+    head = {**cfg, "decoder_params": {**cfg["decoder_params"], "train_type": train_type}}
+    model = without_dropout(small_model("cs2dz", decode_head=head))
+    settings = dict(pseudo_threshold=0.0, pseudo_weight_ignore_top=0, pseudo_weight_ignore_bottom=0)
+    return UDA.build(uda_settings("cs2dz", type="DACS", model=model, train_type=train_type, **settings | changes))
+
+
+def step(method: nn.Module):
+    batch = golden_batch("cs2dz", 0, 2, 64, 64, 16)
+    draws, _ = reference_draws(0, batch["source"]["label"], None, 0)
+    return batch, method.train_step(batch, draws)
+
+
+def test_split_streams_have_classifiers_of_their_own():
+    method = dark_zurich_method("cs2dz_image+raw-isr_split", forward_cfg=dict(loss_weight=dict(image=0.5, events=0.5)))
+    head = method.model.decode_head
+    batch, result = step(method)
+    streams = {"image": batch["source"]["image"], "events": batch["source"]["img_self_res"]}
+    label = batch["source"]["label"][:, 0]
+    # At iteration 0 the teacher is the student. The logged loss is that of the source: both cross entropies in full.
+    logits = method.ema_model(streams, "none").logits
+    assert set(logits) == {"image", "events"}
+    expected = sum(head.loss(x, label).item() for x in logits.values())
+    assert result.logs["decode.loss_seg"].item() == pytest.approx(expected, rel=1e-5)
+    assert head.conv_seg.weight.grad is not None
+    assert head.conv_seg_events.weight.grad is not None
+    assert head.conv_seg_fusion.weight.grad is None
+    with pytest.raises(ConfigError, match=r"loss_weight\.image=0\.5 and \.events=0\.5; they are 0\.7 and 0\.7"):
+        dark_zurich_method("cs2dz_image+raw-isr_split")
+
+
+def test_each_split_stream_labels_its_own_target():
+    weights = dict(loss_weight=dict(image=0.5, events=0.5))
+    method = dark_zurich_method("cs2dz_image+raw-isr_split", forward_cfg=weights)
+    target = {k: golden_batch("cs2dz", 0, 2, 64, 64, 16)["target"][v] for k, v in method.plan.target_keys.items()}
+    truth = method._pseudo_labels(target, method.plan.passes(False))
+    inputs = {"image": target["image"], "events": target["img_self_res"]}
+    logits = method.ema_model(inputs, "none").logits
+    for output in ("image", "events"):
+        size = target["image"].shape[2:]
+        expected = nn.functional.interpolate(logits[output], size=size, mode="bilinear").argmax(dim=1)
+        assert (truth[output].label == expected).float().mean() > 0.999
+
+
+def test_edges_in_place_of_fusion():
+    train_type = "cs2dz_image+raw-isr_no-fusion"
+    method = dark_zurich_method(train_type, isr_edge=True, lambda_isr_features=0.5, isr_edge_class_weight=0.9)
+    assert method.model.decode_head.conv_seg_events.out_channels == 2
+    _, result = step(method)
+    assert "decode.loss_feat_consis" not in result.logs
+    assert result.logs["mix.decode.loss_feat_consis"].item() > 0
+    assert all(torch.isfinite(value) for value in result.logs.values())
+    with pytest.raises(ConfigError, match=r"uda\.isr_edge=True"):
+        dark_zurich_method(train_type)
+    with pytest.raises(ConfigError, match=r"isr_edge_class_weight is 1\.5"):
+        dark_zurich_method(train_type, isr_edge=True, isr_edge_class_weight=1.5)
+
+
+def test_edges_of_a_label():
+    label = torch.full((1, 8, 8), 3)
+    label[:, :, 4:] = 7
+    label[:, 7, 7] = 255
+    edges = edge_label(label)[0]
+    assert edges[:6, 3:5].all()
+    assert not edges[:, :3].any()
+    assert not edges[:, 5:].any()
+    assert edges[7, 4] == 1
+    # beside an ignored pixel nothing is known
+    assert edge_label(torch.full((1, 4, 4), 255)).sum() == 0
+
+
+def test_consistency_reaches_the_image_encoder_alone():
+    model = without_dropout(small_model())
+    settings = dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, lambda_feature_consistency=2.0)
+    method = UDA.build(uda_settings(type="DACS", model=model, **settings))
+    assert method.plan.passes(False).source_consistency == 2.0
+    assert method.plan.passes(True).source_consistency == 0.0
+    features = [torch.rand(1, 4, 2, 2, requires_grad=True) for _ in range(2)]
+    feature_consistency(features[:1], features[1:]).backward()
+    assert features[0].grad is not None
+    assert features[1].grad is None
+
+
+@pytest.mark.parametrize(
+    ("published", "changes", "message"),
+    [
+        ("cs2dz", dict(fuse_both_ice_and_e=True), "uda.fuse_both_ice_and_e=True means nothing to uda.train_type"),
+        ("cs2dz", dict(without_events=True), "uda.without_events=True means nothing"),
+        ("cs2dz", dict(isr_edge=True), "it is for cs2dz_image\\+raw-isr_no-fusion"),
+        ("cs2dsec", dict(isr_no_fusion=True), "it is for cs2dsec_image\\+events"),
+        ("cs2dsec", dict(without_events=True, without_isd=True), "exclude each other"),
+        ("cs2dsec", dict(train_type="cs2dsec_image+event"), "did you mean 'cs2dsec_image\\+events'"),
+        ("cs2dz", dict(train_type="cs2dz_image+d2n-isr"), "day_t_isr"),
+    ],
+)
+def test_switches_that_mean_nothing(published, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        stream_plan(UDASettings(**uda_settings(published, **changes) | {"forward_cfg": {}}))
+
+
+def test_a_stream_that_is_never_drawn_is_not_loaded():
+    def plan(**changes):
+        return stream_plan(UDASettings(**uda_settings(train_type=ONE_SECOND_INPUT, **changes)))
+
+    assert set(plan().source_keys) == {"image", "events", "img_self_res"}
+    assert set(plan(without_events=True).source_keys) == {"image", "img_self_res"}
+    assert set(plan(without_isd=True).target_keys) == {"image", "events"}
 
 
 def test_fuse_both_needs_its_module():

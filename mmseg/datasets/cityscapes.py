@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -36,6 +37,8 @@ from mmseg.registry import DATASETS
 OUTPUTS = ("image", "label", "img_time_res", "img_self_res")
 # Where the input of the Image Motion-Extractor comes from, by return_GI_or_IC.
 MOTION_FOLDERS = {"image_change": "leftImg8bit_IC1", "gray_image": "leftImg8bit"}
+# Parameters of the content map by cs_isr_data_type, where isr_parms gives none.
+DATA_TYPES = {"day": CITYSCAPES_PARAMS, "new_day": ContentParams((1e-5, 255 + 1e-5), 0.0, 0.04, 3)}
 
 
 @DATASETS.register_module()
@@ -51,7 +54,10 @@ class CityscapesICDataset(Dataset):
             ``img_self_res`` (3, H, W) in [-1, 1].
         return_GI_or_IC: ``image_change`` or ``gray_image`` as ``img_time_res``.
         shift_type: shift of the content map; ``random`` takes it from the crop's x and the flip.
-        isr_parms: parameters of the content map; '' or None for the published ones of Cityscapes.
+        isr_parms: parameters of the content map; '' or None for those of ``cs_isr_data_type``.
+        cs_isr_data_type: ``day`` (published) or ``new_day``, the parameters where ``isr_parms`` gives none.
+        high_resolution_isr: extract the content map from the image at its own size and resize the map. The published
+            configs do not use it; that the map is resized bilinearly, with smoothing, is our reading.
         split: folder below ``leftImg8bit``.
 
     Raises:
@@ -68,6 +74,8 @@ class CityscapesICDataset(Dataset):
         return_GI_or_IC: str = "image_change",
         shift_type: str = "rightdown",
         isr_parms: Mapping[str, Any] | str | None = None,
+        cs_isr_data_type: str = "day",
+        high_resolution_isr: bool = False,
         split: str = "train",
     ) -> None:
         where = "data.train.source"
@@ -83,7 +91,12 @@ class CityscapesICDataset(Dataset):
         if shift_type not in SHIFT_TYPES:
             raise ConfigError(f"{where}.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
         self.shift_type = shift_type
-        self.params = ContentParams.from_config(isr_parms, CITYSCAPES_PARAMS, f"{where}.isr_parms")
+        if cs_isr_data_type not in DATA_TYPES:
+            raise ConfigError(
+                f"{where}.cs_isr_data_type is {cs_isr_data_type!r}; choose one of {', '.join(DATA_TYPES)}"
+            )
+        self.params = ContentParams.from_config(isr_parms, DATA_TYPES[cs_isr_data_type], f"{where}.isr_parms")
+        self.high_resolution_isr = high_resolution_isr
         self.split = split
         self.motion_folder = MOTION_FOLDERS[return_GI_or_IC]
         self.names = self._find_images()
@@ -162,15 +175,19 @@ class CityscapesICDataset(Dataset):
         """
         name, sample = self.names[index], {}
         if self.outputs & {"image", "img_self_res"}:
-            image = open_image(self.image_path(name), "RGB").resize(self.size, Image.Resampling.BILINEAR)
-            image = draw.apply(image, *self.crop)
+            original = open_image(self.image_path(name), "RGB")
+            image = draw.apply(original.resize(self.size, Image.Resampling.BILINEAR), *self.crop)
             if "image" in self.outputs:
                 sample["image"] = normalize_image(np.asarray(image))
             if "img_self_res" in self.outputs:
                 direction = self.shift_type
                 if direction == "random":
                     direction = random_direction(draw.x, int(draw.flip))
-                sample["img_self_res"] = three_channels(content_map(grey_tensor(image), self.params, direction))
+                if self.high_resolution_isr:
+                    content = self._high_resolution_content(original, draw, direction)
+                else:
+                    content = content_map(grey_tensor(image), self.params, direction)
+                sample["img_self_res"] = three_channels(content)
         if "label" in self.outputs:
             label = label or self.load_label(index)
             sample["label"] = label_tensor(draw.apply(label, *self.crop))
@@ -179,3 +196,13 @@ class CityscapesICDataset(Dataset):
             change = torch.from_numpy(np.array(draw.apply(change, *self.crop))).float()
             sample["img_time_res"] = three_channels((change / 255 - 0.5) / 0.5)
         return sample
+
+    def _high_resolution_content(self, original: Image.Image, draw: CropDraw, direction: str) -> Tensor:
+        """Content map of the flipped whole image at its own size, resized and cropped."""
+        if draw.flip:
+            original = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        content = content_map(grey_tensor(original), self.params, direction)[None, None]
+        content = F.interpolate(content, size=self.size[::-1], mode="bilinear", antialias=True)[0, 0]
+        width, height = self.crop
+        x = self.size[0] - draw.x - width if draw.flip else draw.x
+        return content[draw.y : draw.y + height, x : x + width]
