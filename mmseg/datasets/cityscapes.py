@@ -136,7 +136,7 @@ class CityscapesICDataset(Dataset):
             ),
             "img_time_res": (
                 self.motion_path,
-                "see data/README.md for the image changes, or set return_GI_or_IC='gray_image'",
+                "make them with tools/make_image_change.py, or set return_GI_or_IC='gray_image'",
             ),
         }
         for output, (path_of, remedy) in remedies.items():

@@ -1,0 +1,108 @@
+"""PNG files that tools make: what their header says, whether they are whole, and what they were made with."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mmseg.errors import DataError
+from mmseg.files import atomic_path
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"IEND\xaeB`\x82"
+# A few programs add bytes after the end mark.
+END_SEARCH = 64
+# Key of the text chunk that holds the settings a file was made with.
+SETTINGS_KEY = "made with"
+
+COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey+alpha", 6: "RGBA"}
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """Header of a PNG file: size in pixels, bits a channel, and the name of the colour type."""
+
+    width: int
+    height: int
+    bits: int
+    color: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+
+def read_png_header(path: str | Path) -> PngHeader:
+    """Read header and end mark, not the pixels.
+
+    Raises:
+        DataError: the file is missing, no PNG, or cut off.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(33)
+            length = file.seek(0, 2)
+            file.seek(max(0, length - END_SEARCH))
+            end = file.read()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    if len(start) < 33 or start[:8] != SIGNATURE or start[12:16] != b"IHDR":
+        raise DataError(f"{path} is no PNG file: replace it")
+    if END not in end:
+        raise DataError(f"{path} is cut off: its end is missing, replace the file")
+    width, height, bits, color = struct.unpack(">IIBB", start[16:26])
+    return PngHeader(width, height, bits, COLOR_TYPES.get(color, f"colour type {color}"))
+
+
+def file_state(path: Path, size: tuple[int, int], settings: str, sources: tuple[Path, ...]) -> str:
+    """Say whether a file that a tool makes must be made.
+
+    Args:
+        path: the file.
+        size: (width, height) that it must have.
+        settings: what :func:`save_png` would write into it.
+        sources: files that it is made from; a file older than one of them is outdated.
+
+    Returns:
+        ``missing`` (also: damaged, outdated, or made with other settings), ``kept`` (whole and current), or
+        ``foreign`` (whole, and made by another program).
+    """
+    try:
+        if read_png_header(path).size != size:
+            return "missing"
+        with Image.open(path) as image:
+            made_with = image.info.get(SETTINGS_KEY)
+        time = path.stat().st_mtime_ns
+        outdated = any(time < source.stat().st_mtime_ns for source in sources)
+    # Pillow raises SyntaxError at a damaged chunk, ValueError at an oversized text.
+    except (DataError, OSError, SyntaxError, ValueError):
+        return "missing"
+    if made_with is None:
+        return "foreign"
+    return "missing" if outdated or made_with != settings else "kept"
+
+
+def save_png(path: Path, image: Image.Image, settings: str) -> None:
+    """Write a PNG file with the settings it was made with; folders are made.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    info = PngInfo()
+    info.add_text(SETTINGS_KEY, settings)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            image.save(temporary, format="PNG", pnginfo=info)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}): free space or mend its folder"
+        ) from None

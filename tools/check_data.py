@@ -1,0 +1,83 @@
+"""Check a data root before training: files, counts, sizes, label values, recordings, lists, weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg.apis.arguments import add_config_options
+from mmseg.errors import ConfigError, DataError, run_as_script
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TASKS = {
+    "cs2dsec": "configs/fusion/cs2dsec_image+events_together_b5.py",
+    "cs2dz": "configs/fusion/cs2dz_image+raw-isr_b5.py",
+}
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Go over everything that a training reads and print one table: check, found, expected, state, "
+        "remedy. Exit status 1 where anything is wrong.",
+        epilog="example: python tools/check_data.py cs2dsec --deep --nproc 8",
+    )
+    parser.add_argument("task", nargs="?", choices=list(TASKS), help="which published config (default: cs2dsec)")
+    parser.add_argument("--config", type=Path, help="any other config, in place of a task")
+    parser.add_argument(
+        "--root_path", type=Path, help="folder with data/ and pretrained/ (default: as the config says)"
+    )
+    parser.add_argument("--deep", action="store_true", help="read every pixel and event, not names and headers alone")
+    parser.add_argument("--nproc", type=_positive_int, default=1, help="processes of --deep (default: %(default)s)")
+    parser.add_argument(
+        "--subset",
+        action="store_true",
+        help="the data is a part of the published, or a toy city: numbers and sizes are told, not demanded",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there too")
+    add_config_options(parser)
+    args = parser.parse_args()
+    if args.task and args.config:
+        parser.error("give a task or --config, not both")
+    return args
+
+
+def main() -> None:
+    """Parse first: --help must not wait for the imports below."""
+    args = parse_args()
+    from mmseg.config import load_config, set_root
+    from mmseg.datasets.checks.findings import findings_json, is_good, print_findings
+    from mmseg.datasets.checks.run import check_data, summary
+    from mmseg.files import write_text
+
+    path = args.config or REPOSITORY / TASKS[args.task or "cs2dsec"]
+    config = load_config(path, args.cfg_options)
+    if args.root_path:
+        if not args.root_path.is_dir():
+            raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/ and pretrained/")
+        set_root(config, args.root_path, args.cfg_options)
+    findings = check_data(config, args.subset, args.deep, args.nproc)
+    print_findings(findings)
+    if args.json:
+        about = summary(path, args.root_path, args.deep, args.subset)
+        try:
+            write_text(args.json, findings_json(findings, dict(about)))
+        except OSError as error:
+            raise DataError(f"{args.json} cannot be written ({error.strerror}): choose another file") from None
+    if not is_good(findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
