@@ -17,7 +17,8 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description="Test the checkpoint of a work dir (iter_40000.pth, else the newest iter_*.pth) with the config "
-        "beside it. Predictions, panels and metrics.json go to <work_dir>/preds/.",
+        "beside it. Predictions, panels and metrics.json go to <work_dir>/preds/ (preds_<options>/ with options that "
+        "choose what is tested).",
         epilog="example: python my_test.py --work_dir work_dirs/local-basic/<run>",
     )
     parser.add_argument("--work_dir", required=True, help="folder with <its name>.json and iter_*.pth")

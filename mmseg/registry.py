@@ -16,5 +16,5 @@ UDA = Registry("adaptation method", scope="mmseg", locations=["mmseg.uda"])
 DATASETS = Registry(
     "dataset",
     scope="mmseg",
-    locations=["mmseg.datasets.cityscapes", "mmseg.datasets.dsec_night", "mmseg.datasets.uda"],
+    locations=[f"mmseg.datasets.{name}" for name in ("cityscapes", "dark_zurich", "dsec_night", "uda")],
 )

@@ -11,6 +11,7 @@ from mmseg.config import check_config, dump_config, effective, get_key, load_con
 from mmseg.errors import ConfigError
 
 PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
+PUBLISHED_DZ = "configs/fusion/cs2dz_image+raw-isr_b5.py"
 FUSE_BOTH = "configs/fusion/cs2dsec_image+events_together_fuse_both_b5.py"
 
 
@@ -30,8 +31,9 @@ def published(root):
     return load_config(root / PUBLISHED)
 
 
-def test_published_config_resolves_to_the_published_keys_and_values(published):
-    assert published.to_dict() == with_types(load_json("configs/published_cs2dsec.json"))
+@pytest.mark.parametrize(("path", "variant"), [(PUBLISHED, "cs2dsec"), (PUBLISHED_DZ, "cs2dz")])
+def test_published_configs_resolve_to_the_published_keys_and_values(root, path, variant):
+    assert load_config(root / path).to_dict() == with_types(load_json(f"configs/published_{variant}.json"))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ def test_published_config_resolves_to_the_published_keys_and_values(published):
         "default_runtime",
         "models/daformer_sepaspp_mitb5",
         "datasets/uda_cityscapes_day_to_dsec_night_512x512",
+        "datasets/uda_cityscapes_day_to_my_dz_night_512x512",
         "uda/dacs",
         "schedules/adamw",
         "schedules/poly10warm",
@@ -73,14 +76,15 @@ def test_published_work_dir_configs_are_understood():
         effective(config)
 
 
-def test_launcher_child_of_the_reference_resolves_as_published(root, tmp_path):
+@pytest.mark.parametrize(("base", "variant"), [(PUBLISHED, "cs2dsec"), (PUBLISHED_DZ, "cs2dz")])
+def test_launcher_child_of_the_reference_resolves_as_published(root, tmp_path, base, variant):
     """A JSON child config of the reference's launcher, over our base."""
-    child = load_json("configs/launcher_child_cs2dsec.json")
-    child["_base_"] = str(root / PUBLISHED)
+    child = load_json(f"configs/launcher_child_{variant}.json")
+    child["_base_"] = str(root / base)
     path = tmp_path / "child.json"
     path.write_text(json.dumps(child))
     resolved = plain(load_config(path).to_dict())
-    expected = load_json("configs/work_dir_cs2dsec.json")
+    expected = load_json(f"configs/work_dir_{variant}.json")
     for config in (resolved, expected):
         for key in ("data.train.source", "data.train.target", "data.val", "data.test"):
             get_key(config, key)["outputs"].sort()
@@ -140,6 +144,27 @@ def differences(first: dict, second: dict, prefix: str = "") -> dict:
         elif a != b:
             found[prefix + key] = (a, b)
     return found
+
+
+@pytest.mark.parametrize("variant", ["work dir", "our config"])
+def test_dark_zurich_trains_without_a_generator(root, tmp_path, variant):
+    """Of a published folder too: nothing is translated, so the generator's file need not exist."""
+    path = GOLDEN / "configs" / "work_dir_cs2dz.json" if variant == "work dir" else root / PUBLISHED_DZ
+    config = load_config(path)
+    keys = [f"data.{key}.dataset_path" for key in ("train.source", "train.target", "val", "test")]
+    config.merge_from_dict({key: str(tmp_path) for key in (*keys, "data.train.source_json_root")})
+    config.merge_from_dict({"model.pretrained": None})
+    for for_training in (True, False):
+        check_config(effective(config, for_training), for_training)
+    config.merge_from_dict({"data.val.dataset_path": str(tmp_path / "absent")})
+    with pytest.raises(ConfigError, match=r"data\.val\.dataset_path: .*absent does not exist; see data/README\.md"):
+        check_config(effective(config), for_training=True)
+    config.merge_from_dict({"data.test.dataset_path": "/elsewhere/data/dark_zurich/"})
+    (tmp_path / "data" / "dark_zurich").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"data\.test\.dataset_path: .* does not exist; .*--root_path"):
+        check_config(effective(config, for_training=False), for_training=False)
+    set_root(config, tmp_path)
+    check_config(effective(config, for_training=False), for_training=False)
 
 
 @pytest.mark.parametrize("root_path", ["/ROOT", "/ROOT/"])

@@ -26,6 +26,7 @@ SCRIPTS = [
     "tools/train.py",
     "tools/test.py",
     "tools/convert_datasets/cityscapes.py",
+    "tools/check_submission.py",
 ]
 # The published config at a size that a test can bear.
 SMALL = {

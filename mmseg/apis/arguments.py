@@ -51,7 +51,23 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         choices=("fusion", "image", "events", "fusion_isr", "fusion_all"),
-        help="fusion, image, events, fusion_isr or fusion_all (default: fusion, else what there is)",
+        help="fusion, image, events, fusion_isr or fusion_all (default: fusion with events where there are any, else "
+        "image)",
+    )
+    parser.add_argument(
+        "--image_isr",
+        action="store_true",
+        help="Dark Zurich: test image and content map, fused, in place of the image alone",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("val", "test"),
+        help="Dark Zurich: val gives scores, test a submission for the evaluation server (default: the config's, val)",
+    )
+    parser.add_argument(
+        "--train_isr_parms",
+        action="store_true",
+        help="extract content maps with the parameters of the training (default: those of the published tests)",
     )
     parser.add_argument("--root_path", help="folder with data/ and pretrained/, for a config of another machine")
     parser.add_argument("--no_panels", action="store_true", help="write no panels image | events | prediction | label")
@@ -66,4 +82,7 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
         "root_path": args.root_path,
         "cfg_options": args.cfg_options,
         "panels": not args.no_panels,
+        "split": args.split,
+        "image_isr": args.image_isr,
+        "train_isr_parms": args.train_isr_parms,
     }

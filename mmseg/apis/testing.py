@@ -12,14 +12,18 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from mmseg.config import check_config, effective, load_config, set_root
+from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
+from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
+from mmseg.evaluation.submission import write_submission
 from mmseg.registry import DATASETS, SEGMENTORS
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
+# What decides on the content map of a sample.
+ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr")
 
 
 def work_dir_config(work_dir: str | Path) -> Path:
@@ -60,14 +64,20 @@ def test_work_dir(
 ) -> Evaluation:
     """Test a work dir, of ours or as published.
 
-    Predictions go to ``<work_dir>/preds``, those of the teacher or of a named output to a folder beside it.
+    Predictions go to ``<work_dir>/preds``, those of the teacher, of a named output and so on to a folder beside it.
 
     Args:
         work_dir: folder with config and checkpoint.
         model, output, options: see :func:`test`.
     """
-    named = ["preds", *(["teacher"] if model == "teacher" else []), *([output] if output else [])]
-    options.setdefault("out_dir", Path(work_dir) / "_".join(named))
+    named = [
+        "teacher" if model == "teacher" else None,
+        output,
+        "image_isr" if options.get("image_isr") else None,
+        "train_isr_parms" if options.get("train_isr_parms") else None,
+        options.get("split"),
+    ]
+    options.setdefault("out_dir", Path(work_dir) / "_".join(["preds", *filter(None, named)]))
     return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), model=model, output=output, **options)
 
 
@@ -80,19 +90,26 @@ def test(
     root_path: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     panels: bool = True,
+    split: str | None = None,
+    image_isr: bool = False,
+    train_isr_parms: bool = False,
     console: Console | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
+
+    Predictions of Dark Zurich's test split are also packed for the public evaluation server, into
+    ``submission/`` and ``submission.zip`` of ``out_dir``.
 
     Args:
         config_path: config of the training.
         checkpoint: its checkpoint.
         out_dir: folder of predictions, panels and ``metrics.json``.
         model: ``student`` or ``teacher``.
-        output: output of the model; by default the fused one where there is one.
+        output: output of the model; by default that of :func:`mmseg.evaluation.evaluator.default_output`.
         root_path: folder with ``data/``, for a config whose paths are of another machine.
         cfg_options: dotted key -> value.
         panels: write panels too.
+        split, image_isr, train_isr_parms: see :func:`choose_test_set`.
         console: where people read along; stdout by default.
 
     Raises:
@@ -103,6 +120,7 @@ def test(
     config = load_config(config_path, cfg_options)
     if root_path:
         set_root(config, root_path, cfg_options)
+    output = choose_test_set(config, output, split, image_isr, train_isr_parms)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
@@ -111,6 +129,8 @@ def test(
     for name, count in weights.left_out.items():
         say(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
+    progress = partial(track, console=console, disable=not console.is_terminal)
+    for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
     try:
         result = evaluate(
             segmentor.to(device).eval(),
@@ -119,17 +139,61 @@ def test(
             device,
             out_dir,
             panels=panels,
+            color=True,
             workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
-            progress=partial(
-                track, description=f"testing on {device}", console=console, disable=not console.is_terminal
-            ),
-            tested={"checkpoint": str(checkpoint), "model": model, "config": str(config_path)},
+            progress=partial(progress, description=f"testing on {device}"),
+            tested={
+                "checkpoint": str(checkpoint),
+                "model": model,
+                "config": str(config_path),
+                "test_set": plain(config.data.test.to_dict()),
+            },
         )
+        print_scores(result, console)
+        say(f"predictions (also in colour) and metrics.json in {out_dir}")
+        if for_server:
+            predictions = {name: Path(out_dir) / name for name in dataset.file_names}
+            packed = partial(progress, description="writing the submission")
+            archive = write_submission(predictions, Path(out_dir) / "submission", packed)
+            say(f"submission for the Dark Zurich server, checked and packed: {archive}")
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
-    print_scores(result, console)
-    say(f"predictions and metrics.json in {out_dir}")
     return result
+
+
+def choose_test_set(
+    config: Config, output: str | None, split: str | None, image_isr: bool, train_isr_parms: bool
+) -> str | None:
+    """Apply what a test can choose to ``data.test`` of a config, in place; return the output to test.
+
+    Args:
+        output: named output; on Dark Zurich the content map stands in the place of the events.
+        split: ``val`` or ``test`` of Dark Zurich; None leaves it to the config.
+        image_isr: test image and content map, fused (Dark Zurich).
+        train_isr_parms: extract content maps as the training did. As in the published tests, they have default
+            parameters of their own otherwise.
+
+    Raises:
+        ConfigError: an option that the config's test set does not have.
+    """
+    is_dark_zurich = get_key(config, "data.test.type") == DarkZurichICDataset.__name__
+    if (split or image_isr) and not is_dark_zurich:
+        option = "--split" if split else "--image_isr"
+        raise ConfigError(f"{option} is for Dark Zurich; data.test.type is {get_key(config, 'data.test.type')!r}")
+    if image_isr and output not in (None, "fusion"):
+        raise ConfigError(f"--image_isr tests the fused output of image and content map, not {output!r}; leave one out")
+    output = "fusion" if image_isr else output
+    if split:
+        config.data.test.split = split
+    if is_dark_zurich and output in ("fusion", "events"):
+        config.data.test.outputs = [*config.data.test.get("outputs", ("image",)), "night_isr"]
+    if train_isr_parms:
+        given = {key: get_key(config, f"data.train.target.{key}") for key in ISR_KEYS}
+        given = {key: value for key, value in given.items() if value is not None}
+        if not given:
+            raise ConfigError(f"--train_isr_parms: data.train.target of the config has none of {', '.join(ISR_KEYS)}")
+        config.data.test.update(given)
+    return output
 
 
 def build_test(config: Config) -> tuple[Any, Any]:

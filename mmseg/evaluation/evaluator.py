@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -79,8 +80,13 @@ def score_table(scores_: Scores, title: str) -> Table:
 
 
 def default_output(model: BaseSegmentor, dataset: Any) -> str:
-    """Output to test when none is named: the fused one, or that of the images where there is no second input."""
-    with_events = dataset.TEST_STREAMS.get("events") in dataset.outputs
+    """Output to test when none is named: image fused with events, or the image alone where there are no events.
+
+    A content map in the place of the events does not count as such: on Dark Zurich the image output is the published
+    one.
+    """
+    streams = dataset.TEST_STREAMS
+    with_events = streams["events"] in dataset.outputs and streams["events"] != streams.get("img_self_res")
     return "fusion" if with_events and hasattr(model, "fusion_module") else "image"
 
 
@@ -106,13 +112,15 @@ def evaluate(
     device: torch.device,
     out_dir: str | Path,
     panels: bool = False,
+    color: bool = False,
     workers: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
     tested: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
 
-    Writes ``<name>.png`` (train ids), with ``panels`` also ``panels/<name>.png``, and ``metrics.json``.
+    Writes ``<name>.png`` (train ids), ``metrics.json``, with ``color`` also ``color/<name>.png`` and with ``panels``
+    ``panels/<name>.png``.
 
     Args:
         model: the segmentor, on ``device``.
@@ -120,23 +128,38 @@ def evaluate(
             ``ABSENT_CLASSES`` which classes its labels never hold.
         output: name of the model's output.
         out_dir: folder of the files, created if absent.
+        panels: draw inputs, prediction and label side by side.
+        color: write predictions in the Cityscapes colours too.
         workers: loader processes.
         progress: wraps the loader, e.g. with a progress bar.
         tested: what was tested, for ``metrics.json``.
     """
     out_dir = Path(out_dir)
-    (out_dir / "panels" if panels else out_dir).mkdir(parents=True, exist_ok=True)
+    for folder, wanted in ((out_dir, True), (out_dir / "color", color), (out_dir / "panels", panels)):
+        if wanted:
+            folder.mkdir(parents=True, exist_ok=True)
     confusion = ConfusionMatrix()
     labelled = False
     try:
         for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
-            inputs = {stream: batch[key].to(device) for stream, key in dataset.TEST_STREAMS.items() if key in batch}
+            streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
+            inputs = {stream: streams[stream].to(device) for stream in model.required_streams(output)}
             prediction = model.predict(inputs, output)
             label = batch.get("label")
             if label is not None:
                 labelled = True
+                label = label.reshape(prediction.shape)
                 confusion.update(prediction, label.to(device))
-            _save_sample(out_dir, batch["img_metas"]["name"][0], inputs, prediction[0], label, output, panels)
+            predicted = prediction[0].to(torch.uint8).cpu().numpy()
+            name = f"{batch['img_metas']['name'][0]}.png"
+            save_picture(out_dir / name, predicted)
+            if color:
+                save_picture(out_dir / "color" / name, color_label(predicted))
+            if panels:
+                pictures = _sample_pictures(streams, dataset.TEST_STREAMS)
+                pictures[f"prediction ({output})"] = color_label(predicted)
+                pictures |= {} if label is None else {"label": label_picture(label[0])}
+                save_picture(out_dir / "panels" / name, panel(pictures))
     except CMDAError as error:
         raise own_message(error) from error
     result = Evaluation(output, len(dataset), scores(confusion.counts(), dataset.ABSENT_CLASSES) if labelled else None)
@@ -144,29 +167,13 @@ def evaluate(
     return result
 
 
-def _save_sample(
-    out_dir: Path,
-    name: str,
-    inputs: Mapping[str, Tensor],
-    prediction: Tensor,
-    label: Tensor | None,
-    output: str,
-    panels: bool,
-) -> None:
-    """Write the prediction (H, W) of one sample and, if asked, its panel."""
-    predicted = prediction.to(torch.uint8).cpu().numpy()
-    save_picture(out_dir / f"{name}.png", predicted)
-    if not panels:
-        return
-    pictures = _sample_pictures(inputs)
-    pictures[f"prediction ({output})"] = color_label(predicted)
-    if label is not None:
-        pictures["label"] = label_picture(label[0])
-    save_picture(out_dir / "panels" / f"{name}.png", panel(pictures))
-
-
-def _sample_pictures(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {stream: image_picture(x[0]) if stream == "image" else signed_picture(x[0]) for stream, x in inputs.items()}
+def _sample_pictures(streams: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Pictures by stream; of streams that share a sample's output, the last."""
+    by_key = {keys[stream]: stream for stream in streams}
+    return {
+        stream: (image_picture if stream == "image" else signed_picture)(streams[stream][0])
+        for stream in by_key.values()
+    }
 
 
 def print_scores(result: Evaluation, console: Console) -> None:

@@ -66,9 +66,10 @@ class Scores:
 
     def summary(self) -> dict[str, float]:
         """Means by their usual names, in [0, 1]."""
+        valid = len(self.valid_classes)
         return {
             "mIoU": self.mean_iou,
-            f"mIoU_{len(self.valid_classes)}": self.mean_iou_valid,
+            **({f"mIoU_{valid}": self.mean_iou_valid} if valid < len(self.iou) else {}),
             "mAcc": nan_mean(self.accuracy),
             "aAcc": self.all_accuracy,
             "mDice": nan_mean(self.dice),

@@ -1,0 +1,57 @@
+"""Check a Dark Zurich submission before it is sent to the evaluation server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg.errors import run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Check count, names, size, kind and values of the files in labelTrainIds/, labelTrainIds_invalid/ "
+        "and confidence/ of a submission.",
+        epilog="example: python tools/check_submission.py <work_dir>/preds_test/submission.zip",
+    )
+    parser.add_argument("submission", metavar="FOLDER_OR_ZIP", help="folder with the three folders, or their archive")
+    parser.add_argument(
+        "--dataset_path",
+        help="Dark Zurich folder whose test images are compared by name, e.g. data/dark_zurich (default: the three "
+        "folders are compared with one another)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for numpy."""
+    args = parse_args()
+    from rich.console import Console
+
+    from mmseg.evaluation.submission import TEST_IMAGES, check_submission
+
+    names = None
+    if args.dataset_path:
+        from mmseg.datasets.dark_zurich import DarkZurichICDataset
+
+        names = DarkZurichICDataset(args.dataset_path, test_mode=True, split="test", outputs=("image",)).file_names
+    console = Console()
+    with console.status("checking"):
+        count = check_submission(args.submission, names)
+    compared = f"the test images of {args.dataset_path}" if names else "nothing but one another"
+    console.print(
+        f"{args.submission}: {count} predictions are in order; their names were compared with {compared}. The whole "
+        f"test split has {TEST_IMAGES} images.",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    run_as_script(main)
