@@ -1,8 +1,10 @@
-"""Launch a training experiment from a base config."""
+"""Launch training experiments from base configs."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import signal
 import sys
 from pathlib import Path
 
@@ -10,31 +12,109 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mmseg.apis.arguments import add_config_options
+from mmseg.apis.flags import add_flags, given_flags, read_flags
 from mmseg.errors import run_as_script
+
+
+def _seeds(text: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
+    return list(dict.fromkeys(int(seed) for seed in text.split(",")))
+
+
+def _gpus(text: str) -> list[str]:
+    gpus = text.split(",")
+    if not all(re.fullmatch(r"[\w-]+", gpu) for gpu in gpus) or len(set(gpus)) < len(gpus):
+        raise argparse.ArgumentTypeError(f"{text!r}: give different GPUs, such as 0,1,2")
+    return gpus
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description="Write a child config under configs/generated/local-basic/ and train it into "
-        "work_dirs/local-basic/<date>_<name>_<5 hex>/.",
+        "work_dirs/local-basic/<date>_<name>_<5 hex>/; or several of them.",
+        usage="%(prog)s --base_config CONFIG --name NAME [--root_path FOLDER] [flags] [--cfg-options KEY=VALUE ...]\n"
+        "       %(prog)s (--base_config CONFIG [CONFIG ...] | --exp NAME) [--seeds 0,1,2] [--gpus 0,1] [--dry_run] ...",
         epilog="example: python my_run_experiments.py --root_path . --base_config "
         "configs/fusion/cs2dsec_image+events_together_b5.py --name cmda_cs2dsec",
+        allow_abbrev=False,
     )
-    parser.add_argument("--base_config", required=True, help="config to derive the experiment from")
-    parser.add_argument("--name", required=True, help="name of the experiment")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--base_config", nargs="+", metavar="CONFIG", help="config, or configs, to derive a run from")
+    what.add_argument("--exp", metavar="NAME", help="a list of experiments, configs/experiments/NAME.py")
+    parser.add_argument("--name", help="name of the experiment; of several, what their names begin with")
     parser.add_argument("--root_path", help="folder with data/ and pretrained/ (default: paths as the config has them)")
     add_config_options(parser)
-    return parser.parse_args()
+    several = parser.add_argument_group(
+        "several runs",
+        "each in a process of its own; a failed one is reported and does not stop the rest. Flags and --cfg-options "
+        "hold for all of them.",
+    )
+    several.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="run each with several seeds")
+    several.add_argument("--gpus", type=_gpus, metavar="N,N,...", help="one run at a time on each of these GPUs")
+    several.add_argument("--dry_run", action="store_true", help="say what would run, and write nothing")
+    add_flags(parser)
+    args = parser.parse_args()
+    if is_single(args) and not args.name:
+        parser.error("the following arguments are required: --name")
+    if args.seeds and (hasattr(args, "seed") or "seed" in args.cfg_options):
+        parser.error("--seeds and a seed exclude each other")
+    return args
+
+
+def is_single(args: argparse.Namespace) -> bool:
+    """Whether to train one run in this process."""
+    several = args.exp or args.seeds or args.gpus or args.dry_run or len(args.base_config) > 1
+    return not several
 
 
 def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
-    from mmseg.apis import train, write_child_config
+    flags = given_flags(args)
+    read_flags(flags)
+    if not is_single(args):
+        launch_several(args, flags)
+        return
+    from mmseg.apis import plan_child, train
     from mmseg.config import load_config
 
-    train(load_config(write_child_config(args.base_config, args.name, args.root_path, args.cfg_options)))
+    child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags)
+    for note in child.notes:
+        print(f"note: {note}", file=sys.stderr)
+    child.check()
+    train(load_config(child.write()))
+
+
+def launch_several(args: argparse.Namespace, flags: dict) -> None:
+    """Run, or show, what ``--exp``, several configs or several seeds ask for.
+
+    Raises:
+        SystemExit: 1 when a run failed.
+    """
+    from rich.console import Console
+
+    from mmseg.apis import experiments as e
+
+    # A file or a pipe has no width that a table must keep to.
+    console = Console() if sys.stdout.isatty() else Console(width=250)
+    if args.exp:
+        chosen, seeds = e.named_experiments(args.exp)
+    else:
+        chosen, seeds = e.config_experiments(args.base_config), []
+    runs = e.plan_runs(chosen, args.seeds or seeds, args.name, args.root_path, args.cfg_options, flags)
+    if args.dry_run:
+        e.show_plan(runs, console)
+        return
+    # A batch system ends a job by SIGTERM: its runs must end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        e.run_all(runs, args.gpus or (), console)
+    finally:
+        all_done = e.show_summary(runs, console)
+    if not all_done:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_published_work_dir_configs_are_understood():
         }
     )
     check_config(effective(config, for_training=False), for_training=False)
-    with pytest.raises(ConfigError, match="is not available in this version"):
+    with pytest.raises(ConfigError, match="n_gpus=2 is not available: a run uses one GPU"):
         effective(config)
 
 
@@ -111,6 +111,13 @@ def test_our_child_config_is_what_the_reference_runs(root, tmp_path, monkeypatch
         "uda.without_events": (False, None),
         "uda.without_isd": (False, None),
         "uda.fuse_both_ice_and_e": (False, None),
+        "uda.isr_no_fusion": (False, None),
+        "uda.lambda_feature_consistency": (-1, None),
+        "uda.isr_edge": (False, None),
+        "uda.lambda_isr_features": (-1, None),
+        "uda.isr_edge_class_weight": (-1, None),
+        "data.train.source.cs_isr_data_type": ("day", None),
+        "data.train.source.high_resolution_isr": (False, None),
         "data.train.source.isr_parms": ("", None),
         "model.decode_head.decoder_params.half_share_decoder": (False, None),
         **{
@@ -213,10 +220,10 @@ def test_fuse_both_keeps_its_module(root, tmp_path, monkeypatch):
     assert config.uda.fuse_both_ice_and_e is True
 
 
-@pytest.mark.parametrize("name", ["source_only", "cmda"])
+@pytest.mark.parametrize("name", ["source_only", "image_only", "cmda", "cmda_without_ice", "cmda_without_events"])
 def test_toy_city_configs_hold_known_keys(root, tmp_path, name):
     config = load_config(root / f"configs/demo/{name}_toy_city.py")
-    assert config.uda.source_only is (name == "source_only")
+    assert config.uda.get("source_only", False) is (name == "source_only")
     for key in ("data.train.target.dataset_txt_path", "data.val.dataset_txt_path"):
         config.merge_from_dict({key: str(tmp_path)})
     config.merge_from_dict(

@@ -27,6 +27,11 @@ SCRIPTS = [
     "tools/test.py",
     "tools/convert_datasets/cityscapes.py",
     "tools/check_submission.py",
+    "tools/check_data.py",
+    "tools/compare_runs.py",
+    "tools/demo.py",
+    "tools/make_image_change.py",
+    "tools/warp_images.py",
 ]
 # The published config at a size that a test can bear.
 SMALL = {

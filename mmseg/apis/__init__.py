@@ -7,9 +7,26 @@ _HOMES = {
     "train": "mmseg.apis.training",
     "test": "mmseg.apis.testing",
     "test_work_dir": "mmseg.apis.testing",
+    "plan_child": "mmseg.apis.launching",
     "write_child_config": "mmseg.apis.launching",
+    "named_experiments": "mmseg.apis.experiments",
+    "plan_runs": "mmseg.apis.experiments",
+    "run_all": "mmseg.apis.experiments",
+    "compare": "mmseg.apis.comparison",
+    "read_run": "mmseg.apis.comparison",
 }
-__all__ = ["test", "test_work_dir", "train", "write_child_config"]
+__all__ = [
+    "compare",
+    "named_experiments",
+    "plan_child",
+    "plan_runs",
+    "read_run",
+    "run_all",
+    "test",
+    "test_work_dir",
+    "train",
+    "write_child_config",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
+from mmseg.apis.flag_rules import Base
+from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
+from mmseg.apis.training import variant
 from mmseg.config import (
     DATA_PATH_KEYS,
+    check_config,
+    effective,
     get_key,
     load_config,
     plain,
@@ -25,6 +34,57 @@ from mmseg.files import write_text
 
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
+GENERATOR = "uda.cyclegan_itrd2en_path"
+ISR_FUSION = "model.fusion_isr_module"
+# Keys of a child config that are no settings.
+RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child config that is not written yet.
+
+    Attributes:
+        name: ``<yymmdd_HHMM>_<name>_<5 hex>``.
+        content: its ``_base_`` and what differs from it.
+        resolved: the whole config.
+        notes: what to tell the user of flags that nothing reads.
+    """
+
+    name: str
+    content: dict[str, Any]
+    resolved: Config
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Its file, below the working directory."""
+        return GENERATED_CONFIGS / f"{self.name}.json"
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of its run, below the working directory."""
+        return WORK_DIRS / self.name
+
+    def changed_keys(self) -> dict[str, Any]:
+        """Dotted key -> value of everything that differs from the base config."""
+        return dict(_flat({key: value for key, value in self.content.items() if key not in RECORD_KEYS}))
+
+    def check(self) -> None:
+        """Check the config as a training does, before anything is built or written.
+
+        Raises:
+            CMDAError: naming the key; what data sets find in their files is another matter.
+        """
+        cfg = effective(self.resolved)
+        check_config(cfg, for_training=True)
+        variant(cfg)
+
+    def write(self) -> Path:
+        """Write the file and return its path."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, json.dumps(self.content, indent=1) + "\n")
+        return self.path
 
 
 def experiment_name(name: str) -> str:
@@ -32,43 +92,122 @@ def experiment_name(name: str) -> str:
     return f"{time.strftime('%y%m%d_%H%M')}_{name}_{uuid.uuid4().hex[:5]}"
 
 
-def write_child_config(base_config: str, name: str, root_path: str | None, cfg_options: Mapping[str, Any]) -> Path:
-    """Write ``configs/generated/local-basic/<experiment name>.json`` below the working directory.
+def write_child_config(
+    base_config: str | Path,
+    name: str,
+    root_path: str | None,
+    cfg_options: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the child config of :func:`plan_child` and return its path."""
+    return plan_child(base_config, name, root_path, cfg_options, flags).write()
 
-    The child holds its ``_base_`` and what differs from it. As in the published runs, the second fusion module
-    is not built where nothing uses it.
+
+def plan_child(
+    base_config: str | Path,
+    name: str,
+    root_path: str | None,
+    cfg_options: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+) -> Child:
+    """Child config ``configs/generated/local-basic/<experiment name>.json`` below the working directory.
+
+    As in the published runs, the second fusion module is not built where nothing uses it, and no generator is named
+    where there is nothing to translate.
+
+    Args:
+        base_config: config file to derive it from.
+        name: name of the experiment.
+        root_path: folder with ``data/`` and ``pretrained/``; None leaves paths as they are.
+        cfg_options: dotted key -> value; they win over flags.
+        flags: flag of ``mmseg.apis.flags`` -> its text or number, True for a switch.
 
     Raises:
-        ConfigError: the base cannot be read, or the name cannot be a file name.
+        ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
     """
     if not re.fullmatch(r"[^/\\\0\[]+", name):
         raise ConfigError(f"--name {name!r} cannot be a file name: leave out slashes and '['")
-    base = load_config(base_config, cfg_options)
-    full_name = experiment_name(name)
-    path = GENERATED_CONFIGS / f"{full_name}.json"
+    values = read_flags(flags or {})
+    full_name = experiment_name(name_prefix(values) + name)
+    resolved = load_config(base_config)
+    base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
+    changes = _changes(base, str(base_config), root_path, cfg_options, values)
     child: dict[str, Any] = {
-        "_base_": Path(os.path.relpath(base_config, path.parent)).as_posix(),
+        "_base_": Path(os.path.relpath(base_config, GENERATED_CONFIGS)).as_posix(),
         "name": full_name,
         "work_dir": (WORK_DIRS / full_name).as_posix(),
         "git_rev": git_revision() or "",
     }
-    for key, value in cfg_options.items():
-        _set(child, key, plain(value))
+    for key, value in changes.items():
+        _set(child, key, _over(resolved, key, plain(value)))
+    resolved.merge_from_dict(copy.deepcopy({key: value for key, value in child.items() if key != "_base_"}))
+    return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))))
+
+
+def _changes(
+    base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Dotted key -> value of all that differs from the base config, whose options are applied already."""
+    rooted = base.copy()
+    if root_path:
+        set_root(rooted, root_path, cfg_options)
+    by_flag = flag_changes(values, Base(rooted.to_dict(), path, Path(root_path or "")))
+    changes = {key: value for key, value in by_flag.items() if not _overridden(key, cfg_options)}
+    # A path that the user spells out is of this machine.
+    spelt_out = {**({GENERATOR: values["icd2en"]} if "icd2en" in values else {}), **cfg_options}
+    for key, value in changes.items():
+        base.merge_from_dict({key: _over(base, key, value)})
+    changes |= cfg_options
     if root_path:
         before = {key: get_key(base, key) for key in DATA_PATH_KEYS}
-        set_root(base, root_path, cfg_options)
-        for key, value in before.items():
-            if get_key(base, key) != value:
-                _set(child, key, get_key(base, key))
-    if base.get("model", {}).get("fusion_isr_module") and not uses_isr_fusion(base.get("uda", {})):
-        _set(child, "model.fusion_isr_module.type", "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(child, indent=1) + "\n")
-    return path
+        set_root(base, root_path, spelt_out)
+        changes |= {key: get_key(base, key) for key, value in before.items() if get_key(base, key) != value}
+    return {**changes, **_unused_parts(base, cfg_options)}
+
+
+def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the second fusion module where it is used and there alone; name no generator that nothing would load."""
+    changes: dict[str, Any] = {}
+    uda = config.get("uda", {})
+    if not uses_isr_fusion(uda):
+        if get_key(config, ISR_FUSION):
+            changes[f"{ISR_FUSION}.type"] = ""
+    elif not get_key(config, f"{ISR_FUSION}.type") and not any(key.startswith(ISR_FUSION) for key in cfg_options):
+        changes[f"{ISR_FUSION}.type"] = "AttentionFusion"
+        channels = get_key(config, "model.fusion_module.in_channels")
+        if channels:
+            changes[f"{ISR_FUSION}.in_channels"] = channels
+    images = get_key(config, "data.train.source.outputs") or ()
+    if uda.get("cyclegan_itrd2en_path") and "img_time_res" not in images and GENERATOR not in cfg_options:
+        changes[GENERATOR] = ""
+    return changes
+
+
+def _overridden(key: str, options: Mapping[str, Any]) -> bool:
+    """Whether an option sets a key or a section around it."""
+    return any(key == option or key.startswith(f"{option}.") for option in options)
+
+
+def _over(config: Config, key: str, value: Any) -> Any:
+    """The value as it goes over a config: a section that takes the place of what is no section has to say so."""
+    section, _, last = key.rpartition(".")
+    beside = get_key(config, section) if section else config
+    replaces = isinstance(value, Mapping) and isinstance(beside, Mapping) and last in beside
+    return {**value, "_delete_": True} if replaces and not isinstance(beside[last], Mapping) else value
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key != "_delete_":
+            yield f"{prefix}{key}", value
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for part in parents:
-        config = config.setdefault(part, {})
+        if not isinstance(config.get(part), dict):
+            config[part] = {}
+        config = config[part]
     config[last] = value

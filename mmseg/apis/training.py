@@ -32,15 +32,16 @@ from mmseg.files import write_text
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
-from mmseg.uda.streams import stream_plan
+from mmseg.uda.streams import StreamPlan, stream_plan
 
 
 def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """Training and validation set of an effective config; the latter is None where it has none."""
+    plan = variant(config)
     cfg = dict(config["data"]["train"])
     source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
     train = DATASETS.build({**cfg, "source": source, "target": target, "seed": config.get("seed") or 0})
-    check_samples(config, train)
+    check_samples(plan, train)
     val = config["data"].get("val")
     return train, DATASETS.build(dict(val)) if val else None
 
@@ -56,13 +57,21 @@ def build_method(config: Mapping[str, Any]) -> DACS:
     return method
 
 
-def check_samples(config: Mapping[str, Any], dataset: Any) -> None:
+def variant(config: Mapping[str, Any]) -> StreamPlan:
+    """Streams of the variant that an effective config trains.
+
+    Raises:
+        ConfigError: no such variant, or a switch that means nothing to it.
+    """
+    return stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
+
+
+def check_samples(plan: StreamPlan, dataset: Any) -> None:
     """Refuse samples that lack what the training step reads, or whose sizes differ.
 
     Raises:
         ConfigError: naming the keys.
     """
-    plan = stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
     needed = {"source": {*plan.source_keys.values(), "label"}, "target": {*plan.target_keys.values()}}
     for name, keys in needed.items():
         missing = sorted(keys - getattr(dataset, name).outputs)
@@ -72,7 +81,8 @@ def check_samples(config: Mapping[str, Any], dataset: Any) -> None:
     if sizes[0] != sizes[1]:
         raise ConfigError(
             f"source samples are {sizes[0]}, target samples {sizes[1]} (height, width): make "
-            "data.train.source.image_crop_size and data.train.target.after_crop_resize_size alike"
+            "data.train.source.image_crop_size and data.train.target's after_crop_resize_size (DSEC) or "
+            "image_crop_size (Dark Zurich) alike"
         )
 
 

@@ -136,7 +136,8 @@ class DSECDataset(Dataset):
         if missing:
             raise DataError(
                 f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}; add them "
-                "(see docs/data.md; tools/warp_images.py makes warp images) or make the list again with create_dsec_dataset_txt.py"
+                "(docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
+                "create_dsec_dataset_txt.py"
             )
 
     def _event_windows(

@@ -83,9 +83,12 @@ def default_output(model: BaseSegmentor, dataset: Any) -> str:
     """Output to test when none is named: image fused with events, or the image alone where there are no events.
 
     A content map in the place of the events does not count as such: on Dark Zurich the image output is the published
-    one.
+    one, but for a head that names another (``tested_output``) and a test set that has its stream.
     """
     streams = dataset.TEST_STREAMS
+    named = getattr(model.decode_head, "tested_output", None)
+    if named and streams[named] in dataset.outputs:
+        return named
     with_events = streams["events"] in dataset.outputs and streams["events"] != streams.get("img_self_res")
     return "fusion" if with_events and hasattr(model, "fusion_module") else "image"
 

@@ -186,6 +186,11 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
                 setattr(self, f"conv_seg_{decoder}", layer)
                 setattr(self, f"dropout_{decoder}", nn.Dropout2d(self.dropout.p))
 
+    @property
+    def tested_output(self) -> str | None:
+        """Output to test where it is not the usual one: that of the content maps, in the slot of the events."""
+        return "events" if self.own_classifiers and self.conv_seg_events.out_channels == self.num_classes else None
+
     def _classify(self, decoder: str, decoded: Tensor) -> Tensor:
         if decoder == "image":
             return self.conv_seg(self.dropout(decoded))

@@ -1,0 +1,5 @@
+# Where the content map was drawn nothing is fused, and image features are kept close to its features
+# (--isr_no_fusion).
+_base_ = ["./cs2dsec_image+events.py"]
+uda = dict(isr_no_fusion=True)
+name = "cs2dsec_image+events_isr_no_fusion"

@@ -1,0 +1,358 @@
+"""Several runs: named lists of experiments, one run after another or one on each GPU, a table at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import mmseg
+from mmseg.apis.comparison import validation_records
+from mmseg.apis.launching import Child, plan_child
+from mmseg.config import load_config
+from mmseg.engine.training_loop import duration
+from mmseg.errors import CMDAError, ConfigError, did_you_mean
+
+REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
+NAMED_LISTS = Path("configs/experiments")
+LIST_KEYS = {"experiments", "seeds"}
+ENTRY_KEYS = {"base_config", "name", "flags", "cfg_options"}
+CONSOLE_FILE = "output.txt"
+POLL_SECONDS = 0.5
+STOP_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A base config and what is changed in it."""
+
+    base_config: str
+    name: str
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A planned, running or finished run.
+
+    Attributes:
+        state: ``waiting``, ``running``, ``done``, ``failed``, ``refused``, ``stopped`` or ``not started``.
+        message: why it failed.
+    """
+
+    child: Child
+    state: str = "waiting"
+    message: str = ""
+    gpu: str | None = None
+    seconds: float = 0.0
+    started: float = 0.0
+    process: subprocess.Popen | None = None
+    output: BinaryIO | None = None
+    task: TaskID | None = None
+
+    @property
+    def iterations(self) -> int:
+        return self.child.resolved["runner"]["max_iters"]
+
+
+# ------------------------------------------------------------------------------------------------ lists
+
+
+def named_experiments(name: str) -> tuple[list[Experiment], list[int]]:
+    """Experiments and seeds of ``configs/experiments/<name>.py``, or of a file given by its path.
+
+    Raises:
+        ConfigError: no such list, or one that cannot be used.
+    """
+    path = Path(name)
+    if not (path.suffix and path.is_file()):
+        known = {p.stem: p for folder in (REPOSITORY / NAMED_LISTS, NAMED_LISTS) for p in sorted(folder.glob("*.py"))}
+        if name not in known:
+            raise ConfigError(
+                f"--exp {name}: there is no {NAMED_LISTS / name}.py{did_you_mean(name, known)}; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+        path = known[name]
+    content = load_config(path).to_dict()
+    _check_keys(content, LIST_KEYS, str(path))
+    entries = content.get("experiments")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{path} holds no list 'experiments' of dict(base_config=..., name=...)")
+    experiments = []
+    for number, entry in enumerate(entries):
+        where = f"{path}, experiments[{number}]"
+        _check_keys(entry, ENTRY_KEYS, where)
+        if not {"base_config", "name"} <= entry.keys():
+            raise ConfigError(f"{where} needs base_config and name")
+        entry["base_config"] = _config_path(entry["base_config"])
+        experiments.append(Experiment(**entry))
+    return experiments, list(content.get("seeds") or [])
+
+
+def _check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"{where}: unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(sorted(known))}"
+            )
+
+
+def _config_path(path: str) -> str:
+    """As it stands where it exists, else below the repository."""
+    inside = REPOSITORY / path
+    return path if Path(path).is_file() or not inside.is_file() else str(inside)
+
+
+def config_experiments(base_configs: Sequence[str]) -> list[Experiment]:
+    """One experiment for each config, named after its file."""
+    return [Experiment(path, Path(path).stem) for path in base_configs]
+
+
+def plan_runs(
+    experiments: Iterable[Experiment],
+    seeds: Sequence[int] = (),
+    prefix: str | None = None,
+    root_path: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> list[Run]:
+    """Runs of experiments, for each seed.
+
+    Args:
+        seeds: seeds of each experiment; none leaves it to the configs.
+        prefix: put before the experiments' names; it is the name where there is one experiment alone.
+        root_path: as in :func:`mmseg.apis.launching.plan_child`.
+        cfg_options, flags: for every run, over those of the experiments.
+
+    Raises:
+        ConfigError: a config, flag or option that cannot be used.
+    """
+    experiments, runs = list(experiments), []
+    for experiment in experiments:
+        name = experiment.name
+        if prefix:
+            name = prefix if len(experiments) == 1 else f"{prefix}_{name}"
+        for seed in seeds or (None,):
+            chosen = {**experiment.flags, **(flags or {}), **({} if seed is None else {"seed": seed})}
+            options = {**experiment.cfg_options, **(cfg_options or {})}
+            full = name if seed is None else f"{name}_s{seed}"
+            try:
+                runs.append(Run(plan_child(experiment.base_config, full, root_path, options, chosen)))
+            except ConfigError as error:
+                raise ConfigError(f"{full}: {error}" if len(experiments) > 1 else str(error)) from error
+    return runs
+
+
+def refusal(child: Child) -> str:
+    """Why a training would be refused, or ''."""
+    try:
+        child.check()
+    except CMDAError as error:
+        return str(error)
+    return ""
+
+
+def show_plan(runs: Sequence[Run], console: Console) -> None:
+    """Say what would run: config, changed keys, work dir, and what would be refused."""
+    for number, run in enumerate(runs, 1):
+        child = run.child
+        console.print(f"{number}/{len(runs)} {child.name}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        lines = [f"  config    {_from_here(child)}", f"  work dir  {child.work_dir}"]
+        lines += [f"    {key} = {json.dumps(value)}" for key, value in child.changed_keys().items()]
+        lines += [f"  note: {note}" for note in child.notes]
+        problem = refusal(child)
+        lines += [f"  would be refused: {problem}"] if problem else []
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("nothing was written; the last five digits of a name are drawn anew", highlight=False, soft_wrap=True)
+
+
+def _from_here(child: Child) -> str:
+    """The base config as seen from the working directory, absolute where it lies outside."""
+    path = os.path.normpath(child.path.parent / child.content["_base_"])
+    return os.path.abspath(path) if path.startswith(os.pardir) else path
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def training_command(run: Run) -> list[str]:
+    """Command that trains a child config."""
+    return [sys.executable, str(REPOSITORY / "tools" / "train.py"), str(run.child.path)]
+
+
+def run_all(
+    runs: Sequence[Run],
+    gpus: Sequence[str] = (),
+    console: Console | None = None,
+    command: Callable[[Run], list[str]] = training_command,
+) -> Sequence[Run]:
+    """Run all, each in a process of its own; a failed run does not stop the rest.
+
+    What a run prints goes to ``<work dir>/output.txt``.
+
+    Args:
+        gpus: values of ``CUDA_VISIBLE_DEVICES``, one run at a time on each; without them one run after another.
+        console: where people read along; stdout by default.
+        command: gives the command of a run.
+
+    Raises:
+        KeyboardInterrupt: after the running processes were stopped.
+    """
+    console = console or Console()
+    for run in runs:
+        run.message = refusal(run.child)
+        if run.message:
+            run.state = "refused"
+            _say(console, f"{run.child.name} refused: {run.message}")
+    _note_missing_gpus(gpus, console)
+    waiting, free, active = deque(run for run in runs if run.state == "waiting"), list(gpus) or [None], []
+    with _progress(console) as progress:
+        try:
+            while waiting or active:
+                while waiting and free:
+                    run = waiting.popleft()
+                    run.gpu = free.pop(0)
+                    if _start(run, command(run), progress, console):
+                        active.append(run)
+                    else:
+                        free.append(run.gpu)
+                time.sleep(POLL_SECONDS)
+                for run in list(active):
+                    progress.update(run.task, completed=_iteration(run))
+                    if run.process.poll() is not None:
+                        _finish(run, progress, console)
+                        active.remove(run)
+                        free.append(run.gpu)
+        except BaseException:
+            for run in active:
+                _stop(run)
+            for run in waiting:
+                run.state = "not started"
+            raise
+    return runs
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _note_missing_gpus(gpus: Sequence[str], console: Console) -> None:
+    """A training that finds no GPU takes the CPU, which should surprise nobody."""
+    found = torch.cuda.device_count()
+    for gpu in gpus:
+        if gpu.isdigit() and int(gpu) >= found and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+            _say(console, f"note: there is no GPU {gpu} here ({found} found), its runs will train on the CPU")
+
+
+def _start(run: Run, command: Sequence[str], progress: Progress, console: Console) -> bool:
+    """Start a run; False where its files cannot be written."""
+    child, environment = run.child, dict(os.environ)
+    if run.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = run.gpu
+    try:
+        child.write()
+        child.work_dir.mkdir(parents=True, exist_ok=True)
+        run.output = (child.work_dir / CONSOLE_FILE).open("wb")
+    except OSError as error:
+        run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
+        _say(console, f"{child.name} failed: {run.message}")
+        return False
+    run.process = subprocess.Popen(
+        command, stdout=run.output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+    )
+    run.state, run.started = "running", time.monotonic()
+    where = "" if run.gpu is None else f" on GPU {run.gpu}"
+    _say(console, f"{child.name} started{where}")
+    run.task = progress.add_task(f"{child.name}{where}", total=run.iterations)
+    return True
+
+
+def _iteration(run: Run) -> int:
+    """Last iteration that a run logged."""
+    try:
+        with (run.child.work_dir / f"{run.child.name}.log.json").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            return json.loads(file.read().splitlines()[-1])["iter"]
+    except (OSError, IndexError, ValueError, KeyError):
+        return 0
+
+
+def _finish(run: Run, progress: Progress, console: Console) -> None:
+    run.seconds = time.monotonic() - run.started
+    run.output.close()
+    progress.remove_task(run.task)
+    code = run.process.returncode
+    run.state = "failed" if code else "done"
+    if code:
+        run.message = _last_words(run) or f"exit status {code}"
+    _say(console, f"{run.child.name} {run.state} after {duration(run.seconds)}{': ' if code else ''}{run.message}")
+
+
+def _last_words(run: Run) -> str:
+    """The error that a run printed, else its last line."""
+    text = (run.child.work_dir / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
+
+
+def _stop(run: Run) -> None:
+    run.process.terminate()
+    try:
+        run.process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        run.process.kill()
+        run.process.wait()
+    run.seconds, run.state = time.monotonic() - run.started, "stopped"
+    run.output.close()
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+# ------------------------------------------------------------------------------------------------ what came of it
+
+
+def summary_table(runs: Sequence[Run]) -> Table:
+    """Name, state, time, last mIoU and work dir of every run."""
+    table = Table(title=f"{sum(run.state == 'done' for run in runs)} of {len(runs)} runs done")
+    for column in ("name", "state", "time", "mIoU", "mIoU of 18", "work dir"):
+        table.add_column(column, justify="right" if column[0] == "m" else "left", overflow="fold")
+    for run in runs:
+        scores = (validation_records(run.child.work_dir) or [{}])[-1]
+        percent = ["-" if scores.get(k) is None else f"{100 * scores[k]:.2f}" for k in ("mIoU", "mIoU_18")]
+        time_taken = duration(run.seconds) if run.started else "-"
+        work_dir = str(run.child.work_dir) if run.started else "-"
+        table.add_row(run.child.name, run.state, time_taken, *percent, work_dir)
+    return table
+
+
+def show_summary(runs: Sequence[Run], console: Console) -> bool:
+    """Print the table and why runs failed; whether all are done."""
+    console.print(summary_table(runs))
+    for run in runs:
+        if run.message:
+            where = f" (see {run.child.work_dir / CONSOLE_FILE})" if run.started else ""
+            console.print(f"{run.child.name}: {run.message}{where}", highlight=False, markup=False, soft_wrap=True)
+    return all(run.state == "done" for run in runs)

@@ -1,0 +1,55 @@
+"""Compare the scores of several runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg.errors import ConfigError, run_as_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Show final and best mIoU (over 19 and 18 classes) and the final IoU of every class, for every "
+        "tested output. Runs that differ only in their seed are one row, as mean ± standard deviation.",
+        epilog="example: python tools/compare_runs.py work_dirs/local-basic/*cmda* --markdown table.md",
+    )
+    parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="folder of a run")
+    parser.add_argument("--each", action="store_true", help="a row for every run, whatever its seed")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all numbers as comma-separated values too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for the imports below."""
+    args = parse_args()
+    from rich.console import Console
+
+    from mmseg.apis.comparison import comma_separated, compare, markdown, read_run, terminal_tables
+    from mmseg.files import write_text
+
+    runs = {Path(folder).resolve(): folder for folder in args.work_dirs}
+    rows = compare([read_run(folder) for folder in runs.values()], grouped=not args.each)
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no width to keep to.
+        console = Console(width=400)
+    for table in terminal_tables(rows):
+        console.print(table)
+    for path, text in ((args.markdown, markdown), (args.csv, comma_separated)):
+        if path:
+            try:
+                write_text(path, text(rows))
+            except OSError as error:
+                raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
