@@ -79,7 +79,8 @@ class NightLight:
 def make_light(rng: np.random.Generator, street: Street, night: bool) -> DayLight | NightLight:
     """Draw the light of a street: hour, weather, colour of the sky's glow."""
     if night:
-        return NightLight(np.array([0.0056, 0.0050, 0.0047]) * rng.uniform(0.6, 1.5), street.lights)
+        # mostly light of the lamps that road and houses throw back: facades stand out against the black sky
+        return NightLight(np.array([0.024, 0.020, 0.017]) * rng.uniform(0.6, 1.5), street.lights)
     clear, elevation = rng.random() < 0.65, np.deg2rad(rng.uniform(20, 62))
     azimuth = np.deg2rad(rng.uniform(0, 360))
     horizontal = np.cos(elevation)

@@ -1,0 +1,241 @@
+"""What each part of CMDA brings on the toy city: night mIoU of five trainings, over several seeds.
+
+(a) source only, (b) self-training on images alone, (c) CMDA, (d) CMDA without the Image Content-Extractor, (e) CMDA
+without events; for Dark Zurich (a) to (c). All have the same network sizes, crops, learning rates and number of
+iterations, and start from the same encoder (``toy_pretraining.py``). Runs that are finished are not run again, so a
+benchmark that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg.errors import CMDAError, run_as_script
+from mmseg.files import write_text
+
+PROJECT = Path(__file__).resolve().parent.parent
+# target -> variant -> (title, config of configs/demo, output -> options of my_test.py)
+IMAGE = {"image": ("--output", "image")}
+ALL_OUTPUTS = IMAGE | {"events": ("--output", "events"), "fusion": ("--output", "fusion")}
+WITH_CONTENT_MAP = IMAGE | {"fusion": ("--image_isr", "--train_isr_parms")}
+TARGETS = {
+    "dsec": {
+        "a": ("source only", "source_only_toy_city", ALL_OUTPUTS),
+        "b": ("images alone (DAFormer-style)", "image_only_toy_city", IMAGE),
+        "c": ("CMDA", "cmda_toy_city", ALL_OUTPUTS),
+        "d": ("CMDA without ICE", "cmda_without_ice_toy_city", ALL_OUTPUTS),
+        "e": ("CMDA without events", "cmda_without_events_toy_city", IMAGE),
+    },
+    "dark_zurich": {
+        "a": ("source only", "source_only_toy_dark_zurich", WITH_CONTENT_MAP),
+        "b": ("images alone (DAFormer-style)", "image_only_toy_dark_zurich", IMAGE),
+        "c": ("CMDA", "cmda_toy_dark_zurich", WITH_CONTENT_MAP),
+    },
+}
+COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data/toy_city"), help="toy city, made if absent")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/toy_adaptation"), help="folder of the runs")
+    parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")
+    parser.add_argument("--variants", help="which of them, e.g. ac (default: all that the target has)")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds of the trainings (%(default)s)")
+    parser.add_argument("--iterations", type=int, help="of each training (default: as the configs say)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, with the CPU's cores shared (%(default)s)")
+    parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
+    parser.add_argument("--markdown", type=Path, help="also write the tables and curves as text to this file")
+    return parser.parse_args()
+
+
+def script(*command: object, log: Path | None = None, threads: int | None = None) -> None:
+    """Run a script of the project; its words go to ``log``.
+
+    Raises:
+        CMDAError: it failed.
+    """
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    words = [sys.executable, str(PROJECT / str(command[0])), *map(str, command[1:])]
+    with open(log or os.devnull, "a") as stream:
+        code = subprocess.run(words, stdout=stream, stderr=stream, env=environment, check=False).returncode
+    if code:
+        raise CMDAError(f"{command[0]} ended with code {code}; see {log}")
+
+
+def root_options(target: str, data: Path) -> list[str]:
+    """Paths of the toy city as config options."""
+    root = data / "data"
+    options = {
+        "data.train.source.dataset_path": root / "cityscapes",
+        "data.train.source_json_root": root / "cityscapes",
+    }
+    parts = {"train.target": "night_dataset_warp.txt", "val": "night_test_dataset_warp.txt"}
+    for part, name in (parts | {"test": parts["val"]}).items():
+        if target == "dsec":
+            options[f"data.{part}.dataset_txt_path"] = data / name
+        else:
+            options[f"data.{part}.dataset_path"] = root / "dark_zurich"
+    return [f"{key}={value}" for key, value in options.items()]
+
+
+def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
+    """Folder of a run."""
+    return args.out / f"{variant}_{TARGETS[args.target][variant][1]}_seed{seed}"
+
+
+def title(variant: str, args: argparse.Namespace) -> str:
+    """Letter and name of a variant."""
+    return f"({variant}) {TARGETS[args.target][variant][0]}"
+
+
+def scores_file(folder: Path, output: str) -> Path:
+    """Where the benchmark keeps the scores of an output."""
+    return folder / f"scores_{output}.json"
+
+
+def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) -> None:
+    """Train and test one variant with one seed, unless that was done."""
+    _, config, outputs = TARGETS[args.target][variant]
+    folder = work_dir(variant, seed, args)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "benchmark.out"
+    base = PROJECT / "configs" / "demo" / f"{config}.py"
+    options = [*root_options(args.target, args.data), f"seed={seed}"]
+    if args.iterations:
+        options.append(f"runner.max_iters={args.iterations}")
+    if not list(folder.glob("iter_*.pth")):
+        print(f"training {folder.name}", flush=True)
+        script("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options, log=log, threads=threads)
+    for output, words in outputs.items():
+        if not scores_file(folder, output).is_file():
+            script("my_test.py", "--work_dir", folder, *words, log=log, threads=threads)
+            newest = max(folder.glob("preds*/metrics.json"), key=lambda path: path.stat().st_mtime)
+            write_text(scores_file(folder, output), newest.read_text())
+
+
+def results(args: argparse.Namespace, seeds: list[int]) -> Iterator[tuple[str, str, list[dict]]]:
+    """Variant, output and the scores of its seeds."""
+    for variant in args.variants:
+        for output in TARGETS[args.target][variant][2]:
+            files = [scores_file(work_dir(variant, seed, args), output) for seed in seeds]
+            yield variant, output, [json.loads(path.read_text()) for path in files]
+
+
+def mean_sd(values: list[float]) -> str:
+    """``mean ± standard deviation`` in percent."""
+    mean = 100 * statistics.mean(values)
+    return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def table(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
+    """Rows of the table of scores."""
+    rows = [["training", "output", "mIoU", "pixel accuracy", "mIoU of each seed"]]
+    for variant, output, found in results(args, seeds):
+        scores = [result["scores"] for result in found]
+        each = ", ".join(f"{100 * score['mIoU']:.1f}" for score in scores)
+        columns = [mean_sd([score[key] for score in scores]) for key in ("mIoU", "aAcc")]
+        rows.append([title(variant, args), output, *columns, each])
+    return rows
+
+
+def curves(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
+    """Rows of mIoU by iteration, mean over the seeds, of the output that the training evaluates."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for variant in args.variants:
+        for seed in seeds:
+            folder = work_dir(variant, seed, args) / "evaluations"
+            for path in folder.glob("iter_*/metrics.json"):
+                iteration = int(path.parent.name.removeprefix("iter_"))
+                score = json.loads(path.read_text())["scores"]["mIoU"]
+                found.setdefault(variant, {}).setdefault(iteration, []).append(score)
+    iterations = sorted({iteration for by_iteration in found.values() for iteration in by_iteration})
+    rows = [["training", *map(str, iterations)]]
+    for variant, by_iteration in found.items():
+        values = [f"{100 * statistics.mean(by_iteration[i]):.1f}" if i in by_iteration else "-" for i in iterations]
+        rows.append([title(variant, args), *values])
+    return rows
+
+
+def chart(rows: list[list[str]]) -> str:
+    """The curves as an SVG picture: mIoU in percent over iterations."""
+    iterations = [int(x) for x in rows[0][1:]]
+    values = [[None if v == "-" else float(v) for v in row[1:]] for row in rows[1:]]
+    top = max(v for row in values for v in row if v is not None) * 1.1
+    width, height, left, bottom = 640, 320, 50, 40
+
+    def place(iteration: float, value: float) -> tuple[float, float]:
+        x = left + (width - left - 190) * iteration / iterations[-1]
+        return round(x, 1), round(height - bottom - (height - bottom - 15) * value / top, 1)
+
+    parts = []
+    for value in range(0, int(top) + 1, 5):
+        (x0, y), (x1, _) = place(0, value), place(iterations[-1], value)
+        parts.append(
+            f'<path d="M{x0} {y}H{x1}" stroke="#ddd"/><text x="{x0 - 8}" y="{y + 4}" text-anchor="end">{value}</text>'
+        )
+    for iteration in iterations:
+        x, y = place(iteration, 0)
+        parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{iteration}</text>')
+    for color, row, line in zip(COLORS, rows[1:], values, strict=False):
+        points = [place(i, v) for i, v in zip(iterations, line, strict=True) if v is not None]
+        path = " ".join(f"{x},{y}" for x, y in points)
+        x, y = points[-1]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<text x="{x + 8}" y="{y + 4}" fill="{color}">{row[0]}</text>')
+    x, y = place(iterations[-1] / 2, 0)
+    parts.append(f'<text x="{x}" y="{y + 34}" text-anchor="middle">iteration</text>')
+    parts.append('<text x="8" y="12">mIoU of the night streets, percent</text>')
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table; the first is the head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
+
+
+def main() -> None:
+    """Run what is missing, then print the tables."""
+    args = parse_args()
+    known = TARGETS[args.target]
+    args.variants = args.variants or "".join(known)
+    unknown = set(args.variants) - set(known)
+    if unknown:
+        raise CMDAError(f"--variants {args.variants}: unknown {', '.join(sorted(unknown))}; known: {''.join(known)}")
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    if not (args.data / "toy_city.json").is_file():
+        script("tools/make_toy_data.py", args.data, *(["--dark-zurich", "32"] if args.target == "dark_zurich" else []))
+    threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
+    with ThreadPoolExecutor(args.jobs) as pool:
+        # seed by seed, so that a benchmark that is stopped early has whole comparisons
+        jobs = [pool.submit(run, variant, seed, args, threads) for seed in seeds for variant in args.variants]
+        for job in jobs:
+            job.result()
+    by_iteration = curves(args, seeds)
+    text = f"{markdown(table(args, seeds))}\nmIoU by iteration:\n\n{markdown(by_iteration)}"
+    print(text)
+    if args.markdown:
+        write_text(args.markdown, text)
+    if args.chart:
+        write_text(args.chart, chart(by_iteration))
+
+
+if __name__ == "__main__":
+    run_as_script(main)

@@ -1,0 +1,47 @@
+"""The demo from one end to the other, at the smallest size: data, both trainings, their tests, the table."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def demo(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(root / "tools" / "demo.py"), "--size", "tiny", "--iterations", "2"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder, result.stdout
+
+
+def test_both_trainings_are_tested_and_compared(demo):
+    folder, printed = demo
+    runs = {re.sub(r"\d+_\d+_demo_(.*)_.{5}", r"\1", path.name): path for path in (folder / "work_dirs").glob("*/*")}
+    assert set(runs) == {"source_only", "cmda"}
+    assert [path.parent.name for path in runs["source_only"].glob("preds*/metrics.json")] == ["preds_fusion"]
+    for output in ("image", "events", "fusion"):
+        scores = json.loads((runs["cmda"] / f"preds_{output}" / "metrics.json").read_text())
+        assert scores["output"] == output
+        assert f"{100 * scores['scores']['mIoU']:.1f}" in printed
+    assert re.search(r"mIoU .*\d", printed)
+    assert re.search(r"road .*\d", printed)
+
+
+def test_it_names_pictures_that_exist(demo):
+    folder, printed = demo
+    named = re.findall(r"^(?:the city|steps of CMDA|CMDA's night|source-only night): +(.*)$", printed, re.MULTILINE)
+    assert len(named) == 4
+    for path in named:
+        found = [folder / path] if path.endswith(".png") else list((folder / path).glob("*.png"))
+        assert found
+        assert all(picture.stat().st_size > 1000 for picture in found)
+
+
+def test_no_iterations_are_refused(root):
+    command = [sys.executable, str(root / "tools" / "demo.py"), "--iterations", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "--iterations 0: give a number of at least 1" in result.stderr

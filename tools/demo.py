@@ -1,0 +1,128 @@
+"""Watch CMDA adapt to the night on a toy city that is made on the spot: data, training, test, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg.errors import CMDAError, run_as_script
+
+PROJECT = Path(__file__).resolve().parent.parent
+RUNS = Path("work_dirs") / "local-basic"
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Make a toy city in the true formats, train the labelled day alone and then CMDA with the ordinary "
+        "launcher, test both with my_test.py and compare them. Runs go to work_dirs/local-basic/.",
+        epilog="example: python tools/demo.py",
+    )
+    parser.add_argument("--data", default="data/toy_city", help="folder of the toy city, made if absent (%(default)s)")
+    parser.add_argument(
+        "--size", choices=("tiny", "small", "medium"), default="small", help="of the toy city (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the toy city and of the trainings (%(default)s)")
+    parser.add_argument("--iterations", type=int, help="of each training (default: as the configs say)")
+    args = parser.parse_args()
+    if args.iterations is not None and args.iterations < 1:
+        parser.error(f"--iterations {args.iterations}: give a number of at least 1")
+    return args
+
+
+def run(*command: str) -> None:
+    """Run a script of the project as a user would, and say so.
+
+    Raises:
+        CMDAError: it failed.
+    """
+    print(f"\n$ python {' '.join(command)}", flush=True)
+    code = subprocess.run([sys.executable, str(PROJECT / command[0]), *command[1:]], check=False).returncode
+    if code:
+        raise CMDAError(f"{command[0]} ended with code {code}; its message stands above")
+
+
+def make_city(args: argparse.Namespace) -> None:
+    """Make the toy city, unless it is there already."""
+    record = Path(args.data) / "toy_city.json"
+    if record.is_file() and json.loads(record.read_text()).get("complete"):
+        print(f"{args.data} is there already")
+        return
+    run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
+
+
+def train(config: str, args: argparse.Namespace) -> Path:
+    """Train a config of ``configs/demo`` with the launcher; its work dir."""
+    before = set(RUNS.glob("*"))
+    options = [f"seed={args.seed}"]
+    if args.size == "tiny":
+        # so few streets hold few pixels of the rare classes
+        options.append("data.train.rare_class_sampling.min_pixels=10")
+    if args.iterations:
+        options.append(f"runner.max_iters={args.iterations}")
+    base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
+    command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
+    run("my_run_experiments.py", *command, "--cfg-options", *options)
+    return next(path for path in RUNS.glob(f"*_demo_{config}_*") if path not in before)
+
+
+def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
+    """Test outputs of a run; output -> content of its ``metrics.json``."""
+    results = {}
+    for output in outputs:
+        run("my_test.py", "--work_dir", str(work_dir), "--root_path", args.data, "--output", output)
+        results[output] = json.loads((work_dir / f"preds_{output}" / "metrics.json").read_text())
+    return results
+
+
+def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
+    """Print the scores of both trainings side by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    table = Table(title="night test streets, IoU in percent")
+    table.add_column("class")
+    columns = [(name, result) for results in (source_only, cmda) for name, result in results.items()]
+    for i, (name, _) in enumerate(columns):
+        table.add_column(f"{'source only' if i < len(source_only) else 'CMDA'}\n{name}", justify="right")
+    classes = columns[0][1]["per_class"]
+    for name in classes:
+        values = [result["per_class"][name]["IoU"] for _, result in columns]
+        if any(value is not None for value in values):
+            table.add_row(name, *map(percent, values))
+    table.add_section()
+    for label, key in (("mIoU", "mIoU"), ("pixel accuracy", "aAcc")):
+        table.add_row(label, *(percent(result["scores"][key]) for _, result in columns))
+    Console().print(table)
+
+
+def main() -> None:
+    """Data, two trainings, their tests, one table."""
+    args = parse_args()
+    started = time.monotonic()
+    make_city(args)
+    source_only, cmda = (train(config, args) for config in ("source_only", "cmda"))
+    baseline = test(source_only, ("fusion",), args)
+    scores = test(cmda, ("image", "events", "fusion"), args)
+    print()
+    compare(baseline, scores)
+    print(f"the city:          {Path(args.data) / 'contact_sheet.png'}")
+    print(f"steps of CMDA:     {cmda / 'pictures'}")
+    print(f"CMDA's night:      {cmda / 'preds_fusion' / 'panels'}")
+    print(f"source-only night: {source_only / 'preds_fusion' / 'panels'}")
+    print(f"finished in {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    run_as_script(main)
