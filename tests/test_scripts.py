@@ -31,6 +31,9 @@ SCRIPTS = [
     "tools/compare_runs.py",
     "tools/demo.py",
     "tools/make_image_change.py",
+    "tools/convert_weights.py",
+    "tools/make_style_transfer_data.py",
+    "tools/train_style_transfer.py",
     "tools/warp_images.py",
 ]
 # The published config at a size that a test can bear.

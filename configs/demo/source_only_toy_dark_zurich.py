@@ -1,5 +1,5 @@
-# The baseline on the toy city's Dark Zurich tree: the published network at a size for two CPU cores, trained on labelled
-# day images alone.
+# The baseline on the toy city's Dark Zurich tree: the published network at a size for two CPU cores, trained on
+# labelled day images alone.
 _base_ = ["../fusion/cs2dz_image+raw-isr_b5.py"]
 model = dict(
     # in place of ImageNet's weights; benchmarks/toy_pretraining.py makes them

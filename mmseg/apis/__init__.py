@@ -12,11 +12,14 @@ _HOMES = {
     "named_experiments": "mmseg.apis.experiments",
     "plan_runs": "mmseg.apis.experiments",
     "run_all": "mmseg.apis.experiments",
+    "train_style_transfer": "mmseg.apis.style_transfer",
+    "evaluate_generator": "mmseg.apis.style_transfer",
     "compare": "mmseg.apis.comparison",
     "read_run": "mmseg.apis.comparison",
 }
 __all__ = [
     "compare",
+    "evaluate_generator",
     "named_experiments",
     "plan_child",
     "plan_runs",
@@ -25,6 +28,7 @@ __all__ = [
     "test",
     "test_work_dir",
     "train",
+    "train_style_transfer",
     "write_child_config",
 ]
 

@@ -1,0 +1,208 @@
+"""Training of the style-transfer generator: steps, checkpoints and loop (CMDA, section 3.2; CycleGAN, ICCV 2017)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import MofNCompleteColumn, Progress
+from torch import Tensor, nn
+
+from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints
+from mmseg.engine.run_log import RunLog
+from mmseg.engine.style_transfer_settings import PUBLISHED_FILTERS, StyleTransferSettings
+from mmseg.engine.training_loop import LogWindow, duration, is_due
+from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.files import atomic_path
+from mmseg.models.style_transfer import CycleGAN, ImagePool, PoolDraw, ResnetGenerator
+from mmseg.models.weights import load_file, report_mismatch
+
+PUBLISHED_NAME = "cityscapes_ICD_to_dsec_EN.pth"
+
+
+class StyleTransferTrainer:
+    """Networks, optimisers and pools; every random draw is keyed by (seed, iteration).
+
+    Args:
+        settings: see :class:`StyleTransferSettings`.
+        device: where to train.
+    """
+
+    def __init__(self, settings: StyleTransferSettings, device: torch.device) -> None:
+        self.settings = settings
+        torch.manual_seed(settings.seed)
+        # Built on the CPU: equal seeds give equal weights on every device.
+        model = CycleGAN(settings.filters, settings.cycle_weight, settings.identity_weight)
+        self.model = model.to(device).train()
+        self.device = device
+        self.optimizers = {
+            "generators": self._adam(self.model.generator_parameters()),
+            "critics": self._adam(self.model.critic_parameters()),
+        }
+        self.pools = {"change": ImagePool(settings.pool), "events": ImagePool(settings.pool)}
+
+    def _adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
+        return torch.optim.Adam(parameters, lr=self.settings.learning_rate, betas=(self.settings.beta1, 0.999))
+
+    def step(self, batch: Mapping[str, Tensor], iteration: int) -> dict[str, Tensor]:
+        """Train on one batch (``change`` and ``events``, (B, 1, H, W) on the device); losses without gradient."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+            optimizer.param_groups[0]["lr"] = self.settings.rate(iteration)
+        change, events = batch["change"], batch["events"]
+
+        # GENERATORS: through the discriminators, without gradients for these
+        for parameter in self.model.critic_parameters():
+            parameter.requires_grad_(False)
+        losses, fake = self.model.generator_losses(change, events)
+        sum(losses.values()).backward()
+        self.optimizers["generators"].step()
+        for parameter in self.model.critic_parameters():
+            parameter.requires_grad_(True)
+
+        # DISCRIMINATORS: on translations of now and before
+        shown = {
+            name: pool.exchange(fake[name], self._pool_draw(len(change), iteration, k))
+            for k, (name, pool) in enumerate(self.pools.items())
+        }
+        critic_losses = self.model.critic_losses(change, events, shown["change"], shown["events"])
+        sum(critic_losses.values()).backward()
+        self.optimizers["critics"].step()
+        return {name: loss.detach() for name, loss in {**losses, **critic_losses}.items()}
+
+    def _pool_draw(self, batch: int, iteration: int, pool: int) -> PoolDraw:
+        return PoolDraw.make(batch, self.settings.pool, self.settings.seed, iteration, pool)
+
+    def state(self, done: int, pictures: Mapping[str, int]) -> dict[str, Any]:
+        """Everything that a resumed run needs after ``done`` iterations, as tensors and plain data."""
+        return {
+            "meta": {"iter": done, "settings": asdict(self.settings), "pictures": dict(pictures)},
+            "state_dict": self.model.state_dict(),
+            "optimizer": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "pools": {name: pool.state() for name, pool in self.pools.items()},
+        }
+
+    def restore(self, path: Path, pictures: Mapping[str, int]) -> int:
+        """Take up a checkpoint; number of finished iterations.
+
+        Raises:
+            CheckpointError: it is none of this training, or damaged.
+            ConfigError: settings or pictures are others now, or no iteration is left.
+        """
+        content = load_file(path)
+        if not isinstance(content, Mapping) or not {"meta", "state_dict", "optimizer", "pools"} <= content.keys():
+            raise CheckpointError(f"{path} is no checkpoint of a style-transfer training")
+        meta = content["meta"]
+        changes = self.settings.changes(meta["settings"])
+        changes += [f"{k} pictures were {meta['pictures'].get(k)}, now {n}" for k, n in pictures.items()
+                    if meta["pictures"].get(k) != n]  # fmt: skip
+        if changes:
+            raise ConfigError(f"{path} is of another training: {'; '.join(changes)}; give another --work-dir")
+        if meta["iter"] >= self.settings.iterations:
+            raise ConfigError(f"{path} is of iteration {meta['iter']}: nothing is left of {self.settings.iterations}")
+        message = report_mismatch(self.model.state_dict(), content["state_dict"])
+        if message:
+            raise CheckpointError(f"{path} does not fit ({message})")
+        self.model.load_state_dict(content["state_dict"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(content["optimizer"][name])
+        for name, pool in self.pools.items():
+            pool.restore(content["pools"][name], self.device)
+        return int(meta["iter"])
+
+
+def newest_checkpoint(work_dir: Path) -> Path | None:
+    """Checkpoint with the highest iteration, if there is any."""
+    found = list_checkpoints(work_dir)
+    return found[-1] if found else None
+
+
+def save_trainer(trainer: StyleTransferTrainer, work_dir: Path, done: int, pictures: Mapping[str, int]) -> Path:
+    """Write ``iter_<n>.pth`` and remove earlier ones, which are large."""
+    path = checkpoint_path(work_dir, done)
+    with atomic_path(path) as temporary:
+        torch.save(trainer.state(done, pictures), temporary)
+    for old in list_checkpoints(work_dir):
+        if old != path:
+            old.unlink()
+    return path
+
+
+def generator_path(work_dir: Path, filters: int) -> Path:
+    """File of the trained generator: the published name is for one of the published size alone."""
+    return work_dir / (PUBLISHED_NAME if filters == PUBLISHED_FILTERS else f"generator_{filters}_filters.pth")
+
+
+def save_generator(generator: ResnetGenerator, path: Path) -> None:
+    """Write the weights of the generator, under the names and shapes of the published file.
+
+    Raises:
+        CheckpointError: ``path`` has the published name, and the generator is not of that size.
+    """
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in generator.state_dict().items()}
+    if path.name == PUBLISHED_NAME:
+        with torch.device("meta"):
+            message = report_mismatch(ResnetGenerator().state_dict(), weights)
+        if message:
+            raise CheckpointError(f"{path} must hold the generator of {PUBLISHED_FILTERS} filters ({message})")
+    with atomic_path(path) as temporary:
+        torch.save(weights, temporary)
+
+
+def run_style_transfer(
+    trainer: StyleTransferTrainer,
+    batches: Iterable[Mapping[str, Tensor]],
+    first: int,
+    log: RunLog,
+    save: Callable[[int], None],
+    picture: Callable[[int], None],
+) -> None:
+    """Train from iteration ``first`` to the end of the settings.
+
+    Args:
+        batches: one an iteration, on the device.
+        save: writes a checkpoint; called with the number of finished iterations.
+        picture: writes a sample sheet; likewise.
+
+    Raises:
+        CMDAError: a loss is no longer finite.
+    """
+    settings, iterator, window = trainer.settings, iter(batches), LogWindow()
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=log.console, disable=not log.console.is_terminal) as progress:
+        task = progress.add_task("training", total=settings.iterations, completed=first)
+        for iteration in range(first, settings.iterations):
+            waited = time.perf_counter()
+            batch = next(iterator)
+            data_time = time.perf_counter() - waited
+            window.add(trainer.step(batch, iteration), data_time)
+            done = iteration + 1
+            if iteration == first or is_due(settings.log_interval, done, settings.iterations):
+                _write_logs(log, window, settings, done)
+                window = LogWindow()
+            progress.update(task, completed=done)
+            paused = time.perf_counter()
+            if is_due(settings.picture_interval, done, settings.iterations):
+                picture(done)
+            if is_due(settings.checkpoint_interval, done, settings.iterations):
+                save(done)
+            window.started += time.perf_counter() - paused
+
+
+def _write_logs(log: RunLog, window: LogWindow, settings: StyleTransferSettings, done: int) -> None:
+    values = {**window.means(), "lr": settings.rate(done - 1)}
+    log.record("train", done, values)
+    shown = ", ".join(f"{key.removeprefix('loss_')} {value:.4g}" for key, value in values.items())
+    remaining = duration(values["time"] * (settings.iterations - done))
+    log.info("iteration %d/%d: %s, remaining %s", done, settings.iterations, shown, remaining)
+    broken = [key for key, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise CMDAError(
+            f"training stopped at iteration {done}: {', '.join(broken)} is not finite; lower --learning-rate or look "
+            "at the last sample sheet in the work dir"
+        )

@@ -1,0 +1,61 @@
+"""Reading weights of other projects: torch files, safetensors files, and Hugging Face folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from mmseg.errors import CheckpointError
+from mmseg.models.weights import load_weights_file
+
+# What a Hugging Face folder may hold, the safer format first.
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
+    """Read a state dict, and the file that it came from. The kind of file is told by its content.
+
+    Raises:
+        CheckpointError: missing, unreadable, or holding more than tensors and plain data.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _file_of_folder(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a weight file or a Hugging Face folder")
+    with path.open("rb") as file:
+        start = file.read(9)
+    # safetensors: eight bytes with the length of the header, then the header, a JSON object
+    if start[8:] == b"{":
+        return _read_safetensors(path), path
+    return load_weights_file(path), path
+
+
+def _file_of_folder(folder: Path) -> Path:
+    config = folder / "config.json"
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face folder") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{config} cannot be read ({error}); download the folder again") from None
+    if kind != "segformer":
+        raise CheckpointError(f"{config} is of a model of type {kind!r}; a 'segformer' is needed")
+    for name in FOLDER_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder} holds neither {' nor '.join(FOLDER_FILES)}; download one of them")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file as load_safetensors
+    except ImportError:
+        raise CheckpointError(f"{path} is a safetensors file: install the package safetensors") from None
+    try:
+        return load_safetensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged ({error}); get it again") from error

@@ -1,0 +1,94 @@
+"""Train the style-transfer generator of the Image Motion-Extractor: day image change to night events."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg.engine.style_transfer_settings import StyleTransferSettings
+from mmseg.errors import run_as_script
+
+# option -> type, metavar, help; the rest is named as in the settings
+NUMBERS = {
+    "iterations": (int, "N", "length of the training"),
+    "constant": (int, "N", "iterations at the full rate, then it falls linearly to 0 (default: half of all)"),
+    "crop": (int, "PIXELS", "side of the square crops, a multiple of 4"),
+    "batch": (int, "N", "pairs an iteration"),
+    "seed": (int, "N", "equal seeds give equal trainings"),
+    "log_interval": (int, "N", "iterations between two lines of the log"),
+    "picture_interval": (int, "N", "iterations between two sample sheets"),
+    "checkpoint_interval": (int, "N", "iterations between two checkpoints"),
+}
+EXPERT_NUMBERS = {
+    "filters": (int, "N", "width of the networks; the published file takes 64 alone, others get another name"),
+    "learning_rate": (float, "X", "of Adam"),
+    "beta1": (float, "X", "of Adam"),
+    "cycle_weight": (float, "X", "weight of the cycle loss"),
+    "identity_weight": (float, "X", "weight of the identity loss, as a share of the cycle weight"),
+    "pool": (int, "N", "earlier translations shown to each discriminator"),
+}
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Train CycleGAN between image changes and night event frames and write the generator of the first "
+        "to the second, cityscapes_ICD_to_dsec_EN.pth, into the work dir. Copy it to pretrained/ to train CMDA "
+        "with it.",
+        epilog="example: python tools/train_style_transfer.py --data data/style_transfer",
+    )
+    data, work_dir = Path("data/style_transfer"), Path("work_dirs/style_transfer")
+    parser.add_argument(
+        "--data", type=Path, default=data, help=f"pictures by make_style_transfer_data.py (default: {data})"
+    )
+    parser.add_argument("--work-dir", type=Path, default=work_dir, help=f"folder of the run (default: {work_dir})")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the work dir")
+    parser.add_argument(
+        "--workers", type=_count, default=2, metavar="N", help="processes that load pictures (default: 2)"
+    )
+    parser.add_argument(
+        "--evaluate",
+        type=Path,
+        metavar="GENERATOR",
+        help="train nothing; print how near this file brings the held-out image changes to real event frames",
+    )
+    _add_numbers(parser, NUMBERS)
+    _add_numbers(parser.add_argument_group("expert options", "of CycleGAN"), EXPERT_NUMBERS)
+    return parser.parse_args()
+
+
+def _add_numbers(parser: argparse._ActionsContainer, numbers: dict) -> None:
+    defaults = StyleTransferSettings()
+    for name, (kind, metavar, text) in numbers.items():
+        default = getattr(defaults, name)
+        shown = text if default is None else f"{text} (default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, metavar=metavar, help=shown)
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    if args.evaluate:
+        from mmseg.apis.style_transfer import evaluate_generator
+
+        evaluate_generator(args.evaluate, args.data)
+        return
+    settings = StyleTransferSettings(**{name: getattr(args, name) for name in {**NUMBERS, **EXPERT_NUMBERS}}).checked()
+    from mmseg.apis.style_transfer import train_style_transfer
+
+    train_style_transfer(args.data, args.work_dir, settings, args.resume, args.workers)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
