@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")
     parser.add_argument("--variants", help="which of them, e.g. ac (default: all that the target has)")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the trainings (%(default)s)")
-    parser.add_argument("--iterations", type=int, help="of each training (default: as the configs say)")
+    parser.add_argument("--iterations", type=int, default=1000, help="of each training (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, with the CPU's cores shared (%(default)s)")
     parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
     parser.add_argument("--markdown", type=Path, help="also write the tables and curves as text to this file")
@@ -113,9 +113,8 @@ def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) 
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "benchmark.out"
     base = PROJECT / "configs" / "demo" / f"{config}.py"
-    options = [*root_options(args.target, args.data), f"seed={seed}"]
-    if args.iterations:
-        options.append(f"runner.max_iters={args.iterations}")
+    options = [*root_options(args.target, args.data), f"seed={seed}", f"runner.max_iters={args.iterations}"]
+    options += [f"evaluation.interval={max(1, args.iterations // 5)}", f"checkpoint_config.interval={args.iterations}"]
     if not list(folder.glob("iter_*.pth")):
         print(f"training {folder.name}", flush=True)
         script("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options, log=log, threads=threads)

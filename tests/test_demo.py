@@ -32,8 +32,9 @@ def test_both_trainings_are_tested_and_compared(demo):
 
 def test_it_names_pictures_that_exist(demo):
     folder, printed = demo
-    named = re.findall(r"^(?:the city|steps of CMDA|CMDA's night|source-only night): +(.*)$", printed, re.MULTILINE)
-    assert len(named) == 4
+    lines = "both at night|the city|steps of CMDA|CMDA's night|source-only night"
+    named = re.findall(rf"^(?:{lines}): +(.*)$", printed, re.MULTILINE)
+    assert len(named) == 5
     for path in named:
         found = [folder / path] if path.endswith(".png") else list((folder / path).glob("*.png"))
         assert found

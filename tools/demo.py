@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmseg.errors import CMDAError, run_as_script
 
 PROJECT = Path(__file__).resolve().parent.parent
+# night streets in the picture that compares both trainings
+PICTURES = 4
 RUNS = Path("work_dirs") / "local-basic"
 
 
@@ -107,6 +109,42 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     Console().print(table)
 
 
+def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
+    """Draw night streets, what both trainings see in them, and the truth; the file."""
+    import cv2
+    import numpy as np
+
+    from mmseg.apis.testing import work_dir_config
+    from mmseg.config import load_config, set_root
+    from mmseg.registry import DATASETS
+    from mmseg.visualization.panels import (
+        color_label,
+        image_picture,
+        label_picture,
+        panel,
+        save_picture,
+        signed_picture,
+    )
+
+    config = load_config(work_dir_config(cmda))
+    set_root(config, args.data)
+    dataset = DATASETS.build(config.data.test.to_dict())
+    rows = []
+    for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset)), dtype=int):
+        sample = dataset[int(index)]
+        name = f"{sample['img_metas']['name']}.png"
+        seen = {
+            title: color_label(cv2.imread(str(folder / "preds_fusion" / name), cv2.IMREAD_GRAYSCALE))
+            for title, folder in (("source only", source_only), ("CMDA", cmda))
+        }
+        given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
+        rows.append(panel({**given, **seen, "truth": label_picture(sample["label"])}))
+    path = cmda / "comparison.png"
+    picture = np.concatenate(rows)
+    save_picture(path, cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return path
+
+
 def main() -> None:
     """Data, two trainings, their tests, one table."""
     args = parse_args()
@@ -117,6 +155,7 @@ def main() -> None:
     scores = test(cmda, ("image", "events", "fusion"), args)
     print()
     compare(baseline, scores)
+    print(f"both at night:     {draw(source_only, cmda, args)}")
     print(f"the city:          {Path(args.data) / 'contact_sheet.png'}")
     print(f"steps of CMDA:     {cmda / 'pictures'}")
     print(f"CMDA's night:      {cmda / 'preds_fusion' / 'panels'}")

@@ -23,15 +23,15 @@ data = dict(
 uda = dict(
     source_only=True,
     alpha=0.99,
-    pseudo_threshold=0.9,
+    pseudo_threshold=0.8,
     pseudo_weight_ignore_top=5,
     pseudo_weight_ignore_bottom=38,
     debug_img_interval=100,
 )
 optimizer = dict(lr=6e-4)
 lr_config = dict(warmup_iters=20)
-runner = dict(max_iters=300)
-evaluation = dict(interval=100)
-checkpoint_config = dict(interval=300)
+runner = dict(max_iters=200)
+evaluation = dict(interval=200)
+checkpoint_config = dict(interval=200)
 log_config = dict(interval=20)
 name = "source_only_toy_dark_zurich"

@@ -19,6 +19,7 @@ from mmseg.engine.environment import choose_device
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
+from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, SEGMENTORS
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
@@ -167,7 +168,8 @@ def choose_test_set(
     """Apply what a test can choose to ``data.test`` of a config, in place; return the output to test.
 
     Args:
-        output: named output; on Dark Zurich the content map stands in the place of the events.
+        output: named output; it brings the streams that it needs. On Dark Zurich the content map stands in the place
+            of the events.
         split: ``val`` or ``test`` of Dark Zurich; None leaves it to the config.
         image_isr: test image and content map, fused (Dark Zurich).
         train_isr_parms: extract content maps as the training did. As in the published tests, they have default
@@ -185,8 +187,11 @@ def choose_test_set(
     output = "fusion" if image_isr else output
     if split:
         config.data.test.split = split
-    if is_dark_zurich and output in ("fusion", "events"):
-        config.data.test.outputs = [*config.data.test.get("outputs", ("image",)), "night_isr"]
+    dataset = DATASETS.get(get_key(config, "data.test.type") or "")
+    if dataset is not None and output in OUTPUT_STREAMS:
+        given = list(config.data.test.get("outputs", ("image",) if is_dark_zurich else ()))
+        streams = [dataset.TEST_STREAMS[stream] for stream in OUTPUT_STREAMS[output]]
+        config.data.test.outputs = list(dict.fromkeys([*given, *streams]))
     if train_isr_parms:
         given = {key: get_key(config, f"data.train.target.{key}") for key in ISR_KEYS}
         given = {key: value for key, value in given.items() if value is not None}
