@@ -21,6 +21,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.files import write_text
 
@@ -53,12 +54,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("work_dirs/toy_adaptation"), help="folder of the runs")
     parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")
     parser.add_argument("--variants", help="which of them, e.g. ac (default: all that the target has)")
-    parser.add_argument("--seeds", default="0,1,2", help="seeds of the trainings (%(default)s)")
-    parser.add_argument("--iterations", type=int, default=1000, help="of each training (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, with the CPU's cores shared (%(default)s)")
+    parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="seeds of the trainings (%(default)s)")
+    parser.add_argument("--iterations", type=whole_number(1), default=1000, help="of each training (%(default)s)")
+    parser.add_argument(
+        "--jobs", type=whole_number(1), default=1, help="runs at a time, with the CPU's cores shared (%(default)s)"
+    )
     parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
     parser.add_argument("--markdown", type=Path, help="also write the tables and curves as text to this file")
     return parser.parse_args()
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Argument type: whole numbers, separated by commas."""
+    return [whole_number(0)(part) for part in text.split(",")]
 
 
 def script(*command: object, log: Path | None = None, threads: int | None = None) -> None:
@@ -92,8 +100,9 @@ def root_options(target: str, data: Path) -> list[str]:
 
 
 def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
-    """Folder of a run."""
-    return args.out / f"{variant}_{TARGETS[args.target][variant][1]}_seed{seed}"
+    """Folder of a run; runs on other data or of another length go elsewhere."""
+    name = f"{variant}_{TARGETS[args.target][variant][1]}_{args.data.resolve().name}_{args.iterations}_seed{seed}"
+    return args.out / name
 
 
 def title(variant: str, args: argparse.Namespace) -> str:
@@ -115,7 +124,7 @@ def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) 
     base = PROJECT / "configs" / "demo" / f"{config}.py"
     options = [*root_options(args.target, args.data), f"seed={seed}", f"runner.max_iters={args.iterations}"]
     options += [f"evaluation.interval={max(1, args.iterations // 5)}", f"checkpoint_config.interval={args.iterations}"]
-    if not list(folder.glob("iter_*.pth")):
+    if not (folder / f"iter_{args.iterations}.pth").is_file():
         print(f"training {folder.name}", flush=True)
         script("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options, log=log, threads=threads)
     for output, words in outputs.items():
@@ -218,15 +227,22 @@ def main() -> None:
     unknown = set(args.variants) - set(known)
     if unknown:
         raise CMDAError(f"--variants {args.variants}: unknown {', '.join(sorted(unknown))}; known: {''.join(known)}")
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    if not (args.data / "toy_city.json").is_file():
-        script("tools/make_toy_data.py", args.data, *(["--dark-zurich", "32"] if args.target == "dark_zurich" else []))
+    seeds = args.seeds
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = args.data / "toy_city.json"
+    if not (record.is_file() and json.loads(record.read_text()).get("complete")):
+        more = ["--dark-zurich", "40"] if args.target == "dark_zurich" else []
+        script("tools/make_toy_data.py", args.data, *more, log=args.out / "toy_data.out")
     threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     with ThreadPoolExecutor(args.jobs) as pool:
         # seed by seed, so that a benchmark that is stopped early has whole comparisons
         jobs = [pool.submit(run, variant, seed, args, threads) for seed in seeds for variant in args.variants]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except CMDAError:
+            pool.shutdown(cancel_futures=True)
+            raise
     by_iteration = curves(args, seeds)
     text = f"{markdown(table(args, seeds))}\nmIoU by iteration:\n\n{markdown(by_iteration)}"
     print(text)

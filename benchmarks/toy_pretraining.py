@@ -2,119 +2,43 @@
 
 The published trainings start from ImageNet weights. Trainings of a few hundred iterations on the toy city need a start
 too, and all of them get the same: an encoder pretrained to segment day images of streets that the toy city does not
-have, under random exposure, colour, blur and noise. It writes ``mit_b0.pth`` in the layout of ImageNet weights, in
-16-bit numbers.
+have, under random exposure, colour, blur and noise. It writes a file in the layout of ImageNet weights, in 16-bit
+numbers. The configs read ``configs/demo/toy_mit_b0.pth``, which was made with the defaults from
+
+    python tools/make_toy_data.py POOL --seed 1000 --size tiny --day 320 --day-width 512 --day-height 256
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from rich.progress import track
-from torch import Tensor
-
-from mmseg.datasets.cityscapes import CityscapesICDataset
-from mmseg.datasets.images import open_image
-from mmseg.engine.environment import choose_device
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import run_as_script
-from mmseg.files import atomic_path
-from mmseg.models.losses import resize_logits
-from mmseg.registry import SEGMENTORS
-from mmseg.uda.augment import gaussian_blur, renormalize
-
-HEAD = dict(
-    type="DAFormerHead",
-    in_channels=[32, 64, 160, 256],
-    channels=32,
-    num_classes=19,
-    decoder_params=dict(embed_dims=32, fusion_cfg=dict(type="aspp", sep=True, dilations=(1, 6, 12, 18), pool=False)),
-)
-# Side of a crop before it is resized, in pixels.
-CROPS = (88, 256)
-LEARNING_RATE, WARM_UP = 1e-3, 100
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="Cityscapes tree of a toy city of another seed, with many day images")
-    parser.add_argument("out", type=Path, help="file to write, e.g. pretrained/toy_mit_b0.pth")
-    parser.add_argument("--iterations", type=int, default=4000, help="(%(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="side of a crop after resizing (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("out", type=Path, help="file to write, e.g. configs/demo/toy_mit_b0.pth")
+    parser.add_argument("--iterations", type=whole_number(1), default=4000, help="(%(default)s)")
+    parser.add_argument("--batch", type=whole_number(1), default=4, help="(%(default)s)")
+    parser.add_argument("--size", type=whole_number(1), default=128, help="side of a crop after resizing (%(default)s)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
     return parser.parse_args()
 
 
-def load(data: str) -> tuple[Tensor, Tensor]:
-    """All day images (N, 3, H, W) uint8 and labels (N, 1, H, W) uint8."""
-    dataset = CityscapesICDataset(data, (512, 256), (256, 256))
-    images = [np.asarray(open_image(dataset.image_path(name), "RGB")) for name in dataset.names]
-    labels = [np.asarray(dataset.load_label(i)) for i in range(len(dataset))]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(labels))[:, None]
-
-
-def crop(rng: np.random.Generator, images: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """One random crop, flipped or not, resized: image (3, S, S) in [0, 1], label (S, S) int64."""
-    i, side = int(rng.integers(len(images))), int(rng.integers(*CROPS))
-    y, x = (int(rng.integers(length - side + 1)) for length in images.shape[2:])
-    image, label = (part[i : i + 1, :, y : y + side, x : x + side].float() for part in (images, labels))
-    image = F.interpolate(image / 255, size=(size, size), mode="bilinear", antialias=True)[0]
-    label = F.interpolate(label, size=(size, size), mode="nearest")[0, 0].long()
-    return (image.flip(-1), label.flip(-1)) if rng.random() < 0.5 else (image, label)
-
-
-def disturb(rng: np.random.Generator, image: Tensor) -> Tensor:
-    """Random exposure, contrast, colour, blur and noise of an image (3, S, S) in [0, 1]."""
-    image = image.clamp(1e-4, 1) ** math.exp(rng.normal(0, 0.4))
-    image = image * math.exp(rng.uniform(math.log(0.08), math.log(1.6)))
-    image = image * torch.from_numpy(np.exp(rng.normal(0, 0.15, (3, 1, 1)))).float()
-    if rng.random() < 0.3:
-        image = image.mean(dim=0, keepdim=True).repeat(3, 1, 1)
-    if rng.random() < 0.4:
-        image = gaussian_blur(image[None], rng.uniform(0.3, 1.5))[0]
-    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * rng.exponential(0.02)
-    return (image + noise).clamp(0, 1)
-
-
 def main() -> None:
-    """Train, then write the encoder."""
+    """Parse first: --help must not wait for torch."""
     args = parse_args()
-    device = choose_device()
-    torch.manual_seed(args.seed)
-    images, labels = load(args.data)
-    model = SEGMENTORS.build(dict(type="EncoderDecoder", backbone=dict(type="mit_b0"), decode_head=HEAD)).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min((i + 1) / WARM_UP, 1) * (0.5 + 0.5 * math.cos(math.pi * i / args.iterations))
-    )
-    rng = np.random.default_rng(args.seed)
-    right = []
-    for iteration in track(range(args.iterations), description=f"pretraining on {device}"):
-        samples = [crop(rng, images, labels, args.size) for _ in range(args.batch)]
-        inputs = renormalize(torch.stack([disturb(rng, image) for image, _ in samples])).to(device)
-        target = torch.stack([label for _, label in samples]).to(device)
-        logits = resize_logits(model({"image": inputs}).logits["image"], target.shape[1:])
-        loss = F.cross_entropy(logits, target, ignore_index=255)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        right.append((logits.argmax(1) == target).float().mean().item())
-        if (iteration + 1) % 200 == 0:
-            print(f"iteration {iteration + 1}: {100 * np.mean(right[-200:]):.1f} % of the pixels right", flush=True)
-    weights = {key: value.half().cpu() for key, value in model.backbone.state_dict().items()}
-    with atomic_path(args.out) as path:
-        torch.save(weights, path)
+    from pretraining_loop import pretrain
+
+    pretrain(**vars(args))
 
 
 if __name__ == "__main__":

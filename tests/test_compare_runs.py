@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -126,6 +127,19 @@ def test_run_without_scores_is_shown(tmp_path):
     assert "| empty | 0 | student | - | - | - |" in markdown([row])
 
 
+def test_seeds_of_a_row_are_those_of_its_runs(tmp_path):
+    runs = [make_run(tmp_path, f"a_s{seed}", seed) for seed in (0, 1, 2)]
+    write(runs[1] / "preds_image" / "metrics.json", metrics(0.1, 0.2, "image", checkpoint="x/iter_4.pth"))
+    shutil.rmtree(runs[2] / "evaluations")
+    (runs[2] / f"{runs[2].name}.log.json").unlink()
+    rows = compare([read_run(path) for path in runs])
+    assert [(row.name, row.output, row.seeds) for row in rows] == [
+        ("a", "fusion", (0, 1)),
+        ("a", "image", (1,)),
+        ("a", "-", (2,)),
+    ]
+
+
 def test_log_that_is_being_written(tmp_path):
     work_dir = make_run(tmp_path, "a")
     log = work_dir / f"{work_dir.name}.log.json"
@@ -179,6 +193,17 @@ def test_what_is_no_work_dir(tmp_path):
     assert "metrics.json cannot be read" in run(broken, cwd=tmp_path, expect=2).stderr
     fine = make_run(tmp_path, "b")
     assert "cannot be written" in run(fine, "--csv", "no/where.csv", cwd=tmp_path, expect=2).stderr
+
+
+def test_folder_of_a_run_that_never_began_is_skipped(tmp_path):
+    fine, failed = make_run(tmp_path, "a"), tmp_path / "failed"
+    failed.mkdir()
+    (failed / "output.txt").write_text("error: no")
+    result = run(fine.name, "failed", cwd=tmp_path)
+    assert "30.00" in result.stdout
+    assert result.stderr == "note: skipped, failed is no work dir: failed.json is not in it\n"
+    # a folder that is not there is a slip of the pen
+    assert "slip is no work dir" in run(fine.name, "slip", cwd=tmp_path, expect=2).stderr
 
 
 def test_no_torch_is_loaded():

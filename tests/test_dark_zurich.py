@@ -183,7 +183,7 @@ def test_predictions():
 
 def test_images_alone_are_the_default():
     model = torch.nn.Module()
-    model.fusion_module = torch.nn.Identity()
+    model.fusion_module = model.decode_head = torch.nn.Identity()
     assert default_output(model, dark_zurich(test_mode=True)) == "image"
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from golden_tools import GOLDEN, load_json
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from mmseg.apis.launching import plan_child, write_child_config
 from mmseg.config import dump_config, load_config, plain
 from mmseg.datasets.dsec_lists import create_dsec_lists
 from mmseg.errors import ConfigError
+from mmseg.registry import SEGMENTORS
 
 ROOT = Path(__file__).resolve().parent.parent
 BASES = {
@@ -56,9 +58,6 @@ REFUSED = {
     "cs2dsec: --dz_isr_data_type new_night": NOT_DARK_ZURICH,
     # the reference switches it on for DSEC_Night, whose reader has no such images
     "cs2dsec: --deflare_aug": NOT_DARK_ZURICH,
-    # read and used nowhere in the reference
-    "cs2dsec: --img_self_res_reg mixed": "--img_self_res_reg mixed: choose one of no",
-    "cs2dz: --img_self_res_reg mixed": "--img_self_res_reg mixed: choose one of no",
 }
 # Entries that change something else, where the reference crashes, does nothing or writes the wrong key.
 OTHERWISE = {
@@ -244,6 +243,7 @@ CS2DSEC, CS2DZ = BASES["cs2dsec"], BASES["cs2dz"]
         ("--train_size 512", "--train_size 512: give crop-size in pixels, e.g. 400-512"),
         ("--source_isr_parms 1-2-3", "give low-high-threshold-clip-shift, e.g. 0.01-1.01-0.005-0.1-1"),
         ("--random_choice_thres often", "give a number such as 0.5"),
+        ("--random_choice_thres 1e-3", "give a number such as 0.5"),
         ("--events_clip_range a-b", "give a number, or low-high to draw from"),
         ("--mixed_image_to_mixed_isr maybe", "choose one of true, false"),
         ("--random_flare", "the folder data/flares is missing"),
@@ -358,6 +358,35 @@ def test_fuse_both_builds_its_module_at_the_channels_of_the_first(root):
     assert config.model.fusion_isr_module.type == "ConvertAvgFusion"
 
 
+@pytest.mark.parametrize("part", ["fusion", "fusion_isr"])
+@pytest.mark.parametrize("kind", ["attf", "af"])
+@pytest.mark.parametrize("base", ["configs/demo/cmda_toy_city.py", CS2DSEC])
+def test_fusion_has_the_channels_of_the_head(root, existing, tmp_path, monkeypatch, base, part, kind):
+    """As written and read again, and as it is built and run."""
+    monkeypatch.chdir(tmp_path)
+    small = {"model.pretrained": None, "model.decode_head.channels": 32, "runner.max_iters": 1}
+    flags = parsed(f"--backbone mit_b0 --{part} {kind}")
+    child = plan_child(root / base, "n", str(existing), small, flags)
+    child.check()
+    assert plain(load_config(child.write()).to_dict()) == plain(child.resolved.to_dict())
+    with_weights = {"type": "AttentionFusion", "in_channels": [32, 64, 160, 256]}
+    wanted = {"type": "AverageFusion"} if kind == "af" else with_weights
+    assert child.resolved.model[f"{part}_module"] == wanted
+    model = SEGMENTORS.build(child.resolved.model.to_dict()).eval()
+    night = torch.zeros(1, 3, 64, 64)
+    mode = "isr" if part == "fusion_isr" else "events"
+    with torch.no_grad():
+        assert "fusion" in model({"image": night, "events": night}, mode).logits
+
+
+def test_channels_of_a_fusion_that_the_user_gives_stay(root):
+    base, mine = root / "configs/demo/cmda_toy_city.py", [1, 2, 3, 4]
+    section = {"type": "ConvertAvgFusion", "in_channels": mine}
+    for options in ({"model.fusion_module.in_channels": mine}, {"model.fusion_module": section}):
+        config = plan_child(base, "n", None, options, parsed("--fusion caf")).resolved
+        assert config.model.fusion_module == section
+
+
 def test_generator_given_by_hand_stays_where_it_is(bases, tmp_path):
     mine = tmp_path / "data" / "mine.pth"
     mine.parent.mkdir()
@@ -384,11 +413,21 @@ def test_dark_zurich_child_names_no_generator(bases):
         ("cs2dsec", "--dacs_isr_parms 1-9-0-1-1 --mixed_image_to_mixed_isr false", "mixed content maps are pasted"),
         ("cs2dsec", "--lambda_feature_consistency 2 --isr_no_fusion", ""),
         ("cs2dsec", "--loss_weight_img_self_res 1 --fusion attf", ""),
+        ("cs2dsec", "--img_self_res_reg mixed", "--img_self_res_reg changes nothing: the reference"),
+        ("cs2dz", "--fusion caf --loss_weight_fusion 1", ""),
     ],
 )
 def test_notes_on_values_that_nothing_reads(bases, base, flags, note):
     notes = plan_child(bases[base], "n", None, {}, parsed(flags)).notes
     assert (note in notes[0] and len(notes) == 1) if note else not notes
+
+
+@pytest.mark.parametrize("kind", ["split", "no-fusion"])
+def test_notes_on_fusion_where_nothing_is_fused(root, kind):
+    base = root / f"configs/ablations/cs2dz_image+raw-isr_{kind}.py"
+    notes = plan_child(base, "n", None, {}, parsed("--fusion caf --loss_weight_fusion 1")).notes
+    reason = f"is written, but nothing reads it: cs2dz_image+raw-isr_{kind} fuses nothing"
+    assert notes == (f"--fusion {reason}", f"--loss_weight_fusion {reason}")
 
 
 # ------------------------------------------------------------------------------------------------ configs
@@ -508,12 +547,60 @@ def test_list_of_ones_own(bases, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("entry", "given", "named"),
+    [
+        ({}, {"flags": {"seed": "7"}}, r"--seed \(7\)"),
+        ({}, {"cfg_options": {"seed": 7}}, r"--cfg-options seed \(7\)"),
+        ({"flags": {"seed": 7}}, {}, r"the flag seed of 'a' \(7\)"),
+        ({"cfg_options": {"seed": 7}}, {}, r"the option seed of 'a' \(7\)"),
+    ],
+)
+def test_list_of_seeds_and_a_seed_exclude_each_other(bases, entry, given, named):
+    chosen = [experiments.Experiment(str(bases["cs2dsec"]), "a", **entry)]
+    with pytest.raises(ConfigError, match=f"exclude each other: seeds 0, 1 and {named}"):
+        experiments.plan_runs(chosen, [0, 1], **given)
+    (run,) = experiments.plan_runs(chosen, **given)
+    assert run.child.resolved.seed == 7
+
+
+def test_flags_of_the_command_line_win_over_options_of_a_list(bases):
+    options = {
+        "data.samples_per_gpu": 1,
+        "seed": 5,
+        "data.train.source.isr_parms.shift_pixel": 5,
+        "model.fusion_module": {"type": "AttentionFusion", "in_channels": [64, 128, 320, 512]},
+        "uda.alpha": 0.9,
+    }
+    chosen = [experiments.Experiment(str(bases["cs2dsec"]), "a", {"batch_size": 3}, options)]
+    flags = parsed("--batch_size 4 --seed 6 --source_isr_parms 1-10-0.03-0.2-3 --fusion caf")
+    (run,) = experiments.plan_runs(chosen, flags=flags)
+    config = run.child.resolved
+    assert (config.data.samples_per_gpu, config.seed, config.uda.alpha) == (4, 6, 0.9)
+    assert config.data.train.source.isr_parms.shift_pixel == 3
+    assert config.model.fusion_module == {"type": "ConvertAvgFusion", "in_channels": [64, 128, 320, 512]}
+    # options of the command line win over both, and the list keeps its own
+    (run,) = experiments.plan_runs(chosen, flags=flags, cfg_options={"data.samples_per_gpu": 8})
+    assert run.child.resolved.data.samples_per_gpu == 8
+    assert experiments.plan_runs(chosen)[0].child.resolved.data.samples_per_gpu == 1
+
+
+ENTRY = "dict(base_config='b', name='a')"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("experiments = []", "holds no list 'experiments'"),
         ("experiments = [dict(name='a')]", r"experiments\[0\] needs base_config and name"),
         ("experiments = [dict(name='a', base_confg='b')]", r"experiments\[0\]: unknown key 'base_confg', did you mean"),
         ("experiment = []", "unknown key 'experiment', did you mean 'experiments'"),
+        ("experiments = [None]", r"bad\.py, experiments\[0\] is None; give dict\(base_config=..., name=...\)"),
+        (f"experiments = [{ENTRY}]\nseeds = 3", r"bad\.py: seeds is 3; give a list of whole numbers"),
+        (f"experiments = [{ENTRY}]\nseeds = [0, '1']", r"bad\.py: seeds is \[0, '1'\]; give a list of whole numbers"),
+        (f"experiments = [dict({ENTRY}, flags=['seed'])]", r"experiments\[0\]: flags is \['seed'\]; give a dict"),
+        (f"experiments = [dict({ENTRY}, cfg_options='seed')]", r"experiments\[0\]: cfg_options is 'seed'; give a dict"),
+        (f"experiments = [dict({ENTRY}, cfg_options={{1: 2}})]", r"experiments\[0\]: cfg_options is \{1: 2\}; give"),
+        ("experiments = [dict(base_config=1, name='a')]", r"experiments\[0\]: base_config is 1; give a text"),
     ],
 )
 def test_bad_lists(tmp_path, text, message):
@@ -660,6 +747,7 @@ def test_dry_run_says_all_and_writes_nothing(existing, tmp_path):
         (["--exp", "three_seeds", "--gpus", "0,0"], "give different GPUs"),
         (["--exp", "three_seeds", "--seeds", "0,x"], "give whole numbers"),
         (["--exp", "three_seeds", "--seeds", "0", "--seed", "1"], "--seeds and a seed exclude each other"),
+        (["--exp", "three_seeds", "--seed", "7"], "a list of seeds and a seed exclude each other: seeds 0, 1, 2 and"),
         (["--base_config", "x.py", "--name", "n", "--without_events", "--without_isd"], "exclude each other"),
     ],
 )

@@ -118,7 +118,9 @@ def test_losses_and_gradients(case):
     weight = None
     if "seg_weight" in case:
         weight = torch.from_numpy(u01("input:loss:seg_weight", (2, 64, 64)).astype(np.float32))
-    inputs = {slot: streams[stream] for slot, stream in passes.student_streams.items()}
+    # In single precision the gradients go astray by up to 1e-3 from run to run.
+    model = model.double()
+    inputs = {slot: streams[stream].double() for slot, stream in passes.student_streams.items()}
     output = model.train()(inputs, passes.student_fusion)
     truth = {"image": Truth(label, weight)}
     loss, logs = method._segmentation_loss(output, truth, passes.loss_weights, passes.source_consistency)
@@ -133,7 +135,7 @@ def test_losses_and_gradients(case):
         if norm is None:
             assert gradient is None
         else:
-            assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-7), name
+            assert gradient.norm().item() == pytest.approx(norm, rel=5e-4, abs=1e-7), name
     buffers = dict(model.named_buffers(remove_duplicate=False))
     for name, (mean, mean_abs) in golden["bn_after"].items():
         values = buffers[name].double()
@@ -265,7 +267,7 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
             kind = "acc" if name.endswith("acc_seg") else "loss"
             # Before the first AdamW step there is no noise to grow, but a pixel at the teacher's threshold may fall
             # either way (one does in cs2dz): it moves the mixed loss by 1.6e-5 of itself.
-            rounding = 2e-5 if name.startswith("mix.") else 1e-6
+            rounding = 2e-5 if variant == "cs2dz" and name.startswith("mix.") else 1e-6
             tolerance = max(4 * floor["steps"][s][kind] if s else 0.0, rounding * abs(value))
             assert result.logs[name].item() == pytest.approx(value, abs=tolerance), (variant, s, name)
         # After an AdamW step, pixels on the edge between two classes or at the threshold may fall either way.
@@ -273,7 +275,7 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
         strided = pseudo[:, :: height // 32, :: width // 32]
         differing = int((strided != arrays[f"s{s}.pseudo_label"]).sum())
         assert differing <= (0, 4, 8)[s], (variant, s, differing)
-        edge = (8 if s else 1) / label.numel()
+        edge = (8 if s else (variant == "cs2dz")) / label.numel() + 1e-7
         weight = result.pictures["target.pseudo_weight"].mean().item()
         assert weight == pytest.approx(expected["pseudo_weight_mean_before_mix"], abs=edge)
         weight = result.pictures["mixed.weight"].mean().item()
@@ -383,6 +385,17 @@ def test_split_streams_have_classifiers_of_their_own():
         dark_zurich_method("cs2dz_image+raw-isr_split")
 
 
+@pytest.mark.parametrize(("suffix", "output"), [("split", "fusion"), ("no-fusion", "fusion"), ("no-fusion", "events")])
+def test_outputs_that_a_variant_does_not_train_are_refused(suffix, output):
+    cfg = load_json("configs/work_dir_cs2dz.json")["model"]["decode_head"]
+    params = {**cfg["decoder_params"], "train_type": f"cs2dz_image+raw-isr_{suffix}"}
+    with torch.device("meta"):
+        model = small_model("cs2dz", decode_head={**cfg, "decoder_params": params})
+    with pytest.raises(ConfigError, match=f"output '{output}' is not trained by"):
+        model.required_streams(output)
+    assert model.required_streams("image") == ("image",)
+
+
 def test_each_split_stream_labels_its_own_target():
     weights = dict(loss_weight=dict(image=0.5, events=0.5))
     method = dark_zurich_method("cs2dz_image+raw-isr_split", forward_cfg=weights)
@@ -443,6 +456,9 @@ def test_consistency_reaches_the_image_encoder_alone():
         ("cs2dz", dict(isr_edge=True), "it is for cs2dz_image\\+raw-isr_no-fusion"),
         ("cs2dsec", dict(isr_no_fusion=True), "it is for cs2dsec_image\\+events"),
         ("cs2dsec", dict(without_events=True, without_isd=True), "exclude each other"),
+        ("cs2dsec", dict(fuse_both_ice_and_e=True, without_isd=True), "exclude each other"),
+        ("cs2dsec", dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, without_isd=True), "exclude each other"),
+        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge alone"),
         ("cs2dsec", dict(train_type="cs2dsec_image+event"), "did you mean 'cs2dsec_image\\+events'"),
         ("cs2dz", dict(train_type="cs2dz_image+d2n-isr"), "day_t_isr"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import add_config_options
+from mmseg.apis.arguments import add_config_options, whole_number
 from mmseg.errors import ConfigError, DataError, run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -17,13 +17,6 @@ TASKS = {
     "cs2dsec": "configs/fusion/cs2dsec_image+events_together_b5.py",
     "cs2dz": "configs/fusion/cs2dz_image+raw-isr_b5.py",
 }
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         "--root_path", type=Path, help="folder with data/ and pretrained/ (default: as the config says)"
     )
     parser.add_argument("--deep", action="store_true", help="read every pixel and event, not names and headers alone")
-    parser.add_argument("--nproc", type=_positive_int, default=1, help="processes of --deep (default: %(default)s)")
+    parser.add_argument("--nproc", type=whole_number(1), default=1, help="processes of --deep (default: %(default)s)")
     parser.add_argument(
         "--subset",
         action="store_true",

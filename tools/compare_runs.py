@@ -26,16 +26,36 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_runs(work_dirs: list[str]) -> list:
+    """Scores of every run, each once; says which folders hold none.
+
+    Raises:
+        ConfigError: no run is left, or one cannot be read.
+    """
+    from mmseg.apis.comparison import config_file, read_run
+
+    runs, skipped = [], []
+    for folder in {Path(folder).resolve(): folder for folder in work_dirs}.values():
+        if Path(folder).exists() and not config_file(folder).is_file():
+            skipped.append(f"{folder} is no work dir: {config_file(folder).name} is not in it")
+        else:
+            runs.append(read_run(folder))
+    if not runs:
+        raise ConfigError("; ".join(skipped))
+    for reason in skipped:
+        print(f"note: skipped, {reason}", file=sys.stderr)
+    return runs
+
+
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.apis.comparison import comma_separated, compare, markdown, read_run, terminal_tables
+    from mmseg.apis.comparison import comma_separated, compare, markdown, terminal_tables
     from mmseg.files import write_text
 
-    runs = {Path(folder).resolve(): folder for folder in args.work_dirs}
-    rows = compare([read_run(folder) for folder in runs.values()], grouped=not args.each)
+    rows = compare(read_runs(args.work_dirs), grouped=not args.each)
     console = Console()
     if not console.is_terminal:
         # A file or a pipe has no width to keep to.

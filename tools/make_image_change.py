@@ -9,14 +9,8 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import run_as_script
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +24,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("cityscapes_path", type=Path, help="Cityscapes root, for example data/cityscapes")
     parser.add_argument("--splits", nargs="+", default=["train"], metavar="SPLIT", help="training reads train alone")
-    parser.add_argument("--offset", type=_positive_int, default=1, help="how many frames earlier the other frame is")
-    parser.add_argument("--nproc", type=_positive_int, default=1, help="number of processes")
+    parser.add_argument("--offset", type=whole_number(1), default=1, help="how many frames earlier the other frame is")
+    parser.add_argument("--nproc", type=whole_number(1), default=1, help="number of processes")
     parser.add_argument("--sequence_dir", default="leftImg8bit_sequence", help="frames: folder of the root, or a path")
     parser.add_argument("--out_dir", default="leftImg8bit_IC1", help="image changes: folder of the root, or a path")
     parser.add_argument("--force", action="store_true", help="replace what is there")

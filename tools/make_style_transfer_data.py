@@ -11,18 +11,8 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import run_as_script
-
-
-def _at_least(lowest: int):
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,13 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--cityscapes", type=Path, default=Path("data/cityscapes"), help="Cityscapes root")
     parser.add_argument("--dsec-list", type=Path, default=Path("night_dataset_warp.txt"), help="list of night frames")
-    parser.add_argument("--count", type=_at_least(1), default=1000, help="pictures of each domain", metavar="N")
-    parser.add_argument("--held-out", type=_at_least(0), default=50, help="held-out pictures of each", metavar="N")
+    parser.add_argument("--count", type=whole_number(1), default=1000, help="pictures of each domain", metavar="N")
+    parser.add_argument("--held-out", type=whole_number(0), default=50, help="held-out pictures of each", metavar="N")
     parser.add_argument(
-        "--size", type=_at_least(24), nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="of a picture"
+        "--size", type=whole_number(24), nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="of a picture"
     )
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="equal seeds give equal pictures")
-    parser.add_argument("--nproc", type=_at_least(1), default=processors, help="processes")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="equal seeds give equal pictures")
+    parser.add_argument("--nproc", type=whole_number(1), default=processors, help="processes")
     return parser.parse_args()
 
 

@@ -11,22 +11,9 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import run_as_script
 from mmseg.toy.settings import SIZES
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _jobs(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,22 +24,25 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --jobs 2",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    count = whole_number(0)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write, empty or absent")
-    parser.add_argument("--seed", type=_count, default=0, help="equal seeds give equal cities")
+    parser.add_argument("--seed", type=count, default=0, help="equal seeds give equal cities")
     parser.add_argument("--size", choices=list(SIZES), default="small", help="sets all numbers below")
-    parser.add_argument("--jobs", type=_jobs, default=processors, help="processes; the result does not depend on it")
+    parser.add_argument(
+        "--jobs", type=whole_number(1), default=processors, help="processes; the result does not depend on it"
+    )
     parser.add_argument("--force", action="store_true", help="replace the toy city in OUT")
     numbers = parser.add_argument_group("numbers", "each replaces that of --size")
-    numbers.add_argument("--day", type=_count, help="labelled day images for training", metavar="N")
-    numbers.add_argument("--day-val", type=_count, help="labelled day images for validation", metavar="N")
-    numbers.add_argument("--day-width", type=_count, help="width of a day image in pixels", metavar="N")
-    numbers.add_argument("--day-height", type=_count, help="height of a day image in pixels", metavar="N")
-    numbers.add_argument("--night-streets", type=_count, help="night streets for training", metavar="N")
-    numbers.add_argument("--test-streets", type=_count, help="night streets for the test, labelled", metavar="N")
-    numbers.add_argument("--frames", type=_count, help="consecutive frames of a night street", metavar="N")
-    numbers.add_argument("--substeps", type=_count, help="renderings a frame for the event camera", metavar="N")
-    numbers.add_argument("--dark-zurich", type=_count, help="streets of the Dark Zurich tree, 0: none", metavar="N")
+    numbers.add_argument("--day", type=count, help="labelled day images for training", metavar="N")
+    numbers.add_argument("--day-val", type=count, help="labelled day images for validation", metavar="N")
+    numbers.add_argument("--day-width", type=count, help="width of a day image in pixels", metavar="N")
+    numbers.add_argument("--day-height", type=count, help="height of a day image in pixels", metavar="N")
+    numbers.add_argument("--night-streets", type=count, help="night streets for training", metavar="N")
+    numbers.add_argument("--test-streets", type=count, help="night streets for the test, labelled", metavar="N")
+    numbers.add_argument("--frames", type=count, help="consecutive frames of a night street", metavar="N")
+    numbers.add_argument("--substeps", type=count, help="renderings a frame for the event camera", metavar="N")
+    numbers.add_argument("--dark-zurich", type=count, help="streets of the Dark Zurich tree, 0: none", metavar="N")
     return parser.parse_args()
 
 

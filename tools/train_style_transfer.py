@@ -9,6 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.engine.style_transfer_settings import StyleTransferSettings
 from mmseg.errors import run_as_script
 
@@ -33,13 +34,6 @@ EXPERT_NUMBERS = {
 }
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -55,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=work_dir, help=f"folder of the run (default: {work_dir})")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the work dir")
     parser.add_argument(
-        "--workers", type=_count, default=2, metavar="N", help="processes that load pictures (default: 2)"
+        "--workers", type=whole_number(0), default=2, metavar="N", help="processes that load pictures (default: 2)"
     )
     parser.add_argument(
         "--evaluate",

@@ -9,17 +9,11 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import DataError, run_as_script
 
 # Parallax of near things and the motion within the drawn events explain this many pixels.
 TOLERATED_SHIFT = 4
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="move every pixel by its depth too, in frames that have a disparity/event/%%06d.png",
     )
-    parser.add_argument("--nproc", type=_positive_int, default=1, help="number of processes")
+    parser.add_argument("--nproc", type=whole_number(1), default=1, help="number of processes")
     parser.add_argument("--out_dir", default="warp_images", help="folder below each sequence")
     parser.add_argument(
         "--check_picture",

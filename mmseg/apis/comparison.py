@@ -83,6 +83,12 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: record["iter"])
 
 
+def config_file(work_dir: str | Path) -> Path:
+    """Where the config of a work dir is; a run that ended before its training began left none."""
+    name = Path(work_dir).resolve().name
+    return Path(work_dir) / f"{name.split('[')[0]}.json"
+
+
 def read_run(work_dir: str | Path) -> RunScores:
     """Scores of a work dir: its log, its evaluations, and the tests below ``preds*``.
 
@@ -91,7 +97,7 @@ def read_run(work_dir: str | Path) -> RunScores:
     """
     work_dir = Path(work_dir)
     name = work_dir.resolve().name
-    config_path = work_dir / f"{name.split('[')[0]}.json"
+    config_path = config_file(work_dir)
     if not config_path.is_file():
         raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
     config = _read_json(config_path)
@@ -157,18 +163,22 @@ def compare(runs: Sequence[RunScores], grouped: bool = True) -> list[Row]:
         groups.setdefault(run.experiment if grouped else str(number), []).append(run)
     rows = []
     for members in groups.values():
-        kinds = dict.fromkeys(kind for run in members for kind in run.scores) or {("student", NO_SCORE): None}
-        rows += [_row(members, *kind) for kind in kinds]
+        name = members[0].name if len(members) == 1 else experiment_label(members[0].name)
+        for kind in dict.fromkeys(kind for run in members for kind in run.scores):
+            rows.append(_row(name, [run for run in members if kind in run.scores], *kind))
+        without_scores = [run for run in members if not run.scores]
+        if without_scores:
+            rows.append(_row(name, without_scores, "student", NO_SCORE))
     return rows
 
 
-def _row(runs: Sequence[RunScores], model: str, output: str) -> Row:
-    series = [run.scores[model, output] for run in runs if (model, output) in run.scores]
+def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
+    series = [run.scores[model, output] for run in runs if run.scores]
     last = [scores[-1] for scores in series]
     classes = dict.fromkeys(name for score in last for name in score.classes)
     best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in MEANS}
     return Row(
-        name=runs[0].name if len(runs) == 1 else experiment_label(runs[0].name),
+        name=name,
         seeds=tuple(run.seed for run in runs),
         model=model,
         output=output,

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import mmseg
 from mmseg.apis.comparison import validation_records
-from mmseg.apis.launching import Child, plan_child
+from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
 from mmseg.engine.training_loop import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
@@ -93,13 +93,27 @@ def named_experiments(name: str) -> tuple[list[Experiment], list[int]]:
         raise ConfigError(f"{path} holds no list 'experiments' of dict(base_config=..., name=...)")
     experiments = []
     for number, entry in enumerate(entries):
-        where = f"{path}, experiments[{number}]"
-        _check_keys(entry, ENTRY_KEYS, where)
-        if not {"base_config", "name"} <= entry.keys():
-            raise ConfigError(f"{where} needs base_config and name")
-        entry["base_config"] = _config_path(entry["base_config"])
-        experiments.append(Experiment(**entry))
-    return experiments, list(content.get("seeds") or [])
+        _check_entry(entry, f"{path}, experiments[{number}]")
+        experiments.append(Experiment(**{**entry, "base_config": _config_path(entry["base_config"])}))
+    seeds = content.get("seeds", [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"{path}: seeds is {seeds!r}; give a list of whole numbers, such as [0, 1, 2]")
+    return experiments, seeds
+
+
+def _check_entry(entry: Any, where: str) -> None:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where} is {entry!r}; give dict(base_config=..., name=...)")
+    _check_keys(entry, ENTRY_KEYS, where)
+    if not {"base_config", "name"} <= entry.keys():
+        raise ConfigError(f"{where} needs base_config and name")
+    for key, value in entry.items():
+        if key in ("base_config", "name"):
+            if not isinstance(value, str):
+                raise ConfigError(f"{where}: {key} is {value!r}; give a text")
+        elif not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            example = "dict(batch_size=4)" if key == "flags" else "{'uda.alpha': 0.99}"
+            raise ConfigError(f"{where}: {key} is {value!r}; give a dict of names and values, such as {example}")
 
 
 def _check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -138,22 +152,43 @@ def plan_runs(
         cfg_options, flags: for every run, over those of the experiments.
 
     Raises:
-        ConfigError: a config, flag or option that cannot be used.
+        ConfigError: a config, flag or option that cannot be used, or a seed beside a list of seeds.
     """
     experiments, runs = list(experiments), []
+    flags, cfg_options = flags or {}, cfg_options or {}
     for experiment in experiments:
+        if seeds:
+            _refuse_seed(seeds, experiment, flags, cfg_options)
         name = experiment.name
         if prefix:
             name = prefix if len(experiments) == 1 else f"{prefix}_{name}"
         for seed in seeds or (None,):
-            chosen = {**experiment.flags, **(flags or {}), **({} if seed is None else {"seed": seed})}
-            options = {**experiment.cfg_options, **(cfg_options or {})}
+            chosen = {**experiment.flags, **flags, **({} if seed is None else {"seed": seed})}
             full = name if seed is None else f"{name}_s{seed}"
             try:
+                own = without_overruled(experiment.cfg_options, experiment.base_config, root_path, flags)
+                options = {**own, **cfg_options}
                 runs.append(Run(plan_child(experiment.base_config, full, root_path, options, chosen)))
             except ConfigError as error:
                 raise ConfigError(f"{full}: {error}" if len(experiments) > 1 else str(error)) from error
     return runs
+
+
+def _refuse_seed(
+    seeds: Sequence[int], experiment: Experiment, flags: Mapping[str, Any], cfg_options: Mapping[str, Any]
+) -> None:
+    """Of a list of seeds and a seed, one would be lost."""
+    for given, where in (
+        (flags, "--seed"),
+        (cfg_options, "--cfg-options seed"),
+        (experiment.flags, f"the flag seed of {experiment.name!r}"),
+        (experiment.cfg_options, f"the option seed of {experiment.name!r}"),
+    ):
+        if "seed" in given:
+            raise ConfigError(
+                f"a list of seeds and a seed exclude each other: seeds {', '.join(map(str, seeds))} and {where} "
+                f"({given['seed']}); leave one of them out"
+            )
 
 
 def refusal(child: Child) -> str:

@@ -74,6 +74,8 @@ class Reader:
 
 
 _NUMBER = r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+# A schedule is cut at its '-', which an exponent must not have.
+_DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 
 
 def _whole(least: int) -> Reader:
@@ -134,7 +136,7 @@ def _sizes(text: str) -> tuple[int, int]:
 
 
 def _schedule(text: str) -> str:
-    if not re.fullmatch(f"linear|nlinear|{_NUMBER}(?:-{_NUMBER})?", text):
+    if not re.fullmatch(f"linear|nlinear|{_DECIMAL}(?:-{_DECIMAL})?", text):
         raise ValueError("give a number such as 0.5, a range such as 0.7-0.3, linear (1-0) or nlinear (0-1)")
     return text
 
@@ -152,19 +154,15 @@ SCHEDULE = Reader("X[-Y]|linear|nlinear", _schedule)
 
 
 def encoder_keys(arch: str, base: Base) -> dict[str, Any]:
-    """Encoder, its ImageNet weights beside the old ones, and the channels that head and fusion expect."""
+    """Encoder, its ImageNet weights beside the old ones, and the channels that the head expects."""
     encoders = ("backbone_image", "backbone_events") if base.has_second_input else ("backbone",)
     changes: dict[str, Any] = {f"model.{encoder}.type": arch for encoder in encoders}
     weights = base.get("model.pretrained")
     if weights:
         changes["model.pretrained"] = PurePosixPath(weights).with_name(f"{arch}.pth").as_posix()
     channels = ENCODER_CHANNELS.get(arch, WIDE_CHANNELS)
-    for part in ("decode_head", "fusion_module", "fusion_isr_module"):
-        # AverageFusion has no weights, and so no channels.
-        if base.get(f"model.{part}.type") in (None, "", "AverageFusion"):
-            continue
-        if list(base.get(f"model.{part}.in_channels") or WIDE_CHANNELS) != channels:
-            changes[f"model.{part}.in_channels"] = channels
+    if list(base.get("model.decode_head.in_channels") or WIDE_CHANNELS) != channels:
+        changes["model.decode_head.in_channels"] = channels
     return changes
 
 
@@ -251,6 +249,12 @@ def without_isr_loss(base: Base) -> str:
     if str(base.get("uda.train_type")).endswith("_together"):
         return ""
     return "content maps stand in the place of the events here, --loss_weight_events weighs them"
+
+
+def without_fusion(base: Base) -> str:
+    """Why the fusion would not count, or ''."""
+    train_type = str(base.get("uda.train_type"))
+    return f"{train_type} fuses nothing" if train_type.endswith(("_split", "_no-fusion")) else ""
 
 
 def without_draw(base: Base) -> str:

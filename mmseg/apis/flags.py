@@ -165,6 +165,7 @@ FLAGS: tuple[Flag, ...] = (
         {"model.fusion_module.type": _given},
         choice(FUSIONS),
         needs=TWO,
+        unread=rules.without_fusion,
     ),
     Flag(
         *("fusion_isr", "network", "fuse by a module of its own wherever the content map was drawn"),
@@ -283,7 +284,7 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _weight("image", "of the images' output"),
     _weight("events", "of the second input's output; it counts half beside a content map of its own"),
-    _weight("fusion", "of the fused output"),
+    _weight("fusion", "of the fused output", unread=rules.without_fusion),
     _weight("img_self_res", "of the content map's output", unread=rules.without_isr_loss),
     Flag(
         *("isr_no_fusion", "edges"),
@@ -312,9 +313,9 @@ FLAGS: tuple[Flag, ...] = (
         unread=rules.without_edges,
     ),
     Flag(
-        *("img_self_res_reg", "unpublished", "the reference reads this flag and does nothing with it"),
-        {"uda.img_self_res_reg": _given},
-        words("no"),
+        *("img_self_res_reg", "unpublished", "the reference reads this flag and does nothing with it; nor does this"),
+        reader=rules.WORD,
+        unread=lambda _: "the reference does nothing with it either",
     ),
     Flag("cs_isr_noise", "unpublished", "noise on day content maps", {f"{SOURCE}.isr_noise": True}),
     Flag("cs_cow_mask", "unpublished", "cow masks on day content maps", {f"{SOURCE}.isr_cow_mask": True}),
@@ -376,7 +377,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 kind = {"metavar": flag.reader.metavar}
                 if flag.default is not None:
                     kind |= {"nargs": "?", "const": True}
-            section.add_argument(f"--{flag.name}", default=argparse.SUPPRESS, help=f"{flag.help} [{keys}]", **kind)
+            text = f"{flag.help} [{keys}]" if keys else flag.help
+            section.add_argument(f"--{flag.name}", default=argparse.SUPPRESS, help=text, **kind)
 
 
 def given_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -425,8 +427,13 @@ def flag_changes(values: Mapping[str, Any], base: Base) -> dict[str, Any]:
 
 def flag_notes(values: Mapping[str, Any], resolved: Base) -> list[str]:
     """What to tell the user of values that nothing in the resolved config reads."""
-    reasons = {name: BY_NAME[name].unread(resolved) for name in values if BY_NAME[name].unread}
-    return [f"--{name} is written, but nothing reads it: {reason}" for name, reason in reasons.items() if reason]
+    notes = []
+    for flag in (BY_NAME[name] for name in values):
+        reason = flag.unread(resolved) if flag.unread else ""
+        if reason:
+            said = "is written, but nothing reads it" if flag.keys else "changes nothing"
+            notes.append(f"--{flag.name} {said}: {reason}")
+    return notes
 
 
 def name_prefix(values: Mapping[str, Any]) -> str:

@@ -8,14 +8,14 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmseg.apis.flag_rules import Base
+from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
 from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
 from mmseg.apis.training import variant
 from mmseg.config import (
@@ -35,7 +35,7 @@ from mmseg.files import write_text
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
-ISR_FUSION = "model.fusion_isr_module"
+FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
 # Keys of a child config that are no settings.
 RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev")
 
@@ -144,14 +144,53 @@ def plan_child(
     return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))))
 
 
+def without_overruled(
+    options: Mapping[str, Any], base_config: str | Path, root_path: str | None, flags: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options without the keys that flags write, for flags that shall win over them.
+
+    Args:
+        options: dotted key -> value.
+        base_config, root_path, flags: as in :func:`plan_child`.
+
+    Raises:
+        ConfigError: the base cannot be read, or a flag cannot be used.
+    """
+    if not options or not flags:
+        return dict(options)
+    base = load_config(base_config, options)
+    for key in _flag_changes(base, str(base_config), root_path, options, read_flags(flags)):
+        options = _without(options, key)
+    return dict(options)
+
+
+def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Options without a key and what lies below it; of a section around it, the other keys stay."""
+    kept: dict[str, Any] = {}
+    for option, value in options.items():
+        if key.startswith(f"{option}."):
+            inner = value if isinstance(value, Mapping) else {}
+            kept |= _without({f"{option}.{name}": inner[name] for name in inner}, key)
+        elif not _overridden(option, (key,)):
+            kept[option] = value
+    return kept
+
+
+def _flag_changes(
+    base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Dotted key -> value of what flags write, which look for files below the root."""
+    rooted = base.copy()
+    if root_path:
+        set_root(rooted, root_path, cfg_options)
+    return flag_changes(values, Base(rooted.to_dict(), path, Path(root_path or "")))
+
+
 def _changes(
     base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Dotted key -> value of all that differs from the base config, whose options are applied already."""
-    rooted = base.copy()
-    if root_path:
-        set_root(rooted, root_path, cfg_options)
-    by_flag = flag_changes(values, Base(rooted.to_dict(), path, Path(root_path or "")))
+    by_flag = _flag_changes(base, path, root_path, cfg_options, values)
     changes = {key: value for key, value in by_flag.items() if not _overridden(key, cfg_options)}
     # A path that the user spells out is of this machine.
     spelt_out = {**({GENERATOR: values["icd2en"]} if "icd2en" in values else {}), **cfg_options}
@@ -162,7 +201,9 @@ def _changes(
         before = {key: get_key(base, key) for key in DATA_PATH_KEYS}
         set_root(base, root_path, spelt_out)
         changes |= {key: get_key(base, key) for key, value in before.items() if get_key(base, key) != value}
-    return {**changes, **_unused_parts(base, cfg_options)}
+    unused = _unused_parts(base, cfg_options)
+    base.merge_from_dict(dict(unused))
+    return {**changes, **unused, **_fusion_channels(base, cfg_options)}
 
 
 def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,16 +215,31 @@ def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, A
             changes[f"{ISR_FUSION}.type"] = ""
     elif not get_key(config, f"{ISR_FUSION}.type") and not any(key.startswith(ISR_FUSION) for key in cfg_options):
         changes[f"{ISR_FUSION}.type"] = "AttentionFusion"
-        channels = get_key(config, "model.fusion_module.in_channels")
-        if channels:
-            changes[f"{ISR_FUSION}.in_channels"] = channels
     images = get_key(config, "data.train.source.outputs") or ()
     if uda.get("cyclegan_itrd2en_path") and "img_time_res" not in images and GENERATOR not in cfg_options:
         changes[GENERATOR] = ""
     return changes
 
 
-def _overridden(key: str, options: Mapping[str, Any]) -> bool:
+def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fusion modules have the channels of the head; AverageFusion has no weights, and so no channels."""
+    changes: dict[str, Any] = {}
+    by_user: dict[str, Any] = {}
+    for key, value in cfg_options.items():
+        _set(by_user, key, plain(value))
+    head = get_key(config, "model.decode_head.in_channels")
+    for part in (FUSION, ISR_FUSION):
+        kind, channels = get_key(config, f"{part}.type"), get_key(config, f"{part}.in_channels")
+        if not kind or not head or get_key(by_user, f"{part}.in_channels"):
+            continue
+        if kind == "AverageFusion":
+            changes |= {part: {"type": kind, "_delete_": True}} if channels else {}
+        elif list(channels or WIDE_CHANNELS) != list(head):
+            changes[f"{part}.in_channels"] = list(head)
+    return changes
+
+
+def _overridden(key: str, options: Iterable[str]) -> bool:
     """Whether an option sets a key or a section around it."""
     return any(key == option or key.startswith(f"{option}.") for option in options)
 

@@ -30,6 +30,7 @@ from mmseg.extractors.content import (
     SHIFT_TYPES,
     ContentParams,
     content_map,
+    params_of_data_type,
     random_direction,
 )
 from mmseg.registry import DATASETS
@@ -91,11 +92,7 @@ class CityscapesICDataset(Dataset):
         if shift_type not in SHIFT_TYPES:
             raise ConfigError(f"{where}.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
         self.shift_type = shift_type
-        if cs_isr_data_type not in DATA_TYPES:
-            raise ConfigError(
-                f"{where}.cs_isr_data_type is {cs_isr_data_type!r}; choose one of {', '.join(DATA_TYPES)}"
-            )
-        self.params = ContentParams.from_config(isr_parms, DATA_TYPES[cs_isr_data_type], f"{where}.isr_parms")
+        self.params = params_of_data_type(isr_parms, cs_isr_data_type, DATA_TYPES, where, "cs_isr_data_type")
         self.high_resolution_isr = high_resolution_isr
         self.split = split
         self.motion_folder = MOTION_FOLDERS[return_GI_or_IC]

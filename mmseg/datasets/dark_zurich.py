@@ -29,6 +29,7 @@ from mmseg.extractors.content import (
     SHIFT_TYPES,
     ContentParams,
     content_map,
+    params_of_data_type,
     random_direction,
 )
 from mmseg.registry import DATASETS
@@ -108,7 +109,9 @@ class DarkZurichICDataset(Dataset):
         if self.crop:
             check_crop(self.crop, self.size, "DarkZurichICDataset.image_crop_size")
         self.shift_type = shift_type
-        self.params = _content_params(isr_parms, dz_isr_data_type)
+        self.params = params_of_data_type(
+            isr_parms, dz_isr_data_type, DATA_TYPES, "DarkZurichICDataset", "dz_isr_data_type"
+        )
         self.high_resolution_isr = high_resolution_isr
         self.outputs = check_outputs(outputs, OUTPUTS, "DarkZurichICDataset.outputs")
         if test_mode:
@@ -208,21 +211,3 @@ class DarkZurichICDataset(Dataset):
         width, height = self.crop
         content = content[draw.y : draw.y + height, draw.x : draw.x + width]
         return content.flip(-1) if draw.flip else content
-
-
-def _content_params(isr_parms: Mapping[str, Any] | str | None, data_type: str) -> ContentParams:
-    """Parameters of the content map.
-
-    Raises:
-        ConfigError: an unknown data type, or one that contradicts ``isr_parms``.
-    """
-    if data_type not in DATA_TYPES:
-        raise ConfigError(
-            f"DarkZurichICDataset.dz_isr_data_type is {data_type!r}; choose one of {', '.join(DATA_TYPES)}"
-        )
-    if isr_parms and data_type != "night":
-        raise ConfigError(
-            f"DarkZurichICDataset.dz_isr_data_type={data_type!r} and isr_parms both give parameters; set "
-            "isr_parms=None to take those of the data type"
-        )
-    return ContentParams.from_config(isr_parms, DATA_TYPES[data_type], "DarkZurichICDataset.isr_parms")

@@ -72,6 +72,29 @@ class ContentParams:
         return cls((float(low), float(high)), values["threshold"], values["clip_range"], values["shift_pixel"])
 
 
+def params_of_data_type(
+    isr_parms: Mapping[str, Any] | str | None, data_type: str, types: Mapping[str, ContentParams], where: str, key: str
+) -> ContentParams:
+    """Parameters of the content map: those given, else those of a data type.
+
+    Args:
+        isr_parms: as in a config; None or '' for none.
+        data_type: a key of ``types``; the first one is the published one.
+        where, key: config section and key of the data type, for messages.
+
+    Raises:
+        ConfigError: an unknown data type, or one that contradicts ``isr_parms``.
+    """
+    if data_type not in types:
+        raise ConfigError(f"{where}.{key} is {data_type!r}; choose one of {', '.join(types)}")
+    if isr_parms and data_type != next(iter(types)):
+        raise ConfigError(
+            f"{where}.{key}={data_type!r} and isr_parms both give parameters; set isr_parms=None to take those of "
+            "the data type"
+        )
+    return ContentParams.from_config(isr_parms, types[data_type], f"{where}.isr_parms")
+
+
 CITYSCAPES_PARAMS = ContentParams((1.0, 10.0), 0.03, 0.2, 3)
 NIGHT_PARAMS = ContentParams((1.0, 100.0), 0.04, 0.2, 3)
 

@@ -83,8 +83,6 @@ class UDASettings:
         if self.shift_type not in SHIFT_TYPES:
             raise ConfigError(f"uda.shift_type is {self.shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
         events_threshold(self.random_choice_thres, 0.0)
-        if self.without_events and self.without_isd:
-            raise ConfigError("uda.without_events and uda.without_isd exclude each other; set one of them")
         if self.isr_edge_class_weight != -1 and not 0 < self.isr_edge_class_weight < 1:
             raise ConfigError(
                 f"uda.isr_edge_class_weight is {self.isr_edge_class_weight!r}; give a share in (0, 1), or -1 for none"

@@ -224,13 +224,23 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "without_isd": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
     "isr_edge": ("cs2dz_image+raw-isr_no-fusion",),
 }
+# Switches of which the first leaves nothing for the second to do.
+EXCLUSIVE = (
+    ("without_events", "without_isd"),
+    ("without_isd", "isr_no_fusion"),
+    ("without_isd", "isr_another_fusion"),
+    ("isr_no_fusion", "isr_another_fusion"),
+    ("fuse_both_ice_and_e", "without_events"),
+    ("fuse_both_ice_and_e", "without_isd"),
+    ("fuse_both_ice_and_e", "isr_another_fusion"),
+)
 
 
 def stream_plan(settings: UDASettings) -> StreamPlan:
     """Plan of the variant that ``settings.train_type`` names.
 
     Raises:
-        ConfigError: no such variant, or a switch that means nothing to it.
+        ConfigError: no such variant, a switch that means nothing to it, or switches that exclude each other.
     """
     name = settings.train_type
     if name not in PLANS:
@@ -244,6 +254,13 @@ def stream_plan(settings: UDASettings) -> StreamPlan:
                 f"uda.{switch}={getattr(settings, switch)!r} means nothing to uda.train_type {name!r}; it is for "
                 f"{', '.join(variants)}"
             )
+    for pair in EXCLUSIVE:
+        if all(getattr(settings, switch) for switch in pair):
+            raise ConfigError(f"uda.{pair[0]} and uda.{pair[1]} exclude each other; set one of them")
+    for number in ("lambda_isr_features", "isr_edge_class_weight"):
+        value = getattr(settings, number)
+        if value != -1 and not settings.isr_edge:
+            raise ConfigError(f"uda.{number}={value!r} is read with uda.isr_edge alone; set it to -1")
     return PLANS[name](settings)
 
 

@@ -15,14 +15,8 @@ from pathlib import Path
 # This checkout's mmseg must win over an installed MMSegmentation, which has the same name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmseg.apis.arguments import whole_number
 from mmseg.errors import run_as_script
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--gt-dir", default="gtFine", help="annotation folder inside the root (default: %(default)s)")
     parser.add_argument("-o", "--out-dir", help="folder of the JSON files and lists (default: the root)")
     parser.add_argument(
-        "--nproc", type=_positive_int, default=1, help="number of worker processes (default: %(default)s)"
+        "--nproc", type=whole_number(1), default=1, help="number of worker processes (default: %(default)s)"
     )
     parser.add_argument(
         "--source",

@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line, published_count
+from mmseg.datasets.checks.findings import (
+    MAKE_LISTS,
+    NOTE,
+    WRONG,
+    Finding,
+    all_of,
+    judged,
+    one_line,
+    published_count,
+)
 from mmseg.datasets.checks.images import ImageFiles, check_headers
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES, IGNORE_LABEL
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
@@ -17,7 +26,6 @@ from mmseg.errors import DataError
 from mmseg.events.recording import HEIGHT, WIDTH
 
 SIZE = (WIDTH, HEIGHT)
-MAKE_LISTS = "run create_dsec_dataset_txt.py on the DSEC_Night folder"
 MAKE_WARPED = "run tools/warp_images.py on the DSEC_Night folder, or download warp_images"
 GET_LABELS = "download the DSEC Night-Semantic labels"
 # A window with a smaller share of the list's median number of events tells of a gap in the recording.

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
+# A remedy that several checks name.
+MAKE_LISTS = "run create_dsec_dataset_txt.py on the DSEC_Night folder"
 STYLES = {OK: "green", NOTE: "yellow", WRONG: "bold red"}
 # Cases that a finding keeps and that are printed below the table.
 KEPT_CASES, SHOWN_CASES = 100, 3

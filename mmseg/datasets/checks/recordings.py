@@ -11,7 +11,7 @@ import h5py
 import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
 import numpy as np
 
-from mmseg.datasets.checks.findings import Finding, all_of, one_line
+from mmseg.datasets.checks.findings import MAKE_LISTS, Finding, all_of, one_line
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_timestamps
 from mmseg.errors import DataError
 from mmseg.events.recording import HEIGHT, WIDTH
@@ -20,7 +20,6 @@ Result = TypeVar("Result")
 
 KEYS = ("t", "x", "y", "p")
 DOWNLOAD = "download the events of the sequence again"
-MAKE_LISTS = "run create_dsec_dataset_txt.py on the DSEC_Night folder"
 # Frames of a sequence whose event index is compared with the times of the events, spread over it.
 SAMPLED_FRAMES = 16
 # Events that one process reads at once.

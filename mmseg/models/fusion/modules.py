@@ -55,6 +55,7 @@ class AttentionAvgFusion(nn.Module):
 
     def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
         super().__init__()
+        self.channels = tuple(in_channels)
         self.basic_block = _paired_blocks(_attention_block, in_channels)
         self.apply(init_transformer_weights)
 
@@ -73,6 +74,7 @@ class AttentionFusion(nn.Module):
 
     def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
         super().__init__()
+        self.channels = tuple(in_channels)
         self.basic_block = nn.ModuleList(_attention_block(2 * c, i) for i, c in enumerate(in_channels))
         self.linear_block = nn.ModuleList(MixFFN(2 * c, c, c) for c in in_channels)
         self.apply(init_transformer_weights)
@@ -101,6 +103,7 @@ class ConvertAvgFusion(nn.Module):
 
     def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
         super().__init__()
+        self.channels = tuple(in_channels)
         self.basic_block = _paired_blocks(lambda channels, _: ResidualBlock(channels), in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
@@ -114,6 +117,7 @@ class ConcatenateFusion(nn.Module):
 
     def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
         super().__init__()
+        self.channels = tuple(in_channels)
         self.conv = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
@@ -127,6 +131,7 @@ class FeaturesSplit(nn.Module):
 
     def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
         super().__init__()
+        self.channels = tuple(in_channels)
         self.basic_block = _paired_blocks(lambda channels, _: ResidualBlock(channels), in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor] | None = None) -> list[Tensor]:

@@ -60,6 +60,10 @@ class FusionEncoderDecoder(BaseSegmentor):
         self.decode_head = HEADS.build(dict(decode_head))
         check_channels("model.backbone_image", self.backbone_image, decode_head)
         check_channels("model.backbone_events", self.backbone_events, decode_head)
+        for key in ("fusion_module", "fusion_isr_module"):
+            # a module without weights fits any features
+            if hasattr(getattr(self, key, None), "channels"):
+                check_channels(f"model.{key}", getattr(self, key), decode_head)
         if pretrained:
             load_pretrained_encoder(self.backbone_image, pretrained)
             load_pretrained_encoder(self.backbone_events, pretrained)
@@ -117,6 +121,12 @@ class FusionEncoderDecoder(BaseSegmentor):
             raise ConfigError(f"unknown output {output!r}; known: {', '.join(OUTPUT_STREAMS)}")
         if output in ("fusion_isr", "fusion_all") and not hasattr(self, "fusion_isr_module"):
             raise ConfigError(f"output {output!r} needs model.fusion_isr_module, which this model was trained without")
+        untrained = output not in ("image", self.decode_head.tested_output) and self.decode_head.own_classifiers
+        if untrained:
+            raise ConfigError(
+                f"output {output!r} is not trained by {self.decode_head.decoder_params['train_type']!r}; test 'image'"
+                + (f" or {self.decode_head.tested_output!r}" if self.decode_head.tested_output else "")
+            )
         return OUTPUT_STREAMS[output]
 
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
