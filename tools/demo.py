@@ -61,8 +61,8 @@ def make_city(args: argparse.Namespace) -> None:
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
 
 
-def train(config: str, args: argparse.Namespace) -> Path:
-    """Train a config of ``configs/demo`` with the launcher; its work dir."""
+def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
+    """Train a config of ``configs/demo`` with the launcher, from the network of another run if given; its work dir."""
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
@@ -70,6 +70,8 @@ def train(config: str, args: argparse.Namespace) -> Path:
         options.append("data.train.rare_class_sampling.min_pixels=10")
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
+    if start:
+        options.append(f"load_from={max(start.glob('iter_*.pth'))}")
     base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
     command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
@@ -150,7 +152,9 @@ def main() -> None:
     args = parse_args()
     started = time.monotonic()
     make_city(args)
-    source_only, cmda = (train(config, args) for config in ("source_only", "cmda"))
+    # CMDA goes on from the days that were learned, which saves learning them twice.
+    source_only = train("source_only", args)
+    cmda = train("cmda", args, source_only)
     baseline = test(source_only, ("fusion",), args)
     scores = test(cmda, ("image", "events", "fusion"), args)
     print()
