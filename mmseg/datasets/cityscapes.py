@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -32,6 +31,7 @@ from mmseg.extractors.content import (
     content_map,
     params_of_data_type,
     random_direction,
+    resized_content_map,
 )
 from mmseg.registry import DATASETS
 
@@ -198,8 +198,7 @@ class CityscapesICDataset(Dataset):
         """Content map of the flipped whole image at its own size, resized and cropped."""
         if draw.flip:
             original = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        content = content_map(grey_tensor(original), self.params, direction)[None, None]
-        content = F.interpolate(content, size=self.size[::-1], mode="bilinear", antialias=True)[0, 0]
+        content = resized_content_map(grey_tensor(original), self.params, direction, self.size[::-1])
         width, height = self.crop
         x = self.size[0] - draw.x - width if draw.flip else draw.x
         return content[draw.y : draw.y + height, x : x + width]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -28,9 +27,9 @@ from mmseg.extractors.content import (
     NIGHT_PARAMS,
     SHIFT_TYPES,
     ContentParams,
-    content_map,
     params_of_data_type,
     random_direction,
+    resized_content_map,
 )
 from mmseg.registry import DATASETS
 
@@ -201,11 +200,7 @@ class DarkZurichICDataset(Dataset):
         direction = self.shift_type
         if direction == "random":
             direction = random_direction(draw.x, draw.y) if draw else "rightdown"
-        content = content_map(grey_tensor(image), self.params, direction)
-        if image.size != self.size:
-            size = self.size[::-1]
-            # smoothed like the image itself
-            content = F.interpolate(content[None, None], size, mode="bilinear", antialias=True)[0, 0]
+        content = resized_content_map(grey_tensor(image), self.params, direction, self.size[::-1])
         if draw is None:
             return content
         width, height = self.crop

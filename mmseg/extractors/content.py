@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.errors import ConfigError, did_you_mean
@@ -150,3 +151,11 @@ def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
         change = torch.where(change.abs() <= params.threshold * span, 0.0, change)
         total += rescale_halves(change, params.clip_range * span)
     return total / len(SHIFTS[direction])
+
+
+def resized_content_map(grey: Tensor, params: ContentParams, direction: str, size: tuple[int, int]) -> Tensor:
+    """Content map (H, W) of a grey image, resized to ``size`` (H, W) as images are: bilinear, smoothed."""
+    content = content_map(grey, params, direction)
+    if content.shape == size:
+        return content
+    return F.interpolate(content[None, None], size, mode="bilinear", antialias=True)[0, 0]
