@@ -2,8 +2,8 @@
 
 (a) source only, (b) self-training on images alone, (c) CMDA, (d) CMDA without the Image Content-Extractor, (e) CMDA
 without events; for Dark Zurich (a) to (c). All have the same network sizes, crops, learning rates and number of
-iterations, and start from the same encoder (``toy_pretraining.py``). Runs that are finished are not run again, so a
-benchmark that was stopped goes on where it was.
+iterations, and start from a network of their kind that learned the labelled days, which the seeds share. Runs that are
+finished are not run again, so a benchmark that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ TARGETS = {
         "c": ("CMDA", "cmda_toy_dark_zurich", WITH_CONTENT_MAP),
     },
 }
+# target -> variants that share a start -> config of the start, trained on the labelled days alone
+STARTS = {
+    "dsec": {"acde": "source_only_toy_city", "b": "image_only_toy_city"},
+    "dark_zurich": {"ac": "source_only_toy_dark_zurich", "b": "image_only_toy_dark_zurich"},
+}
+START_SEED = 0
 COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
@@ -55,7 +61,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")
     parser.add_argument("--variants", help="which of them, e.g. ac (default: all that the target has)")
     parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="seeds of the trainings (%(default)s)")
-    parser.add_argument("--iterations", type=whole_number(1), default=1000, help="of each training (%(default)s)")
+    parser.add_argument("--iterations", type=whole_number(1), default=400, help="of each training (%(default)s)")
+    parser.add_argument(
+        "--start-iterations", type=whole_number(1), default=2000, help="on the labelled days before (%(default)s)"
+    )
     parser.add_argument(
         "--jobs", type=whole_number(1), default=1, help="runs at a time, with the CPU's cores shared (%(default)s)"
     )
@@ -101,8 +110,9 @@ def root_options(target: str, data: Path) -> list[str]:
 
 def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
     """Folder of a run; runs on other data or of another length go elsewhere."""
-    name = f"{variant}_{TARGETS[args.target][variant][1]}_{args.data.resolve().name}_{args.iterations}_seed{seed}"
-    return args.out / name
+    name = TARGETS[args.target][variant][1]
+    length = f"{args.start_iterations}+{args.iterations}"
+    return args.out / f"{variant}_{name}_{args.data.resolve().name}_{length}_seed{seed}"
 
 
 def title(variant: str, args: argparse.Namespace) -> str:
@@ -115,21 +125,39 @@ def scores_file(folder: Path, output: str) -> Path:
     return folder / f"scores_{output}.json"
 
 
+def train(
+    config: str, folder: Path, iterations: int, args: argparse.Namespace, threads: int | None, *more: str
+) -> Path:
+    """Train a config of ``configs/demo``, unless that was done; the checkpoint."""
+    checkpoint = folder / f"iter_{iterations}.pth"
+    if checkpoint.is_file():
+        return checkpoint
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"training {folder.name}", flush=True)
+    options = [*root_options(args.target, args.data), f"runner.max_iters={iterations}", *more]
+    options += [f"evaluation.interval={max(1, iterations // 4)}", f"checkpoint_config.interval={iterations}"]
+    base = PROJECT / "configs" / "demo" / f"{config}.py"
+    command = ("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options)
+    script(*command, log=folder / "benchmark.out", threads=threads)
+    return checkpoint
+
+
+def start(config: str, args: argparse.Namespace, threads: int | None) -> Path:
+    """Checkpoint of a network that learned the labelled days."""
+    folder = args.out / f"start_{config}_{args.data.resolve().name}_{args.start_iterations}"
+    return train(config, folder, args.start_iterations, args, threads, f"seed={START_SEED}", "uda.source_only=True")
+
+
 def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) -> None:
     """Train and test one variant with one seed, unless that was done."""
     _, config, outputs = TARGETS[args.target][variant]
     folder = work_dir(variant, seed, args)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "benchmark.out"
-    base = PROJECT / "configs" / "demo" / f"{config}.py"
-    options = [*root_options(args.target, args.data), f"seed={seed}", f"runner.max_iters={args.iterations}"]
-    options += [f"evaluation.interval={max(1, args.iterations // 5)}", f"checkpoint_config.interval={args.iterations}"]
-    if not (folder / f"iter_{args.iterations}.pth").is_file():
-        print(f"training {folder.name}", flush=True)
-        script("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options, log=log, threads=threads)
+    (begin,) = (path for variants, path in args.starts.items() if variant in variants)
+    # seeds that differ from the start's
+    train(config, folder, args.iterations, args, threads, f"seed={seed + 1}", f"load_from={begin}")
     for output, words in outputs.items():
         if not scores_file(folder, output).is_file():
-            script("my_test.py", "--work_dir", folder, *words, log=log, threads=threads)
+            script("my_test.py", "--work_dir", folder, *words, log=folder / "benchmark.out", threads=threads)
             newest = max(folder.glob("preds*/metrics.json"), key=lambda path: path.stat().st_mtime)
             write_text(scores_file(folder, output), newest.read_text())
 
@@ -235,6 +263,12 @@ def main() -> None:
         script("tools/make_toy_data.py", args.data, *more, log=args.out / "toy_data.out")
     threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     with ThreadPoolExecutor(args.jobs) as pool:
+        begins = {
+            variants: pool.submit(start, config, args, threads)
+            for variants, config in STARTS[args.target].items()
+            if set(variants) & set(args.variants)
+        }
+        args.starts = {variants: begin.result() for variants, begin in begins.items()}
         # seed by seed, so that a benchmark that is stopped early has whole comparisons
         jobs = [pool.submit(run, variant, seed, args, threads) for seed in seeds for variant in args.variants]
         try:

@@ -128,6 +128,10 @@ DATA_PATH_KEYS = (
     "data.val.dataset_txt_path",
     "data.test.dataset_path",
     "data.test.dataset_txt_path",
+    "data.train.source.cache",
+    "data.train.target.cache",
+    "data.val.cache",
+    "data.test.cache",
     "model.pretrained",
     "uda.cyclegan_itrd2en_path",
 )

@@ -26,6 +26,7 @@ SCRIPTS = [
     "tools/train.py",
     "tools/test.py",
     "tools/convert_datasets/cityscapes.py",
+    "tools/cache_events.py",
     "tools/check_submission.py",
     "tools/check_data.py",
     "tools/compare_runs.py",
@@ -217,6 +218,24 @@ def test_resumed_training_equals_one_run(project, trained):
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
+
+
+def test_cached_training_equals_an_uncached_one(project, trained):
+    config = trained / f"{trained.name}.json"
+    made = run("tools/cache_events.py", config, "--nproc", 2, cwd=project).stdout
+    again = run("tools/cache_events.py", config, cwd=project).stdout
+    assert made.count("(written)") == 3  # val and test share theirs
+    assert again.count("(kept)") == 4
+    words = made.splitlines()[-1].removeprefix("train with ").split()
+    assert len(words) == 5
+    run("tools/train.py", config, "--work-dir", "cached", *words, cwd=project)
+    plain, cached = (torch.load(f / "iter_4.pth", weights_only=True) for f in (trained, project / "cached"))
+    for name, tensor in plain["state_dict"].items():
+        assert torch.equal(tensor, cached["state_dict"][name]), name
+    result = run(
+        "tools/train.py", config, *words, "data.train.source.image_resize_size=(512,256)", cwd=project, expect=2
+    )
+    assert "data.train.source.cache='data/cache/cityscapes_train_1024x512' is stale" in result.stderr
 
 
 def test_nothing_left_to_train(project, trained):

@@ -8,12 +8,12 @@ model = dict(
 data = dict(
     workers_per_gpu=1,
     train=dict(
-        source=dict(image_resize_size=(512, 256), image_crop_size=(160, 160)),
-        target=dict(image_resize_size=(560, 315), image_crop_size=(160, 160)),
+        source=dict(image_resize_size=(320, 160), image_crop_size=(160, 160)),
+        target=dict(image_resize_size=(288, 162), image_crop_size=(160, 160)),
         rare_class_sampling=dict(min_pixels=300, min_crop_ratio=0.25),
     ),
-    val=dict(image_resize_size=(560, 315)),
-    test=dict(image_resize_size=(560, 315)),
+    val=dict(image_resize_size=(288, 162)),
+    test=dict(image_resize_size=(288, 162)),
 )
 uda = dict(
     alpha=0.99,

@@ -9,13 +9,17 @@ model = dict(
     fusion_isr_module=dict(type=""),
     decode_head=dict(in_channels=[32, 64, 160, 256], channels=32, decoder_params=dict(embed_dims=32)),
 )
+# As in the published config a crop has nearly the height of the frame, so that a network learns what is above and what
+# below; the test is at the scale of the training.
 data = dict(
     workers_per_gpu=1,
     train=dict(
-        source=dict(image_resize_size=(512, 256), image_crop_size=(160, 160)),
-        target=dict(crop_size=(184, 184), after_crop_resize_size=(160, 160)),
+        source=dict(image_resize_size=(320, 160), image_crop_size=(160, 160)),
+        target=dict(after_crop_resize_size=(160, 160)),
         rare_class_sampling=dict(min_pixels=300, min_crop_ratio=0.25),
     ),
+    val=dict(test_resize_size=(176, 256)),
+    test=dict(test_resize_size=(176, 256)),
 )
 # There are no generator weights: image changes are the day's events. A few hundred iterations need a higher learning
 # rate, a teacher with a shorter memory, and a lower confidence.

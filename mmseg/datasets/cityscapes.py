@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
@@ -60,6 +61,7 @@ class CityscapesICDataset(Dataset):
         high_resolution_isr: extract the content map from the image at its own size and resize the map. The published
             configs do not use it; that the map is resized bilinearly, with smoothing, is our reading.
         split: folder below ``leftImg8bit``.
+        cache: folder made by ``tools/cache_events.py``, to read resized images and labels from.
 
     Raises:
         DataError: a folder or file is missing.
@@ -78,6 +80,7 @@ class CityscapesICDataset(Dataset):
         cs_isr_data_type: str = "day",
         high_resolution_isr: bool = False,
         split: str = "train",
+        cache: str | None = None,
     ) -> None:
         where = "data.train.source"
         self.root = Path(dataset_path)
@@ -98,6 +101,7 @@ class CityscapesICDataset(Dataset):
         self.motion_folder = MOTION_FOLDERS[return_GI_or_IC]
         self.names = self._find_images()
         self._check_companions()
+        self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
     def _find_images(self) -> list[str]:
         """Names ``<city>/<city>_<sequence>_<frame>`` of the split, sorted."""
@@ -160,7 +164,17 @@ class CityscapesICDataset(Dataset):
 
     def load_label(self, index: int) -> Image.Image:
         """Resized label map."""
-        return open_label(self.label_path(self.names[index])).resize(self.size, Image.Resampling.NEAREST)
+        return self._resized("label", index)
+
+    def _resized(self, array: str, index: int) -> Image.Image:
+        """A file of a sample, resized; ``array`` is one of :meth:`cache_layout`."""
+        if self.cache is not None:
+            return Image.fromarray(self.cache.row(array, index))
+        name = self.names[index]
+        if array == "label":
+            return open_label(self.label_path(name)).resize(self.size, Image.Resampling.NEAREST)
+        path, mode = (self.image_path(name), "RGB") if array == "image" else (self.motion_path(name), "L")
+        return open_image(path, mode).resize(self.size, Image.Resampling.BILINEAR)
 
     def sample(self, index: int, draw: CropDraw, label: Image.Image | None = None) -> dict[str, Tensor]:
         """Load one sample.
@@ -170,10 +184,9 @@ class CityscapesICDataset(Dataset):
             draw: crop and flip.
             label: the resized label, where it is at hand already.
         """
-        name, sample = self.names[index], {}
+        sample = {}
         if self.outputs & {"image", "img_self_res"}:
-            original = open_image(self.image_path(name), "RGB")
-            image = draw.apply(original.resize(self.size, Image.Resampling.BILINEAR), *self.crop)
+            image = draw.apply(self._resized("image", index), *self.crop)
             if "image" in self.outputs:
                 sample["image"] = normalize_image(np.asarray(image))
             if "img_self_res" in self.outputs:
@@ -181,7 +194,7 @@ class CityscapesICDataset(Dataset):
                 if direction == "random":
                     direction = random_direction(draw.x, int(draw.flip))
                 if self.high_resolution_isr:
-                    content = self._high_resolution_content(original, draw, direction)
+                    content = self._high_resolution_content(index, draw, direction)
                 else:
                     content = content_map(grey_tensor(image), self.params, direction)
                 sample["img_self_res"] = three_channels(content)
@@ -189,16 +202,37 @@ class CityscapesICDataset(Dataset):
             label = label or self.load_label(index)
             sample["label"] = label_tensor(draw.apply(label, *self.crop))
         if "img_time_res" in self.outputs:
-            change = open_image(self.motion_path(name), "L").resize(self.size, Image.Resampling.BILINEAR)
-            change = torch.from_numpy(np.array(draw.apply(change, *self.crop))).float()
+            change = draw.apply(self._resized("img_time_res", index), *self.crop)
+            change = torch.from_numpy(np.array(change)).float()
             sample["img_time_res"] = three_channels((change / 255 - 0.5) / 0.5)
         return sample
 
-    def _high_resolution_content(self, original: Image.Image, draw: CropDraw, direction: str) -> Tensor:
+    def _high_resolution_content(self, index: int, draw: CropDraw, direction: str) -> Tensor:
         """Content map of the flipped whole image at its own size, resized and cropped."""
+        original = open_image(self.image_path(self.names[index]), "RGB")
         if draw.flip:
             original = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         content = resized_content_map(grey_tensor(original), self.params, direction, self.size[::-1])
         width, height = self.crop
         x = self.size[0] - draw.x - width if draw.flip else draw.x
         return content[draw.y : draw.y + height, x : x + width]
+
+    def cache_layout(self) -> CacheLayout:
+        """Resized images, labels and image changes, as far as the outputs need them."""
+        paths = {"image": self.image_path, "label": self.label_path, "img_time_res": self.motion_path}
+        shape = self.size[::-1]
+        arrays = {"image": ((*shape, 3), "uint8"), "label": (shape, "uint8"), "img_time_res": (shape, "uint8")}
+        # Rare class sampling reads labels whatever the outputs are.
+        needed = {"label", *self.outputs, *(("image",) if "img_self_res" in self.outputs else ())}
+        return CacheLayout(
+            where="data.train.source",
+            parameters={"dataset": type(self).__name__, "motion": self.motion_folder, "split": self.split},
+            rows=self.names,
+            root=self.root,
+            sources=[paths[array](name) for array in arrays if array in needed for name in self.names],
+            arrays={array: layout for array, layout in arrays.items() if array in needed},
+        )
+
+    def cache_row(self, index: int) -> dict[str, np.ndarray]:
+        """Arrays of :meth:`cache_layout` for one image."""
+        return {array: np.asarray(self._resized(array, index)) for array in self.cache_layout().arrays}

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
@@ -61,6 +62,7 @@ class DarkZurichICDataset(Dataset):
             configs do not use it; that the map is resized bilinearly, with smoothing, is our reading.
         auto_threshold, shift_3_channel: only False.
         split: ``train``, ``val`` or ``test``; None takes it from ``test_mode``. The test split has no labels to give.
+        cache: folder made by ``tools/cache_events.py``, to read resized images from.
 
     Raises:
         DataError: a folder or file is missing, or two images bear one name.
@@ -87,6 +89,7 @@ class DarkZurichICDataset(Dataset):
         auto_threshold: bool = False,
         shift_3_channel: bool = False,
         split: str | None = None,
+        cache: str | None = None,
     ) -> None:
         for key, value, off in (
             ("image_resize_size2", image_resize_size2, None),
@@ -120,6 +123,7 @@ class DarkZurichICDataset(Dataset):
         self.names = self._find_images()
         if "label" in self.outputs:
             self._check_labels()
+        self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
     def _find_images(self) -> list[str]:
         """Names ``<sequence>/<sequence>_frame_<number>`` of the split, sorted."""
@@ -162,6 +166,11 @@ class DarkZurichICDataset(Dataset):
         """(height, width) of a sample."""
         return (self.crop or self.size)[::-1]
 
+    @property
+    def prediction_size(self) -> tuple[int, int]:
+        """(height, width) of labels and predictions of a test."""
+        return self.size[::-1]
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -177,12 +186,12 @@ class DarkZurichICDataset(Dataset):
         """Load one sample; ``draw`` None gives the whole resized image."""
         name, sample = self.names[index], {}
         if self.outputs & {"image", "night_isr"}:
-            original = open_image(self.image_path(name), "RGB")
-            image = original.resize(self.size, Image.Resampling.BILINEAR)
+            image = self._resized(index)
             if "image" in self.outputs:
                 sample["image"] = normalize_image(np.asarray(self._cut(image, draw)))
             if "night_isr" in self.outputs:
-                content = self._content_map(original if self.high_resolution_isr else image, draw)
+                original = open_image(self.image_path(name), "RGB") if self.high_resolution_isr else image
+                content = self._content_map(original, draw)
                 sample["night_isr"] = three_channels(content)
         if "label" in self.outputs:
             label = open_label(self.label_path(name)).resize(self.size, Image.Resampling.NEAREST)
@@ -191,6 +200,11 @@ class DarkZurichICDataset(Dataset):
             path = self.image_path(name)
             sample["img_metas"] = {"name": path.stem, "sequence": path.parent.name}
         return sample
+
+    def _resized(self, index: int) -> Image.Image:
+        if self.cache is not None:
+            return Image.fromarray(self.cache.row("image", index))
+        return open_image(self.image_path(self.names[index]), "RGB").resize(self.size, Image.Resampling.BILINEAR)
 
     def _cut(self, image: Image.Image, draw: CropDraw | None) -> Image.Image:
         return image if draw is None else draw.apply(image, *self.crop)
@@ -206,3 +220,18 @@ class DarkZurichICDataset(Dataset):
         width, height = self.crop
         content = content[draw.y : draw.y + height, draw.x : draw.x + width]
         return content.flip(-1) if draw.flip else content
+
+    def cache_layout(self) -> CacheLayout:
+        """Resized images."""
+        return CacheLayout(
+            where="DarkZurichICDataset",
+            parameters={"dataset": type(self).__name__, "split": self.split},
+            rows=self.names,
+            root=self.root,
+            sources=list(map(self.image_path, self.names)),
+            arrays={"image": ((*self.size[::-1], 3), "uint8")},
+        )
+
+    def cache_row(self, index: int) -> dict[str, np.ndarray]:
+        """Arrays of :meth:`cache_layout` for one image."""
+        return {"image": np.asarray(self._resized(index))}

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
 from mmseg.datasets.images import (
@@ -28,7 +29,7 @@ from mmseg.datasets.images import (
 )
 from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import ConfigError, DataError
-from mmseg.events.normalize import event_clip_range, normalize_events
+from mmseg.events.normalize import event_clip_range, rescale_events, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 from mmseg.events.voxel_grid import normalized_time, voxel_grid
 from mmseg.extractors.content import (
@@ -62,6 +63,8 @@ class DSECDataset(Dataset):
         outputs: any of ``warp_image`` (3, H, W) normalised, ``events_vg`` and ``warp_img_self_res`` (3, H, W) in
             [-1, 1], ``label`` (H, W) int64, ``img_metas`` (``name``, ``sequence``, ``frame``).
         crop_size, after_crop_resize_size: (height, width) of the training crop before and after resizing.
+        test_resize_size: (height, width) of the network's input in a test; None leaves the frame as it is. Labels and
+            predictions keep the frame's size.
         events_bins: temporal bins of the voxel grid; only 1 gives the network its three channels.
         events_bins_5_avg_1: accumulate five bins and take their mean.
         events_clip_range: (low, high) to draw the clip range from; None takes it from the number of events.
@@ -70,6 +73,7 @@ class DSECDataset(Dataset):
         isr_type: ``real_time``, the content map is extracted while loading.
         shift_type: shift of the content map; ``random`` takes it from the crop's corner.
         isr_parms: parameters of the content map.
+        cache: folder made by ``tools/cache_events.py``, to read voxel grids from.
 
     Attributes:
         left_out: says which frames of the list are left out of training, if any.
@@ -82,6 +86,8 @@ class DSECDataset(Dataset):
     # Input stream of the network -> output of a test sample.
     TEST_STREAMS = {"image": "warp_image", "events": "events_vg", "img_self_res": "warp_img_self_res"}
     ABSENT_CLASSES = DSEC_ABSENT_CLASSES
+    # (height, width) of labels and predictions of a test.
+    prediction_size = (TEST_ROWS, WIDTH)
 
     def __init__(
         self,
@@ -89,6 +95,7 @@ class DSECDataset(Dataset):
         outputs: Iterable[str] = ("warp_image", "events_vg"),
         crop_size: tuple[int, int] | None = None,
         after_crop_resize_size: tuple[int, int] | None = None,
+        test_resize_size: tuple[int, int] | None = None,
         events_bins: int = 1,
         events_bins_5_avg_1: bool = False,
         events_clip_range: tuple[float, float] | None = None,
@@ -97,10 +104,14 @@ class DSECDataset(Dataset):
         isr_type: str = "real_time",
         shift_type: str = "rightdown",
         isr_parms: Mapping[str, Any] | str | None = None,
+        cache: str | None = None,
     ) -> None:
         self.outputs = check_outputs(outputs, OUTPUTS, "DSECDataset.outputs")
         self.crop = tuple(crop_size) if crop_size else None
-        self.resized = tuple(after_crop_resize_size) if after_crop_resize_size else self.crop
+        if self.crop:
+            self.resized = tuple(after_crop_resize_size or self.crop)
+        else:
+            self.resized = tuple(test_resize_size or self.prediction_size)
         if self.crop:
             check_crop(self.crop[::-1], (WIDTH, HEIGHT), "DSECDataset.crop_size")
         if events_bins != 1:
@@ -125,6 +136,7 @@ class DSECDataset(Dataset):
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
         for recording in self.recordings.values():
             recording.close()
+        self.cache = ArrayCache(cache, self.cache_layout()) if cache and "events_vg" in self.outputs else None
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}
@@ -172,7 +184,7 @@ class DSECDataset(Dataset):
     @property
     def sample_size(self) -> tuple[int, int]:
         """(height, width) of a training sample, or of a test sample where no crop is set."""
-        return self.resized or (TEST_ROWS, WIDTH)
+        return self.resized
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -220,29 +232,39 @@ class DSECDataset(Dataset):
 
     def _cut(self, image: Image.Image, draw: DSECDraw | None) -> Image.Image:
         if draw is None:
-            return image.crop((0, 0, image.width, TEST_ROWS))
-        image = draw.crop.apply(image, self.crop[1], self.crop[0])
+            image = image.crop((0, 0, image.width, TEST_ROWS))
+        else:
+            image = draw.crop.apply(image, self.crop[1], self.crop[0])
         return image.resize(self.resized[::-1], Image.Resampling.BILINEAR)
 
     def _events(self, index: int, draw: DSECDraw | None) -> Tensor:
         """Normalised voxel grid, (1, H, W). It is normalised over the whole frame, then cut."""
-        frame, (start, finish) = self.frames[index], self.windows[index]
-        events = self.recordings[frame.sequence_dir].window(start, finish)
+        if self.cache is None:
+            standard = self._standard_grid(index)
+        else:
+            standard = torch.from_numpy(self.cache.row("events", index).astype(np.float32))
+        clip = self._clip_range(*self.windows[index], draw)
+        normal = rescale_events(standard, clip).mean(dim=0, keepdim=True)
+        if draw is None:
+            normal = normal[:, :TEST_ROWS]
+        else:
+            crop_h, crop_w = self.crop
+            normal = normal[:, draw.crop.y : draw.crop.y + crop_h, draw.crop.x : draw.crop.x + crop_w]
+            if draw.crop.flip:
+                normal = normal.flip(-1)
+        if self.resized != normal.shape[1:]:
+            normal = F.interpolate(normal[None], size=self.resized, mode="bilinear", align_corners=False)[0]
+        return normal
+
+    def _standard_grid(self, index: int) -> Tensor:
+        """Voxel grid of a frame, (bins, 480, 640), standardised."""
+        frame = self.frames[index]
+        events = self.recordings[frame.sequence_dir].window(*self.windows[index])
         try:
             grid = voxel_grid(normalized_time(events.t), events.x, events.y, events.p, self.bins, HEIGHT, WIDTH)
         except ValueError as error:
             raise DataError(f"{frame.events_file}, frame {frame.frame}: {error}") from error
-        clip = self._clip_range(start, finish, draw)
-        normal = normalize_events(torch.from_numpy(grid), clip).mean(dim=0, keepdim=True)
-        if draw is None:
-            return normal[:, :TEST_ROWS]
-        crop_h, crop_w = self.crop
-        normal = normal[:, draw.crop.y : draw.crop.y + crop_h, draw.crop.x : draw.crop.x + crop_w]
-        if draw.crop.flip:
-            normal = normal.flip(-1)
-        if self.resized != self.crop:
-            normal = F.interpolate(normal[None], size=self.resized, mode="bilinear", align_corners=False)[0]
-        return normal
+        return standardize_events(torch.from_numpy(grid))
 
     def _clip_range(self, start: int, finish: int, draw: DSECDraw | None) -> float:
         if draw is not None and draw.clip_range is not None:
@@ -251,3 +273,19 @@ class DSECDataset(Dataset):
             # A test draws nothing: the middle of the range stands for it.
             return sum(self.clip_range) / 2
         return event_clip_range(start, finish)
+
+    def cache_layout(self) -> CacheLayout:
+        """Standardised voxel grids, not clipped yet: training may draw the clip range."""
+        frames = zip(self.frames, self.windows, strict=True)
+        return CacheLayout(
+            where="DSECDataset",
+            parameters={"dataset": type(self).__name__, "bins": self.bins},
+            rows=[f"{f.sequence}/{f.frame} events {start}..{finish}" for f, (start, finish) in frames],
+            root=self.frames[0].sequence_dir.parent,
+            sources=sorted({path for f in self.frames for path in (f.events_file, f.rectify_map_file)}),
+            arrays={"events": ((self.bins, HEIGHT, WIDTH), "float32")} if "events_vg" in self.outputs else {},
+        )
+
+    def cache_row(self, index: int) -> dict[str, np.ndarray]:
+        """Arrays of :meth:`cache_layout` for one frame."""
+        return {"events": self._standard_grid(index).numpy()}

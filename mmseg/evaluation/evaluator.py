@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from rich.console import Console
@@ -127,8 +128,8 @@ def evaluate(
 
     Args:
         model: the segmentor, on ``device``.
-        dataset: test set; its ``TEST_STREAMS`` says which output of a sample feeds which stream, and its
-            ``ABSENT_CLASSES`` which classes its labels never hold.
+        dataset: test set; its ``TEST_STREAMS`` says which output of a sample feeds which stream, its
+            ``ABSENT_CLASSES`` which classes its labels never hold, and its ``prediction_size`` how large they are.
         output: name of the model's output.
         out_dir: folder of the files, created if absent.
         panels: draw inputs, prediction and label side by side.
@@ -147,7 +148,7 @@ def evaluate(
         for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
             streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
             inputs = {stream: streams[stream].to(device) for stream in model.required_streams(output)}
-            prediction = model.predict(inputs, output)
+            prediction = model.predict(inputs, output, dataset.prediction_size)
             label = batch.get("label")
             if label is not None:
                 labelled = True
@@ -159,7 +160,7 @@ def evaluate(
             if color:
                 save_picture(out_dir / "color" / name, color_label(predicted))
             if panels:
-                pictures = _sample_pictures(streams, dataset.TEST_STREAMS)
+                pictures = _sample_pictures(streams, dataset.TEST_STREAMS, dataset.prediction_size)
                 pictures[f"prediction ({output})"] = color_label(predicted)
                 pictures |= {} if label is None else {"label": label_picture(label[0])}
                 save_picture(out_dir / "panels" / name, panel(pictures))
@@ -170,12 +171,17 @@ def evaluate(
     return result
 
 
-def _sample_pictures(streams: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Pictures by stream; of streams that share a sample's output, the last."""
+def _sample_pictures(
+    streams: Mapping[str, Tensor], keys: Mapping[str, str], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Pictures (H, W, 3) of ``size`` by stream; of streams that share a sample's output, the last."""
     by_key = {keys[stream]: stream for stream in streams}
-    return {
+    pictures = {
         stream: (image_picture if stream == "image" else signed_picture)(streams[stream][0])
         for stream in by_key.values()
+    }
+    return {
+        stream: cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST) for stream, picture in pictures.items()
     }
 
 

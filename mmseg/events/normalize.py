@@ -32,15 +32,14 @@ def rescale_halves(signed: Tensor, clip: float | Tensor) -> Tensor:
     return positive + negative
 
 
-def normalize_events(grid: Tensor, clip: float) -> Tensor:
-    """Standardise the non-zero cells of a voxel grid and scale it to [-1, 1] (CMDA, section 3.1).
+def standardize_events(grid: Tensor) -> Tensor:
+    """Give the non-zero cells of a voxel grid mean 0 and deviation 1; the others stay 0 (CMDA, section 3.1).
 
     Args:
         grid: (bins, H, W) float32 voxel grid, on the CPU.
-        clip: largest magnitude kept, in standard deviations.
 
     Returns:
-        (bins, H, W) float32; cells without events are 0 up to 1e-8.
+        (bins, H, W) float32.
     """
     # numpy sums in one order, torch in one that changes with the number of threads; samples must not.
     cells = grid.numpy()
@@ -50,13 +49,20 @@ def normalize_events(grid: Tensor, clip: float) -> Tensor:
     mean = cells.sum(dtype=np.float64) / count
     variance = np.square(cells, dtype=np.float64).sum() / count - mean**2
     std = float(np.sqrt(max(variance, 0.0)))
-    standard = torch.where(grid != 0, (grid - float(mean)) / (std + EPSILON), 0.0)
-    return _rescale_whole(standard, clip)
+    return torch.where(grid != 0, (grid - float(mean)) / (std + EPSILON), 0.0)
 
 
-def _rescale_whole(grid: Tensor, clip: float) -> Tensor:
-    """:func:`rescale_halves` with one range for all bins."""
-    return rescale_halves(grid.flatten(0, 1), clip).reshape(grid.shape)
+def rescale_events(standard: Tensor, clip: float) -> Tensor:
+    """Clip a standardised grid and scale it to [-1, 1], with one range for all bins.
+
+    Args:
+        standard: (bins, H, W) float32.
+        clip: largest magnitude kept, in standard deviations.
+
+    Returns:
+        Same shape; cells without events are 0 up to 1e-8.
+    """
+    return rescale_halves(standard.flatten(0, 1), clip).reshape(standard.shape)
 
 
 def event_clip_range(start: int, finish: int) -> float:

@@ -1,0 +1,328 @@
+"""Arrays computed once and read by every epoch: resized images, voxel grids.
+
+A cache is a folder with one ``<array>.npy`` an array, one row a sample, and ``cache.json`` that says what it was made
+of. Rows are read through the page cache, which all loader processes share. A dataset with a ``cache`` refuses one that
+is unfinished, was made with other parameters, or whose source files have changed since.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmseg.datasets.file_work import run_tasks
+from mmseg.errors import ConfigError, DataError
+from mmseg.files import write_text
+
+FULL, HALF = "float32", "float16"
+# Raised when the meaning of the stored numbers changes.
+FORMAT = 1
+RECORD = "cache.json"
+# A changed file is recognised by its size and by this much of its head and tail.
+SAMPLE_BYTES = 65536
+# Rows between two notes of how far the work has come.
+ROWS_A_NOTE = 64
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """What a cache of a dataset holds.
+
+    Attributes:
+        where: config key of the dataset, for messages.
+        parameters: name -> value (JSON) of everything that the numbers depend on besides the source files.
+        rows: name of every row.
+        root: folder that the names of the source files are relative to, so that data may move with its cache.
+        sources: files that the numbers come from.
+        arrays: name -> (shape of a row, dtype). A cache may hold float16 where this says float32.
+    """
+
+    where: str
+    parameters: Mapping[str, Any]
+    rows: list[str]
+    root: Path
+    sources: list[Path]
+    arrays: Mapping[str, tuple[tuple[int, ...], str]]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        per_row = (math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.arrays.values())
+        return len(self.rows) * sum(per_row)
+
+    def with_float16(self) -> CacheLayout:
+        """The same with half the bytes for floating-point numbers."""
+        arrays = {n: (shape, HALF if dtype == FULL else dtype) for n, (shape, dtype) in self.arrays.items()}
+        return replace(self, arrays=arrays)
+
+    def description(self) -> dict[str, Any]:
+        """What must not differ between a cache and the dataset that reads it, as JSON has it."""
+        arrays = {name: [list(shape), dtype] for name, (shape, dtype) in self.arrays.items()}
+        return {"format": FORMAT, "parameters": dict(self.parameters), "arrays": arrays, "rows": self.rows}
+
+
+class Cacheable(Protocol):
+    """A dataset of which :func:`build_cache` can make a cache."""
+
+    def cache_layout(self) -> CacheLayout:
+        """What its cache holds."""
+
+    def cache_row(self, index: int) -> dict[str, np.ndarray]:
+        """Compute a row: one array by name."""
+
+
+def file_mark(path: Path) -> list[Any]:
+    """[size, time of change in ns, digest of head and tail] of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        state = path.stat()
+        with open(path, "rb") as stream:
+            digest = hashlib.blake2b(stream.read(SAMPLE_BYTES), digest_size=16)
+            stream.seek(max(SAMPLE_BYTES, state.st_size - SAMPLE_BYTES))
+            digest.update(stream.read(SAMPLE_BYTES))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): add the file") from error
+    return [state.st_size, state.st_mtime_ns, digest.hexdigest()]
+
+
+def _changed(path: Path, mark: list[Any]) -> bool:
+    """Whether a file differs from its mark. A copy of the data has new times, but the same content."""
+    try:
+        state = path.stat()
+    except OSError:
+        return True
+    if [state.st_size, state.st_mtime_ns] == mark[:2]:
+        return False
+    return state.st_size != mark[0] or file_mark(path)[2] != mark[2]
+
+
+def _source_names(layout: CacheLayout) -> dict[str, Path]:
+    return {os.path.relpath(path, layout.root): path for path in layout.sources}
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """``cache.json`` of a folder; None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"format", "parameters", "arrays", "rows", "finished", "sources"} - record.keys()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from error
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(sorted(missing))}: remove the folder and make the cache again")
+    return record
+
+
+def difference(record: Mapping[str, Any], layout: CacheLayout) -> str:
+    """What a cache differs in from what a dataset needs, in words; '' where it fits."""
+    wanted = layout.description()
+    if record["format"] != FORMAT:
+        return f"it has format {record['format']}, this program reads {FORMAT}"
+    made_with = record["parameters"]
+    keys = sorted(made_with.keys() | wanted["parameters"].keys())
+    other = [key for key in keys if made_with.get(key) != wanted["parameters"].get(key)]
+    if other:
+        has, wants = ({key: part.get(key) for key in other} for part in (made_with, wanted["parameters"]))
+        return f"it was made with {_words(has)}, the config says {_words(wants)}"
+    if record["arrays"] not in (wanted["arrays"], layout.with_float16().description()["arrays"]):
+        return f"it holds {_words(record['arrays'])}, the config needs {_words(wanted['arrays'])}"
+    if record["rows"] != wanted["rows"]:
+        first = set(wanted["rows"]) - set(record["rows"]) or set(record["rows"]) - set(wanted["rows"])
+        return (
+            f"it has {len(record['rows'])} samples, the config {len(wanted['rows'])} (look at {min(first, default='')})"
+        )
+    sources = _source_names(layout)
+    if record["sources"].keys() != sources.keys():
+        return "its source files are others"
+    changed = [path for name, path in sources.items() if _changed(path, record["sources"][name])]
+    return f"{len(changed)} of its source files have changed, the first is {changed[0]}" if changed else ""
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+class ArrayCache:
+    """A finished cache, open for reading.
+
+    Args:
+        folder: the cache.
+        layout: what the dataset needs.
+
+    Raises:
+        ConfigError: there is no such cache, or it does not fit.
+        DataError: it is damaged.
+    """
+
+    def __init__(self, folder: str | Path, layout: CacheLayout) -> None:
+        self.folder = Path(folder)
+        key = f"{layout.where}.cache={str(self.folder)!r}"
+        make = "make it with python tools/cache_events.py CONFIG"
+        record = read_record(self.folder)
+        if record is None:
+            raise ConfigError(f"{key}: there is no cache; {make}, or set the key to None")
+        unlike = difference(record, layout)
+        if unlike:
+            raise ConfigError(f"{key} is stale: {unlike}; {make} --force, or set the key to None")
+        if record["finished"] != len(layout.rows):
+            raise ConfigError(f"{key} is unfinished, {record['finished']} of {len(layout.rows)} samples; {make}")
+        self._arrays: tuple[int, dict[str, np.ndarray]] | None = None
+        for name, (shape, dtype) in record["arrays"].items():
+            array = self._open(name)
+            if array.shape != (len(layout.rows), *shape) or array.dtype != dtype:
+                raise DataError(f"{self._path(name)} is {array.dtype}{array.shape}, unlike {RECORD}; {make} --force")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would travel to another process as a copy of the whole file.
+        return {**self.__dict__, "_arrays": None}
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _open(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self._path(name), mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self._path(name)} cannot be read ({error}): make the cache again with python "
+                "tools/cache_events.py CONFIG --force"
+            ) from error
+
+    def row(self, name: str, index: int) -> np.ndarray:
+        """One row of an array, read-only; what is not read of it is not loaded."""
+        if self._arrays is None or self._arrays[0] != os.getpid():
+            self._arrays = (os.getpid(), {})
+        arrays = self._arrays[1]
+        if name not in arrays:
+            arrays[name] = self._open(name)
+        return arrays[name][index]
+
+
+def build_cache(
+    folder: str | Path, dataset: Cacheable, nproc: int = 1, force: bool = False, float16: bool = False, title: str = ""
+) -> str:
+    """Make the cache of a dataset, or finish it.
+
+    Args:
+        folder: created if absent.
+        dataset: built without a cache.
+        nproc: number of processes.
+        force: replace a cache that does not fit.
+        float16: store floating-point numbers in 16 bits, with a relative error of at most 2^-11.
+        title: what the progress bar says.
+
+    Returns:
+        ``written`` or ``kept``.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        DataError: a source cannot be read, or the disk is full.
+    """
+    folder, layout = Path(folder), dataset.cache_layout()
+    layout = layout.with_float16() if float16 else layout
+    first = _rows_to_keep(folder, layout, force)
+    if first == len(layout.rows):
+        return "kept"
+    try:
+        return _fill(folder, layout, dataset, first, nproc, title)
+    except OSError as error:
+        raise DataError(f"cache {folder} cannot be written ({error.strerror or error})") from error
+
+
+def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
+    """Number of rows that an earlier run finished.
+
+    Raises:
+        ConfigError: the folder holds something else, and ``force`` does not allow to replace it.
+    """
+    record = read_record(folder)
+    if record is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and holds no cache: give another folder")
+        return 0
+    unlike = difference(record, layout)
+    if not unlike and record["arrays"] != layout.description()["arrays"]:
+        unlike = f"it holds {_words(record['arrays'])}"
+    if unlike and not force:
+        raise ConfigError(f"cache {folder} is stale: {unlike}; --force replaces it, --out puts the new one elsewhere")
+    whole = all((folder / f"{name}.npy").is_file() for name in layout.arrays)
+    return record["finished"] if whole and not unlike and not force else 0
+
+
+def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, nproc: int, title: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = _source_names(layout)
+    record = {**layout.description(), "finished": first, "sources": {n: file_mark(p) for n, p in sources.items()}}
+    if first == 0:
+        free = shutil.disk_usage(folder).free
+        old = sum(path.stat().st_size for path in folder.glob("*.npy"))
+        if free + old < layout.size:
+            raise DataError(
+                f"cache {folder} needs {layout.size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: make room, or give "
+                "another folder with --out"
+            )
+        # No record while the arrays are being laid out anew.
+        (folder / RECORD).unlink(missing_ok=True)
+        for name, (shape, dtype) in layout.arrays.items():
+            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (len(layout.rows), *shape)).flush()
+        _note(folder, record)
+    work = functools.partial(_write_row, folder, layout, dataset)
+    for row, outcome in run_tasks(work, range(first, len(layout.rows)), nproc, title):
+        if isinstance(outcome, DataError):
+            raise outcome
+        record["finished"] = row + 1
+        if (row + 1) % ROWS_A_NOTE == 0 or row + 1 == len(layout.rows):
+            _note(folder, record)
+    return "written"
+
+
+def _note(folder: Path, record: Mapping[str, Any]) -> None:
+    """Say how many rows are done, once they are on the disk."""
+    for name in record["arrays"]:
+        with open(folder / f"{name}.npy", "rb+") as stream:
+            os.fsync(stream.fileno())
+    write_text(folder / RECORD, json.dumps(record, indent=0) + "\n")
+
+
+def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int) -> None:
+    """Compute a row and write it. Not through a memory map, where a full disk would kill the process."""
+    computed = dataset.cache_row(index)
+    for name, (shape, dtype) in layout.arrays.items():
+        row = np.ascontiguousarray(computed[name], dtype)
+        if row.shape != shape:
+            raise DataError(f"{layout.rows[index]}: {name} has shape {row.shape}, not {shape}")
+        path = folder / f"{name}.npy"
+        try:
+            with open(path, "rb+") as stream:
+                header = path.stat().st_size - len(layout.rows) * row.nbytes
+                stream.seek(header + index * row.nbytes)
+                stream.write(row)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be written ({error.strerror}): the cache is finished up to the rows before; make "
+                "room and run the same command again"
+            ) from error
+
+
+def directory_size(folder: Path) -> int:
+    """Bytes of a cache's files."""
+    return sum(path.stat().st_size for path in folder.iterdir())

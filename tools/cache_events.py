@@ -1,0 +1,68 @@
+"""Compute once what training would compute again each epoch: voxel grids of events, resized images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg.apis.arguments import add_config_options, whole_number
+from mmseg.errors import ConfigError, run_as_script
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT = "configs/fusion/cs2dsec_image+events_together_b5.py"
+SECTIONS = ("train.source", "train.target", "val", "test")
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Write the caches of a config's data sets: standardised voxel grids of every listed frame (DSEC), "
+        "resized images, labels and image changes (Cityscapes), resized images (Dark Zurich). Training reads them "
+        "where the keys data.*.cache name them, gives the same numbers, and refuses a cache whose parameters or source "
+        "files have changed. What is there and fits is kept; an interrupted run goes on where it was.",
+        epilog="example: python tools/cache_events.py configs/fusion/cs2dsec_image+events_together_b5.py --nproc 8",
+    )
+    parser.add_argument("config", type=Path, nargs="?", default=REPOSITORY / DEFAULT, help=f"(default: {DEFAULT})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/cache"),
+        help="folder of the caches that the config does not place itself (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="which data sets (default: all)"
+    )
+    parser.add_argument("--root_path", type=Path, help="folder with data/, for a config of another machine")
+    parser.add_argument("--nproc", type=whole_number(1), default=1, help="number of processes (default: %(default)s)")
+    parser.add_argument(
+        "--float16",
+        action="store_true",
+        help="voxel grids in 16 bits: half the disk, values within 2^-11 of themselves (default: exact, 32 bits)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace caches that are there")
+    add_config_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for the imports below."""
+    args = parse_args()
+    from mmseg.config import load_config, set_root
+    from mmseg.datasets.config_caches import make_caches
+
+    config = load_config(args.config, args.cfg_options)
+    if args.root_path:
+        if not args.root_path.is_dir():
+            raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/")
+        set_root(config, args.root_path, args.cfg_options)
+    made = make_caches(config, args.sections, args.out, args.nproc, args.force, args.float16)
+    options = " ".join(f"data.{section}.cache={folder}" for section, folder in made.items())
+    print(f"train with --cfg-options {options}" if options else "nothing of this config can be cached")
+
+
+if __name__ == "__main__":
+    run_as_script(main)
