@@ -20,10 +20,11 @@ SECTIONS = ("train.source", "train.target", "val", "test")
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Write the caches of a config's data sets: standardised voxel grids of every listed frame (DSEC), "
-        "resized images, labels and image changes (Cityscapes), resized images (Dark Zurich). Training reads them "
-        "where the keys data.*.cache name them, gives the same numbers, and refuses a cache whose parameters or source "
-        "files have changed. What is there and fits is kept; an interrupted run goes on where it was.",
+        description="Write the caches of a config's data sets: images and standardised voxel grids of the listed "
+        "frames (DSEC), resized images, labels and image changes (Cityscapes), resized images (Dark Zurich). Training "
+        "reads them where the keys data.*.cache name them, gives the same numbers, and refuses a cache whose "
+        "parameters or source files have changed. What is there and fits is kept; an interrupted run goes on where it "
+        "was.",
         epilog="example: python tools/cache_events.py configs/fusion/cs2dsec_image+events_together_b5.py --nproc 8",
     )
     parser.add_argument("config", type=Path, nargs="?", default=REPOSITORY / DEFAULT, help=f"(default: {DEFAULT})")

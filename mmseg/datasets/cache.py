@@ -133,27 +133,29 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def difference(record: Mapping[str, Any], layout: CacheLayout) -> str:
-    """What a cache differs in from what a dataset needs, in words; '' where it fits."""
+    """What a cache lacks of what a dataset needs, in words; '' where it fits. It may hold more arrays."""
     wanted = layout.description()
     if record["format"] != FORMAT:
         return f"it has format {record['format']}, this program reads {FORMAT}"
-    made_with = record["parameters"]
-    keys = sorted(made_with.keys() | wanted["parameters"].keys())
-    other = [key for key in keys if made_with.get(key) != wanted["parameters"].get(key)]
+    made_with, needs = record["parameters"], wanted["parameters"]
+    other = [key for key, value in needs.items() if made_with.get(key) != value]
     if other:
-        has, wants = ({key: part.get(key) for key in other} for part in (made_with, wanted["parameters"]))
+        has, wants = ({key: part.get(key) for key in other} for part in (made_with, needs))
         return f"it was made with {_words(has)}, the config says {_words(wants)}"
-    if record["arrays"] not in (wanted["arrays"], layout.with_float16().description()["arrays"]):
+    half = layout.with_float16().description()["arrays"]
+    unlike = [name for name, array in wanted["arrays"].items() if record["arrays"].get(name) not in (array, half[name])]
+    if unlike:
         return f"it holds {_words(record['arrays'])}, the config needs {_words(wanted['arrays'])}"
     if record["rows"] != wanted["rows"]:
-        first = set(wanted["rows"]) - set(record["rows"]) or set(record["rows"]) - set(wanted["rows"])
-        return (
-            f"it has {len(record['rows'])} samples, the config {len(wanted['rows'])} (look at {min(first, default='')})"
-        )
+        has, wants = set(record["rows"]), set(wanted["rows"])
+        first = min(wants - has or has - wants, default="their order")
+        return f"it has {len(has)} samples, the config {len(wants)} (look at {first})"
     sources = _source_names(layout)
-    if record["sources"].keys() != sources.keys():
-        return "its source files are others"
-    changed = [path for name, path in sources.items() if _changed(path, record["sources"][name])]
+    changed = [
+        path
+        for name, path in sources.items()
+        if name not in record["sources"] or _changed(path, record["sources"][name])
+    ]
     return f"{len(changed)} of its source files have changed, the first is {changed[0]}" if changed else ""
 
 
@@ -186,8 +188,8 @@ class ArrayCache:
         if record["finished"] != len(layout.rows):
             raise ConfigError(f"{key} is unfinished, {record['finished']} of {len(layout.rows)} samples; {make}")
         self._arrays: tuple[int, dict[str, np.ndarray]] | None = None
-        for name, (shape, dtype) in record["arrays"].items():
-            array = self._open(name)
+        for name in layout.arrays:
+            array, (shape, dtype) = self._open(name), record["arrays"][name]
             if array.shape != (len(layout.rows), *shape) or array.dtype != dtype:
                 raise DataError(f"{self._path(name)} is {array.dtype}{array.shape}, unlike {RECORD}; {make} --force")
 
@@ -260,7 +262,7 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
             raise ConfigError(f"{folder} is not empty and holds no cache: give another folder")
         return 0
     unlike = difference(record, layout)
-    if not unlike and record["arrays"] != layout.description()["arrays"]:
+    if not unlike and not layout.description()["arrays"].items() <= record["arrays"].items():
         unlike = f"it holds {_words(record['arrays'])}"
     if unlike and not force:
         raise ConfigError(f"cache {folder} is stale: {unlike}; --force replaces it, --out puts the new one elsewhere")

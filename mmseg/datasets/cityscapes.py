@@ -224,9 +224,12 @@ class CityscapesICDataset(Dataset):
         arrays = {"image": ((*shape, 3), "uint8"), "label": (shape, "uint8"), "img_time_res": (shape, "uint8")}
         # Rare class sampling reads labels whatever the outputs are.
         needed = {"label", *self.outputs, *(("image",) if "img_self_res" in self.outputs else ())}
+        parameters = {"dataset": type(self).__name__, "split": self.split}
+        if "img_time_res" in needed:
+            parameters["motion"] = self.motion_folder
         return CacheLayout(
             where="data.train.source",
-            parameters={"dataset": type(self).__name__, "motion": self.motion_folder, "split": self.split},
+            parameters=parameters,
             rows=self.names,
             root=self.root,
             sources=[paths[array](name) for array in arrays if array in needed for name in self.names],

@@ -31,7 +31,6 @@ from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import event_clip_range, rescale_events, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.events.voxel_grid import normalized_time, voxel_grid
 from mmseg.extractors.content import (
     NIGHT_PARAMS,
     SHIFT_TYPES,
@@ -73,7 +72,7 @@ class DSECDataset(Dataset):
         isr_type: ``real_time``, the content map is extracted while loading.
         shift_type: shift of the content map; ``random`` takes it from the crop's corner.
         isr_parms: parameters of the content map.
-        cache: folder made by ``tools/cache_events.py``, to read voxel grids from.
+        cache: folder made by ``tools/cache_events.py``, to read voxel grids and images from.
 
     Attributes:
         left_out: says which frames of the list are left out of training, if any.
@@ -136,7 +135,7 @@ class DSECDataset(Dataset):
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
         for recording in self.recordings.values():
             recording.close()
-        self.cache = ArrayCache(cache, self.cache_layout()) if cache and "events_vg" in self.outputs else None
+        self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}
@@ -202,7 +201,7 @@ class DSECDataset(Dataset):
         """Load one sample; ``draw`` None gives the top 440 rows of the whole frame."""
         frame, sample = self.frames[index], {}
         if self.outputs & {"warp_image", "warp_img_self_res"}:
-            image = self._cut(self._open(open_image, frame.warp_image, "RGB"), draw)
+            image = self._cut(self._image(index), draw)
             if "warp_image" in self.outputs:
                 sample["warp_image"] = normalize_image(np.asarray(image))
             if "warp_img_self_res" in self.outputs:
@@ -219,6 +218,11 @@ class DSECDataset(Dataset):
             name = f"{frame.sequence}_{frame.frame:06d}"
             sample["img_metas"] = {"name": name, "sequence": frame.sequence, "frame": frame.frame}
         return sample
+
+    def _image(self, index: int) -> Image.Image:
+        if self.cache is not None:
+            return Image.fromarray(self.cache.row("image", index))
+        return self._open(open_image, self.frames[index].warp_image, "RGB")
 
     @staticmethod
     def _open(reader: Callable[..., Image.Image], path: Path, *mode: str) -> Image.Image:
@@ -239,32 +243,25 @@ class DSECDataset(Dataset):
 
     def _events(self, index: int, draw: DSECDraw | None) -> Tensor:
         """Normalised voxel grid, (1, H, W). It is normalised over the whole frame, then cut."""
-        if self.cache is None:
-            standard = self._standard_grid(index)
-        else:
-            standard = torch.from_numpy(self.cache.row("events", index).astype(np.float32))
+        standard = self._standard_grid(index) if self.cache is None else self.cache.row("events", index)
         clip = self._clip_range(*self.windows[index], draw)
-        normal = rescale_events(standard, clip).mean(dim=0, keepdim=True)
         if draw is None:
-            normal = normal[:, :TEST_ROWS]
+            rows, columns = slice(TEST_ROWS), slice(None)
         else:
-            crop_h, crop_w = self.crop
-            normal = normal[:, draw.crop.y : draw.crop.y + crop_h, draw.crop.x : draw.crop.x + crop_w]
-            if draw.crop.flip:
-                normal = normal.flip(-1)
+            rows = slice(draw.crop.y, draw.crop.y + self.crop[0])
+            columns = slice(draw.crop.x, draw.crop.x + self.crop[1])
+        normal = torch.from_numpy(rescale_events(standard, clip, rows, columns)).mean(dim=0, keepdim=True)
+        if draw is not None and draw.crop.flip:
+            normal = normal.flip(-1)
         if self.resized != normal.shape[1:]:
             normal = F.interpolate(normal[None], size=self.resized, mode="bilinear", align_corners=False)[0]
         return normal
 
-    def _standard_grid(self, index: int) -> Tensor:
+    def _standard_grid(self, index: int) -> np.ndarray:
         """Voxel grid of a frame, (bins, 480, 640), standardised."""
         frame = self.frames[index]
-        events = self.recordings[frame.sequence_dir].window(*self.windows[index])
-        try:
-            grid = voxel_grid(normalized_time(events.t), events.x, events.y, events.p, self.bins, HEIGHT, WIDTH)
-        except ValueError as error:
-            raise DataError(f"{frame.events_file}, frame {frame.frame}: {error}") from error
-        return standardize_events(torch.from_numpy(grid))
+        grid = self.recordings[frame.sequence_dir].voxel_grid(*self.windows[index], self.bins)
+        return standardize_events(grid)
 
     def _clip_range(self, start: int, finish: int, draw: DSECDraw | None) -> float:
         if draw is not None and draw.clip_range is not None:
@@ -275,17 +272,31 @@ class DSECDataset(Dataset):
         return event_clip_range(start, finish)
 
     def cache_layout(self) -> CacheLayout:
-        """Standardised voxel grids, not clipped yet: training may draw the clip range."""
+        """Images, and standardised voxel grids, which are not clipped yet: training may draw the clip range."""
+        arrays, sources = {}, set()
+        if self.outputs & {"warp_image", "warp_img_self_res"}:
+            arrays["image"] = ((HEIGHT, WIDTH, 3), "uint8")
+            sources |= {frame.warp_image for frame in self.frames}
+        parameters = {"dataset": type(self).__name__}
+        if "events_vg" in self.outputs:
+            arrays["events"] = ((self.bins, HEIGHT, WIDTH), "float32")
+            sources |= {path for f in self.frames for path in (f.events_file, f.rectify_map_file)}
+            parameters["bins"] = self.bins
         frames = zip(self.frames, self.windows, strict=True)
         return CacheLayout(
             where="DSECDataset",
-            parameters={"dataset": type(self).__name__, "bins": self.bins},
+            parameters=parameters,
             rows=[f"{f.sequence}/{f.frame} events {start}..{finish}" for f, (start, finish) in frames],
             root=self.frames[0].sequence_dir.parent,
-            sources=sorted({path for f in self.frames for path in (f.events_file, f.rectify_map_file)}),
-            arrays={"events": ((self.bins, HEIGHT, WIDTH), "float32")} if "events_vg" in self.outputs else {},
+            sources=sorted(sources),
+            arrays=arrays,
         )
 
     def cache_row(self, index: int) -> dict[str, np.ndarray]:
         """Arrays of :meth:`cache_layout` for one frame."""
-        return {"events": self._standard_grid(index).numpy()}
+        row = {}
+        if self.outputs & {"warp_image", "warp_img_self_res"}:
+            row["image"] = np.asarray(self._image(index))
+        if "events_vg" in self.outputs:
+            row["events"] = self._standard_grid(index)
+        return row

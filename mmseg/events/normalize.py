@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 EPSILON = 1e-8
+_ALL = slice(None)
 
 
 def rescale_halves(signed: Tensor, clip: float | Tensor) -> Tensor:
@@ -32,37 +34,79 @@ def rescale_halves(signed: Tensor, clip: float | Tensor) -> Tensor:
     return positive + negative
 
 
-def standardize_events(grid: Tensor) -> Tensor:
+def standardize_events(grid: np.ndarray) -> np.ndarray:
     """Give the non-zero cells of a voxel grid mean 0 and deviation 1; the others stay 0 (CMDA, section 3.1).
 
     Args:
-        grid: (bins, H, W) float32 voxel grid, on the CPU.
+        grid: (bins, H, W) float32.
 
     Returns:
-        (bins, H, W) float32.
+        Same shape, float32.
     """
-    # numpy sums in one order, torch in one that changes with the number of threads; samples must not.
-    cells = grid.numpy()
-    count = np.count_nonzero(cells)
+    # One order of summation: samples must not depend on the number of threads.
+    count, total, squares = _moments(grid.ravel())
     if count == 0:
-        return torch.zeros_like(grid)
-    mean = cells.sum(dtype=np.float64) / count
-    variance = np.square(cells, dtype=np.float64).sum() / count - mean**2
-    std = float(np.sqrt(max(variance, 0.0)))
-    return torch.where(grid != 0, (grid - float(mean)) / (std + EPSILON), 0.0)
+        return np.zeros_like(grid)
+    mean = total / count
+    std = np.sqrt(max(squares / count - mean**2, 0.0))
+    standard = np.empty_like(grid)
+    _standardize(grid.ravel(), np.float32(mean), np.float32(std + EPSILON), standard.reshape(-1))
+    return standard
 
 
-def rescale_events(standard: Tensor, clip: float) -> Tensor:
-    """Clip a standardised grid and scale it to [-1, 1], with one range for all bins.
+def rescale_events(standard: np.ndarray, clip: float, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
+    """Clip a standardised grid and scale it to [-1, 1] as :func:`rescale_halves` does, with one range for all bins.
 
     Args:
-        standard: (bins, H, W) float32.
+        standard: (bins, H, W) float16 or float32.
         clip: largest magnitude kept, in standard deviations.
+        rows, columns: part that is wanted; the range is that of the whole grid.
 
     Returns:
-        Same shape; cells without events are 0 up to 1e-8.
+        (bins, rows, columns) float32; cells without events are 0 up to 1e-8.
     """
-    return rescale_halves(standard.flatten(0, 1), clip).reshape(standard.shape)
+    clip, epsilon = np.float32(clip), np.float32(EPSILON)
+    least, most = np.float32(standard.min()), np.float32(standard.max())
+    low, high = (np.clip(value, np.float32(0), clip) for value in (least, most))
+    below, above = (np.clip(value, -clip, np.float32(0)) for value in (least, most))
+    part = np.ascontiguousarray(standard[:, rows, columns], np.float32)
+    scaled = np.empty_like(part)
+    _rescale(part.ravel(), clip, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
+    return scaled
+
+
+_compiled = numba.njit(cache=True, nogil=True)
+
+
+@_compiled
+def _moments(cells):
+    """Number, sum and sum of squares of the cells that are not 0."""
+    count, total, squares = 0, 0.0, 0.0
+    for cell in cells:
+        if cell != 0:
+            count += 1
+            total += cell
+            squares += np.float64(cell) * np.float64(cell)
+    return count, total, squares
+
+
+@_compiled
+def _standardize(cells, mean, std, out):
+    for i in range(cells.shape[0]):
+        out[i] = (cells[i] - mean) / std if cells[i] != 0 else np.float32(0)
+
+
+@_compiled
+def _rescale(cells, clip, low, span, below, span_below, out):
+    """Scale positive cells from [low, low + span] to [0, 1], negative ones from [below, below + span] to [-1, 0]."""
+    nothing, one = np.float32(0), np.float32(1)
+    for i in range(cells.shape[0]):
+        positive = min(max(cells[i], nothing), clip)
+        scaled = (positive - low) / span
+        if below < 0:
+            negative = max(min(cells[i], nothing), -clip)
+            scaled += (negative - below) / span_below - one
+        out[i] = scaled
 
 
 def event_clip_range(start: int, finish: int) -> float:

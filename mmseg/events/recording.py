@@ -12,6 +12,7 @@ import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only 
 import numpy as np
 
 from mmseg.errors import DataError
+from mmseg.events.voxel_grid import normalized_time, rectified_voxel_grid
 
 HEIGHT, WIDTH = 480, 640
 
@@ -116,13 +117,39 @@ class EventRecording:
         Raises:
             DataError: the file is damaged, too short, or holds pixels outside the sensor.
         """
-        events = self._events()
-        try:
-            t, x, y, p = (events[key][start : finish + 1] for key in ("t", "x", "y", "p"))
-        except (OSError, KeyError) as error:
-            raise DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error})") from error
-        self._check_length(start + len(t), finish)
+        t, x, y, p = self._read(start, finish, ("t", "x", "y", "p"))
         if x.max(initial=0) >= WIDTH or y.max(initial=0) >= HEIGHT:
             raise DataError(f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}")
         position = self.rectify_map[y, x]
         return Events(t.astype(np.int64), position[:, 0], position[:, 1], p)
+
+    def voxel_grid(self, start: int, finish: int, bins: int) -> np.ndarray:
+        """Voxel grid (bins, 480, 640) float32 of the events from ``start`` to ``finish``, both included.
+
+        With one bin their times are not read, but for the first and the last.
+
+        Raises:
+            DataError: as :meth:`window`; or all events carry one timestamp.
+        """
+        where = f"events {start}..{finish} of {self.events_file}"
+        if self.duration(start, finish) == 0:
+            raise DataError(f"all {where} carry one timestamp; take the frame off the list")
+        if bins == 1:
+            times, (x, y, p) = None, self._read(start, finish, ("x", "y", "p"))
+        else:
+            t, x, y, p = self._read(start, finish, ("t", "x", "y", "p"))
+            times = normalized_time(t.astype(np.int64))
+        try:
+            return rectified_voxel_grid(times, x, y, p, self.rectify_map, bins)
+        except IndexError as error:
+            raise DataError(f"{where} hold {error}; download the file again") from error
+
+    def _read(self, start: int, finish: int, keys: tuple[str, ...]) -> list[np.ndarray]:
+        events = self._events()
+        try:
+            columns = [events[key][start : finish + 1] for key in keys]
+        except (OSError, KeyError) as error:
+            raise DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error})") from error
+        for column in columns:
+            self._check_length(start + len(column), finish)
+        return columns

@@ -1,11 +1,16 @@
 """Event voxel grid (Zhu et al., CVPR 2019; CMDA, section 3.1).
 
-Each event spreads its polarity tri-linearly over the eight grid cells around its position in (x, y, t).
+Each event spreads its polarity tri-linearly over the eight grid cells around its position in (x, y, t). With one bin
+every event lies at the bin's own time, so that four cells are left and times are not needed. The loops are compiled
+(numba) and run through the events once, on one thread: cells are summed in the order of the events, in 64 bits.
 """
 
 from __future__ import annotations
 
+import numba
 import numpy as np
+
+_ONE = np.float32(1)
 
 
 def normalized_time(t: np.ndarray) -> np.ndarray:
@@ -49,34 +54,113 @@ def voxel_grid(
         ValueError: no event, or all timestamps equal.
     """
     _check_duration(t)
-    polarity = (2 * p.astype(np.float32) - 1).astype(np.float32)
-    if bins == 1:
-        # One bin: every event lies at t* = 0, so the time axis drops out.
-        return _splat(x, y, polarity, height, width).astype(np.float32)[None]
-    scaled = (t - t[0]) / (t[-1] - t[0]) * np.float32(bins - 1)
-    first = scaled.astype(np.int32)
     grid = np.zeros((bins, height, width))
-    for offset in (0, 1):
-        bin_index = first + offset
-        weight = polarity * (1 - np.abs(bin_index.astype(np.float32) - scaled))
-        for b in range(bins):
-            chosen = bin_index == b
-            grid[b] += _splat(x[chosen], y[chosen], weight[chosen], height, width)
+    polarity = p.astype(np.float32)
+    if bins == 1:
+        _add_events(grid[0], x.astype(np.float32), y.astype(np.float32), polarity)
+    else:
+        _add_timed_events(grid, _scaled(t, bins), x.astype(np.float32), y.astype(np.float32), polarity)
     return grid.astype(np.float32)
 
 
-def _splat(x: np.ndarray, y: np.ndarray, weight: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Spread weights bilinearly over the four pixels around (x, y); (height, width) float64."""
-    x0, y0 = x.astype(np.int32), y.astype(np.int32)
-    total = np.zeros(height * width)
-    for dy in (0, 1):
-        row = y0 + dy
-        weight_y = weight * (1 - np.abs(row.astype(np.float32) - y))
-        row_inside = (row >= 0) & (row < height)
-        for dx in (0, 1):
-            column = x0 + dx
-            value = weight_y * (1 - np.abs(column.astype(np.float32) - x))
-            inside = row_inside & (column >= 0) & (column < width)
-            cell = row[inside] * np.int32(width) + column[inside]
-            total += np.bincount(cell, weights=value[inside], minlength=height * width)
-    return total.reshape(height, width)
+def rectified_voxel_grid(
+    t: np.ndarray | None, x: np.ndarray, y: np.ndarray, p: np.ndarray, rectify_map: np.ndarray, bins: int
+) -> np.ndarray:
+    """:func:`voxel_grid` of raw events, which a map sends to their positions.
+
+    Args:
+        t: (N,) float32 in [0, 1], see :func:`normalized_time`; None with one bin.
+        x, y: (N,) uint16 raw pixels.
+        p: (N,) uint8 polarity, 0 or 1.
+        rectify_map: (H, W, 2) float32: rectified (x, y) of every raw pixel.
+        bins: number of bins.
+
+    Returns:
+        (bins, H, W) float32.
+
+    Raises:
+        IndexError: an event outside the map.
+    """
+    grid = np.zeros((bins, *rectify_map.shape[:2]))
+    if bins == 1:
+        inside = _add_raw_events(grid[0], x, y, p, rectify_map)
+    else:
+        inside = _add_timed_raw_events(grid, _scaled(t, bins), x, y, p, rectify_map)
+    if not inside:
+        raise IndexError(f"pixels outside {rectify_map.shape[1]}x{rectify_map.shape[0]}")
+    return grid.astype(np.float32)
+
+
+def _scaled(t: np.ndarray, bins: int) -> np.ndarray:
+    """Times in bins, (N,) float32 in [0, bins - 1]."""
+    return (t - t[0]) / (t[-1] - t[0]) * np.float32(bins - 1)
+
+
+_compiled = numba.njit(cache=True, nogil=True)
+_inlined = numba.njit(inline="always")
+
+
+@_inlined
+def _spread(plane, x, y, value):
+    """Add a value to the four cells of a plane around (x, y)."""
+    height, width = plane.shape
+    column, row = int(x), int(y)
+    left, right = _ONE - abs(np.float32(column) - x), _ONE - abs(np.float32(column + 1) - x)
+    upper, lower = value * (_ONE - abs(np.float32(row) - y)), value * (_ONE - abs(np.float32(row + 1) - y))
+    if row >= 0 and row + 1 < height and column >= 0 and column + 1 < width:
+        plane[row, column] += upper * left
+        plane[row, column + 1] += upper * right
+        plane[row + 1, column] += lower * left
+        plane[row + 1, column + 1] += lower * right
+    else:
+        for down in range(2):
+            for aside in range(2):
+                if 0 <= row + down < height and 0 <= column + aside < width:
+                    plane[row + down, column + aside] += (lower if down else upper) * (right if aside else left)
+
+
+@_inlined
+def _spread_in_time(grid, time, x, y, value):
+    """Add a value to the eight cells of a grid around (x, y, time)."""
+    first = int(time)
+    _spread(grid[first], x, y, value * (_ONE - abs(np.float32(first) - time)))
+    if first + 1 < grid.shape[0]:
+        _spread(grid[first + 1], x, y, value * (_ONE - abs(np.float32(first + 1) - time)))
+
+
+@_inlined
+def _sign(polarity):
+    return np.float32(2) * np.float32(polarity) - _ONE
+
+
+@_compiled
+def _add_events(plane, x, y, p):
+    for i in range(x.shape[0]):
+        _spread(plane, x[i], y[i], _sign(p[i]))
+
+
+@_compiled
+def _add_timed_events(grid, times, x, y, p):
+    for i in range(x.shape[0]):
+        _spread_in_time(grid, times[i], x[i], y[i], _sign(p[i]))
+
+
+@_compiled
+def _add_raw_events(plane, x, y, p, rectify_map):
+    """Whether every event lies on the map."""
+    for i in range(x.shape[0]):
+        if x[i] >= rectify_map.shape[1] or y[i] >= rectify_map.shape[0]:
+            return False
+        _spread(plane, rectify_map[y[i], x[i], 0], rectify_map[y[i], x[i], 1], _sign(p[i]))
+    return True
+
+
+@_compiled
+def _add_timed_raw_events(grid, times, x, y, p, rectify_map):
+    """Whether every event lies on the map."""
+    for i in range(x.shape[0]):
+        if x[i] >= rectify_map.shape[1] or y[i] >= rectify_map.shape[0]:
+            return False
+        position = rectify_map[y[i], x[i]]
+        _spread_in_time(grid, times[i], position[0], position[1], _sign(p[i]))
+    return True
