@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import content_map, grey_level
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
-from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput
+from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.style_transfer import load_generator
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, renormalize, to_uint8
@@ -48,6 +49,12 @@ class Truth:
 def _inputs(streams: Streams, slots: Mapping[str, str]) -> Streams:
     """Input slots of a network, filled from the streams."""
     return {slot: streams[stream] for slot, stream in slots.items()}
+
+
+def _backward_of(loss: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
+    """Run a loss backward; its value."""
+    backward(loss)
+    return loss.detach()
 
 
 @UDA.register_module()
@@ -98,7 +105,7 @@ class DACS(nn.Module):
         Args:
             batch: ``source`` and ``target`` samples, every tensor (B, C, H, W); the label is int64.
             draws: the random draws of this iteration.
-            backward: called on each of the two losses.
+            backward: called on every part of the loss.
         """
         passes = self.plan.passes(draws.events)
         source = self._source_streams(batch["source"], passes)
@@ -109,16 +116,11 @@ class DACS(nn.Module):
         update_teacher(self.ema_model, self.model, draws.iteration, self.settings.alpha)
 
         # SOURCE
-        output = self.model(_inputs(source, passes.student_streams), passes.student_fusion)
-        truth = {"image": Truth(label)}
-        loss, logs = self._segmentation_loss(output, truth, passes.loss_weights, passes.source_consistency)
-        # FEATURE DISTANCE
+        distance = None
         if hasattr(self, "imnet_model"):
-            distance = self._feature_distance(output, source["image"], label)
-            logs["src.loss_imnet_feat_dist"] = distance.detach()
-            loss = loss + distance
-        backward(loss)
-        del output, loss
+            distance = self._feature_distance(source["image"], label)
+        student = partial(self._student_pass, passes=passes, backward=backward)
+        logs = student(source, {"image": Truth(label)}, consistency=passes.source_consistency, distance=distance)
         if self.settings.source_only:
             return StepResult(logs, pictures)
 
@@ -138,10 +140,7 @@ class DACS(nn.Module):
         }
 
         # MIXED
-        output = self.model(_inputs(mixed, passes.student_streams), passes.student_fusion)
-        loss, mixed_logs = self._segmentation_loss(output, truth, passes.loss_weights, passes.mixed_consistency)
-        backward(loss)
-
+        mixed_logs = student(mixed, truth, consistency=passes.mixed_consistency)
         logs |= {f"mix.{name}": value for name, value in mixed_logs.items()}
         logs["mix.pseudo_weight"] = pseudo["image"].weight.mean()
         pictures |= {f"mixed.{k}": v for k, v in mixed.items()}
@@ -157,32 +156,51 @@ class DACS(nn.Module):
             source[stream] = self.cyclegan_itrd2en.day_events(source[stream])
         return source
 
-    def _segmentation_loss(
+    def _student_pass(
         self,
-        output: SegmentorOutput,
+        streams: Streams,
         truth: Mapping[str, Truth],
-        weights: Mapping[str, float],
+        passes: Passes,
+        backward: Callable[[Tensor], None] = Tensor.backward,
         consistency: float = 0.0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted sum of the outputs' losses, and what is logged of it.
+        distance: Callable[[Tensor], Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Run the student forward and backward on a batch; its gradients are added up, what is logged is returned.
+
+        The loss is the weighted sum of the outputs' cross entropies and of the distances. Streams are decoded one at a
+        time, each with its own way back to the features, so that the activations of one decoder are held at a time
+        and not of four; the encoders' way back follows once.
 
         Args:
             truth: output -> its labels; an output that is not named has those of ``image``.
-            weights: output -> weight of its cross entropy.
             consistency: weight of the distance between the features of both encoders.
+            distance: gives a further loss from the last features of the image.
         """
-        loss = sum(
-            weight * self._cross_entropy(name, output.logits[name], truth.get(name, truth["image"]))
-            for name, weight in weights.items()
-        )
-        logs = {"decode.loss_seg": loss.detach()}
-        logits = output.logits.get("fusion", output.logits["image"])
-        logs["decode.acc_seg"] = pixel_accuracy(logits, truth["image"].label)
+        features = self.model.encode(_inputs(streams, passes.student_streams), passes.student_fusion)
+        leaves = {name: [m.detach().requires_grad_() for m in maps] for name, maps in features.items()}
+        logs: dict[str, Tensor] = {}
+        if distance:
+            logs["src.loss_imnet_feat_dist"] = _backward_of(distance(leaves["image"][-1]), backward)
+        shown = "fusion" if "fusion" in leaves else "image"
+        for name, maps in leaves.items():
+            logits = self.model.decode({name: maps})[name]
+            if name == shown:
+                logs["decode.acc_seg"] = pixel_accuracy(logits, truth["image"].label)
+            if name in passes.loss_weights:
+                loss = self._cross_entropy(name, logits, truth.get(name, truth["image"]))
+                value = _backward_of(passes.loss_weights[name] * loss, backward)
+                logs["decode.loss_seg"] = logs["decode.loss_seg"] + value if "decode.loss_seg" in logs else value
         if consistency:
-            distance = consistency * feature_consistency(output.features["image"], output.features["events"])
-            logs["decode.loss_feat_consis"] = distance.detach()
-            loss = loss + distance
-        return loss, logs
+            apart = consistency * feature_consistency(leaves["image"], leaves["events"])
+            logs["decode.loss_feat_consis"] = _backward_of(apart, backward)
+        reached = [
+            (feature, leaf.grad)
+            for name, maps in features.items()
+            for feature, leaf in zip(maps, leaves[name], strict=True)
+            if leaf.grad is not None and feature.requires_grad
+        ]
+        torch.autograd.backward(*map(list, zip(*reached, strict=True)))
+        return logs
 
     def _cross_entropy(self, output: str, logits: Tensor, truth: Truth) -> Tensor:
         if output not in self.plan.edge_outputs:
@@ -191,18 +209,18 @@ class DACS(nn.Module):
         classes = logits.new_tensor([1 - share, share]) if share > 0 else None
         return self.model.decode_head.loss(logits, edge_label(truth.label), truth.weight, classes)
 
-    def _feature_distance(self, output: SegmentorOutput, image: Tensor, label: Tensor) -> Tensor:
+    def _feature_distance(self, image: Tensor, label: Tensor) -> Callable[[Tensor], Tensor]:
+        """Weighted distance of the image's last features to those of the frozen ImageNet encoder."""
         with torch.no_grad():
             imagenet_features = self.imnet_model(image)[-1]
         s = self.settings
-        distance = feature_distance(
-            output.features["image"][-1],
-            imagenet_features,
-            label,
-            s.imnet_feature_dist_classes,
-            s.imnet_feature_dist_scale_min_ratio,
-        )
-        return s.imnet_feature_dist_lambda * distance
+        classes, min_ratio = s.imnet_feature_dist_classes, s.imnet_feature_dist_scale_min_ratio
+
+        def distance(features: Tensor) -> Tensor:
+            apart = feature_distance(features, imagenet_features, label, classes, min_ratio)
+            return s.imnet_feature_dist_lambda * apart
+
+        return distance
 
     @torch.no_grad()
     def _pseudo_labels(self, target: Streams, passes: Passes) -> dict[str, Truth]:

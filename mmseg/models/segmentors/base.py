@@ -44,7 +44,7 @@ def check_channels(key: str, encoder: nn.Module, decode_head: Mapping[str, Any])
 
 
 class BaseSegmentor(nn.Module):
-    """Base class; a subclass defines ``required_streams`` and ``output_logits``.
+    """Base class; a subclass defines ``encode``, ``decode``, ``required_streams`` and ``output_logits``.
 
     Args:
         test_cfg: ``mode='whole'``, or ``mode='slide'`` with ``crop_size`` and ``stride``, both (H, W).
@@ -58,6 +58,24 @@ class BaseSegmentor(nn.Module):
             raise ConfigError(f"model.test_cfg.mode is {mode!r}; known modes: 'whole', 'slide'")
         if mode == "slide" and not {"crop_size", "stride"} <= self.test_cfg.keys():
             raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
+
+    def encode(self, streams: Mapping[str, Tensor], fusion: str) -> dict[str, list[Tensor]]:
+        """Four feature maps of every stream, in the order in which they are to be decoded."""
+        raise TypeError(f"{type(self).__name__} does not define encode")
+
+    def decode(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Logits (B, classes, H/4, W/4) of every stream."""
+        raise TypeError(f"{type(self).__name__} does not define decode")
+
+    def forward(self, streams: Mapping[str, Tensor], fusion: str = "none") -> SegmentorOutput:
+        """Logits and features of every input stream, and of their fusion if there is one.
+
+        Args:
+            streams: inputs by stream name, each (B, 3, H, W).
+            fusion: how the segmentor fuses them, see its ``encode``.
+        """
+        features = self.encode(streams, fusion)
+        return SegmentorOutput(self.decode(features), features)
 
     def required_streams(self, output: str) -> tuple[str, ...]:
         """Names of the input streams that an output needs."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.pretrained import load_pretrained_encoder
-from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels
+from mmseg.models.segmentors.base import BaseSegmentor, check_channels
 from mmseg.registry import BACKBONES, HEADS, SEGMENTORS
 
 
@@ -46,12 +46,15 @@ class EncoderDecoder(BaseSegmentor):
         """Encoder of the images."""
         return self.backbone
 
-    def forward(self, streams: Mapping[str, Tensor], fusion: str = "none") -> SegmentorOutput:
-        """Logits and features of the stream ``image``; the only fusion mode is ``none``."""
+    def encode(self, streams: Mapping[str, Tensor], fusion: str = "none") -> dict[str, list[Tensor]]:
+        """Features of the stream ``image``; the only fusion mode is ``none``."""
         if fusion != "none":
             raise ValueError(f"an image-only segmentor cannot fuse, got fusion={fusion!r}")
-        features = self.image_encoder(streams["image"])
-        return SegmentorOutput({"image": self.decode_head(features)}, {"image": features})
+        return {"image": self.image_encoder(streams["image"])}
+
+    def decode(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Logits of the stream ``image``."""
+        return {"image": self.decode_head(features["image"])}
 
     def required_streams(self, output: str) -> tuple[str, ...]:
         """Input streams of an output; the only one is ``image``.

@@ -94,8 +94,8 @@ class FusionEncoderDecoder(BaseSegmentor):
         with_events = self.fusion_module(image, features["events"])
         return [(a + b) / 2 for a, b in zip(with_events, with_isr, strict=True)]
 
-    def forward(self, streams: Mapping[str, Tensor], fusion: str = "events") -> SegmentorOutput:
-        """Logits and features of every input stream and of their fusion.
+    def encode(self, streams: Mapping[str, Tensor], fusion: str = "events") -> dict[str, list[Tensor]]:
+        """Features of every input stream and of their fusion.
 
         Args:
             streams: ``image`` and any of ``events``, ``img_self_res``, each (B, 3, H, W).
@@ -108,8 +108,14 @@ class FusionEncoderDecoder(BaseSegmentor):
         if fusion != "none":
             features["fusion"] = self._fuse(features, fusion)
         # The order in which a shared decoder's batch norm meets the streams is part of the method.
-        order = [s for s in ("image", "events", "fusion", "img_self_res") if s in features]
-        return SegmentorOutput(self.decode_head({s: features[s] for s in order}), features)
+        return {s: features[s] for s in ("image", "events", "fusion", "img_self_res") if s in features}
+
+    def decode(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Logits of the given streams."""
+        return self.decode_head(features)
+
+    def forward(self, streams: Mapping[str, Tensor], fusion: str = "events") -> SegmentorOutput:
+        return super().forward(streams, fusion)
 
     def required_streams(self, output: str) -> tuple[str, ...]:
         """Input streams of an output.
