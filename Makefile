@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test bench lint format clean
 
 install: $(STAMP)
 
@@ -19,6 +19,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/data_speed.py
+	$(BIN)/python benchmarks/flops.py
+	$(BIN)/python benchmarks/step_speed.py --checkpointing
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

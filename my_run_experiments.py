@@ -11,7 +11,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mmseg.apis.arguments import add_config_options
+from mmseg.apis.arguments import add_config_options, add_launcher
 from mmseg.apis.flags import add_flags, given_flags, read_flags
 from mmseg.errors import run_as_script
 
@@ -45,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--exp", metavar="NAME", help="a list of experiments, configs/experiments/NAME.py")
     parser.add_argument("--name", help="name of the experiment; of several, what their names begin with")
     parser.add_argument("--root_path", help="folder with data/ and pretrained/ (default: paths as the config has them)")
+    add_launcher(parser)
     add_config_options(parser)
     several = parser.add_argument_group(
         "several runs",
@@ -58,6 +59,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if is_single(args) and not args.name:
         parser.error("the following arguments are required: --name")
+    if args.launcher != "none" and not is_single(args):
+        parser.error("--launcher is for one run at a time")
     if args.seeds and (hasattr(args, "seed") or "seed" in args.cfg_options):
         parser.error("--seeds and a seed exclude each other")
     return args
@@ -79,12 +82,17 @@ def main() -> None:
         return
     from mmseg.apis import plan_child, train
     from mmseg.config import load_config
+    from mmseg.distributed import from_first, process_group
 
-    child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags)
-    for note in child.notes:
-        print(f"note: {note}", file=sys.stderr)
-    child.check()
-    train(load_config(child.write()))
+    with process_group(args.launcher) as ranks:
+        child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags)
+        child.check()
+        if ranks.is_first:
+            for note in child.notes:
+                print(f"note: {note}", file=sys.stderr)
+        # The name of a run is drawn: of several processes, that of the first counts.
+        path = from_first(str(child.write()) if ranks.is_first else None)
+        train(load_config(path), launcher=args.launcher)
 
 
 def launch_several(args: argparse.Namespace, flags: dict) -> None:

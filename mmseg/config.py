@@ -21,21 +21,26 @@ from mmseg.errors import ConfigError, did_you_mean
 
 TOP_LEVEL_KEYS = {
     "checkpoint_config",
+    "compile",
     "cudnn_benchmark",
     "data",
     "evaluation",
     "exp",
     "git_rev",
+    "gradient_checkpointing",
     "load_from",
     "log_config",
     "log_level",
     "lr_config",
+    "micro_batch",
     "model",
     "name",
     "optimizer",
+    "precision",
     "resume_from",
     "runner",
     "seed",
+    "sync_bn",
     "uda",
     "work_dir",
 }
@@ -68,6 +73,10 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "model.decode_head.norm_cfg.type": (None, "BN"),
     "checkpoint_config.by_epoch": (None, False),
     "log_level": (None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "precision": (None, "fp32", "tf32", "bf16", "fp16"),
+    "compile": (None, False, True),
+    "gradient_checkpointing": (None, False, True),
+    "sync_bn": (None, False, True),
 }
 # Whole numbers and their least values.
 WHOLE_NUMBERS = {
@@ -75,6 +84,7 @@ WHOLE_NUMBERS = {
     "data.samples_per_gpu": 1,
     "data.workers_per_gpu": 0,
     "seed": 0,
+    "micro_batch": 1,
     "evaluation.interval": 0,
     "checkpoint_config.interval": 0,
     "log_config.interval": 1,
@@ -103,7 +113,11 @@ IGNORED_KEYS = (
 # Switches that nothing here can honour: key -> (values that mean off, why). The off values are accepted and dropped.
 _UNDESCRIBED = "what it computes is described nowhere"
 OFF_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
-    "n_gpus": ((1,), "a run uses one GPU"),
+    "n_gpus": (
+        (1,),
+        "a training runs on as many GPUs as it has processes, torchrun --nproc_per_node N tools/train.py CONFIG "
+        "--launcher pytorch",
+    ),
     "optimizer_config": ((None, {}), "hooks of the optimizer belong to a framework that is gone"),
     "uda.forward_cfg.gradual_rate": ((0, 0.0), _UNDESCRIBED),
     "uda.isr_mix_aug": ((False,), _UNDESCRIBED),

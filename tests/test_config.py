@@ -72,7 +72,7 @@ def test_published_work_dir_configs_are_understood():
         }
     )
     check_config(effective(config, for_training=False), for_training=False)
-    with pytest.raises(ConfigError, match="n_gpus=2 is not available: a run uses one GPU"):
+    with pytest.raises(ConfigError, match="n_gpus=2 is not available: a training runs on as many GPUs"):
         effective(config)
 
 

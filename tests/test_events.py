@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_tools import GoldenArrays, u01
 
-from mmseg.events.normalize import event_clip_range, rescale_events, rescale_halves, standardize_events
+from mmseg.events.normalize import event_clip_range, rescale_array, rescale_halves, standardize_events
 from mmseg.events.voxel_grid import normalized_time, voxel_grid
 
 HEIGHT, WIDTH = 60, 80
@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 60, 80
 
 def normalize_events(grid, clip):
     """A grid as a training without a cache normalises it."""
-    return rescale_events(standardize_events(grid), clip)
+    return rescale_array(standardize_events(grid), clip)
 
 
 def golden_events(prefix="ev", n=5000, height=HEIGHT, width=WIDTH):

@@ -26,6 +26,7 @@ SCRIPTS = [
     "tools/train.py",
     "tools/test.py",
     "tools/convert_datasets/cityscapes.py",
+    "tools/benchmark.py",
     "tools/cache_events.py",
     "tools/check_submission.py",
     "tools/check_data.py",
@@ -236,6 +237,21 @@ def test_cached_training_equals_an_uncached_one(project, trained):
         "tools/train.py", config, *words, "data.train.source.image_resize_size=(512,256)", cwd=project, expect=2
     )
     assert "data.train.source.cache='data/cache/cityscapes_train_1024x512' is stale" in result.stderr
+
+
+def test_torchrun_trains_one_run(project, tmp_path):
+    """Both processes train, the first writes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(ROOT / "my_run_experiments.py"), "--launcher", "pytorch", "--root_path", f"{project}/"]
+    command += ["--base_config", str(ROOT / PUBLISHED), "--name", "two", "--cfg-options"]
+    command += options(**{"runner.max_iters": 2, "data.samples_per_gpu": 1})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (work_dir,) = (tmp_path / "work_dirs" / "local-basic").iterdir()
+    assert json.loads((work_dir / "environment.json").read_text())["processes"] == 2
+    assert (work_dir / "iter_2.pth").is_file()
+    assert result.stdout.count("INFO wrote ") == 1
 
 
 def test_nothing_left_to_train(project, trained):

@@ -9,17 +9,20 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import add_config_options
+from mmseg.apis.arguments import add_config_options, add_launcher
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Train a config.", epilog="example: python tools/train.py configs/fusion/<config>.py"
+        description="Train a config.",
+        epilog="examples: python tools/train.py CONFIG; on several GPUs: torchrun --nproc_per_node 4 tools/train.py "
+        "CONFIG --launcher pytorch",
     )
     parser.add_argument("config", help="config file, .py or .json")
     parser.add_argument("--work-dir", help="folder of the run (default: the config's, else work_dirs/<its name>)")
+    add_launcher(parser)
     add_config_options(parser)
     return parser.parse_args()
 
@@ -30,7 +33,7 @@ def main() -> None:
     from mmseg.apis import train
     from mmseg.config import load_config
 
-    train(load_config(args.config, args.cfg_options), args.work_dir)
+    train(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
 
 
 if __name__ == "__main__":

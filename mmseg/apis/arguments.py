@@ -47,6 +47,20 @@ class KeyValueAction(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
+# what may start the processes of a training
+LAUNCHERS = ("none", "pytorch", "slurm")
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add ``--launcher``."""
+    parser.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default="none",
+        help="what started the processes of a training on several GPUs: torchrun (pytorch) or srun (default: none)",
+    )
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``."""
     parser.add_argument(

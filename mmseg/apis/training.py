@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mmseg.config import check_config, dump_config, effective
 from mmseg.datasets.classes import CLASSES, PALETTE
+from mmseg.distributed import Ranks, process_group, wait_for_all
 from mmseg.engine.checkpoint import (
     checkpoint_path,
     list_checkpoints,
@@ -23,8 +24,9 @@ from mmseg.engine.checkpoint import (
 )
 from mmseg.engine.data import batches, training_loader
 from mmseg.engine.environment import choose_device, environment
+from mmseg.engine.numerics import make_scaler, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
-from mmseg.engine.run_log import RunLog
+from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, run_training
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
@@ -86,7 +88,7 @@ def check_samples(plan: StreamPlan, dataset: Any) -> None:
         )
 
 
-def loop_settings(config: Mapping[str, Any], first: int) -> LoopSettings:
+def loop_settings(config: Mapping[str, Any], first: int, ranks: Ranks) -> LoopSettings:
     """Numbers of the run from an effective config."""
     return LoopSettings(
         first=first,
@@ -97,10 +99,13 @@ def loop_settings(config: Mapping[str, Any], first: int) -> LoopSettings:
         checkpoint_interval=(config.get("checkpoint_config") or {}).get("interval", 4000),
         evaluation_interval=(config.get("evaluation") or {}).get("interval", 4000),
         picture_interval=config["uda"].get("debug_img_interval", 0),
+        ranks=ranks,
     )
 
 
-def train(config: Config, work_dir: str | Path | None = None, console: Console | None = None) -> Path:
+def train(
+    config: Config, work_dir: str | Path | None = None, console: Console | None = None, launcher: str = "none"
+) -> Path:
     """Train, evaluate and leave everything in the work dir, which is returned.
 
     Files: the resolved config, ``environment.json``, ``<name>.log``, ``<name>.log.json``, ``tensorboard/``,
@@ -110,28 +115,36 @@ def train(config: Config, work_dir: str | Path | None = None, console: Console |
         config: as loaded by :func:`mmseg.config.load_config`.
         work_dir: folder of the run; by default the config's ``work_dir``, else ``work_dirs/<name>``.
         console: where people read along; stdout by default.
+        launcher: what started this process, see :func:`mmseg.distributed.process_group`; of several processes, the
+            first writes the files.
 
     Raises:
         CMDAError: bad input, before the model is built wherever it can be seen by then.
     """
+    with process_group(launcher) as ranks:
+        return _train(config, work_dir, console or Console(), ranks)
+
+
+def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
     cfg = effective(config)
     check_config(cfg, for_training=True)
     check_optimisation(cfg["optimizer"], cfg["lr_config"])
     train_set, val_set = build_datasets(cfg)
     device = choose_device()
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
-    log = _open_work_dir(work_dir, config, device, console or Console())
+    log = _open_work_dir(work_dir, config, device, console, ranks)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
         torch.backends.cudnn.benchmark = bool(config.get("cudnn_benchmark", False))
         method = build_method(cfg).to(device)
-        optimizer = build_optimizer(method.model, cfg["optimizer"])
-        settings = loop_settings(cfg, _resume(cfg, method, optimizer, log))
+        set_numerics(method, cfg, device)
+        optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
+        settings = loop_settings(cfg, _resume(cfg, method, optimizer, scaler, log), ranks)
         schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)
         workers = cfg["data"].get("workers_per_gpu", 0)
-        loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device)
+        loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, ranks)
         run_training(
             method,
             batches(loader, device),
@@ -140,8 +153,9 @@ def train(config: Config, work_dir: str | Path | None = None, console: Console |
             settings,
             log,
             work_dir,
-            save=_saver(work_dir, method, optimizer, log, cfg, dump_config(config)),
-            evaluate=_evaluator(work_dir, method, val_set, log, settings.last, workers),
+            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, dump_config(config))),
+            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, settings.last, workers)),
+            scaler=scaler,
         )
     except Exception as error:
         log.error(f"stopped: {error}")
@@ -151,21 +165,42 @@ def train(config: Config, work_dir: str | Path | None = None, console: Console |
     return work_dir
 
 
-def _resume(cfg: Mapping[str, Any], method: DACS, optimizer: torch.optim.Optimizer, log: RunLog) -> int:
+def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]:
+    """Do something in the first process, while the others wait."""
+
+    def acted(done: int) -> None:
+        if ranks.is_first:
+            act(done)
+        wait_for_all()
+
+    return acted
+
+
+def _resume(
+    cfg: Mapping[str, Any],
+    method: DACS,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    log: RunLog,
+) -> int:
     """Restore the checkpoint that ``resume_from`` names; number of finished iterations, 0 without one."""
     path, last = cfg.get("resume_from"), cfg["runner"]["max_iters"]
     if not path:
         return 0
-    first = load_training(path, method, optimizer)
+    first = load_training(path, method, optimizer, scaler)
     if first >= last:
         raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
     log.info("resumed after iteration %d from %s", first, path)
     return first
 
 
-def _open_work_dir(work_dir: Path, config: Config, device: torch.device, console: Console) -> RunLog:
-    """Create the work dir with config and environment record, and start its logs."""
-    record = environment(device)
+def _open_work_dir(
+    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks
+) -> RunLog | SilentLog:
+    """Create the work dir with config and environment record, and start its logs; the first process does."""
+    if not ranks.is_first:
+        return SilentLog()
+    record = {**environment(device), "processes": ranks.world}
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         write_text(work_dir / f"{work_dir.name}.json", dump_config(config))
@@ -186,6 +221,7 @@ def _saver(
     work_dir: Path,
     method: DACS,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
     log: RunLog,
     cfg: Mapping[str, Any],
     config_text: str,
@@ -202,7 +238,7 @@ def _saver(
     def save(done: int) -> None:
         path = checkpoint_path(work_dir, done)
         meta["time"] = time.strftime("%Y-%m-%d %H:%M:%S")
-        save_checkpoint(path, method, optimizer, done, meta, keep)
+        save_checkpoint(path, method, optimizer, done, meta, keep, scaler)
         log.info("wrote %s", path)
 
     return save

@@ -29,7 +29,7 @@ from mmseg.datasets.images import (
 )
 from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import ConfigError, DataError
-from mmseg.events.normalize import event_clip_range, rescale_events, standardize_events
+from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 from mmseg.extractors.content import (
     NIGHT_PARAMS,
@@ -250,7 +250,7 @@ class DSECDataset(Dataset):
         else:
             rows = slice(draw.crop.y, draw.crop.y + self.crop[0])
             columns = slice(draw.crop.x, draw.crop.x + self.crop[1])
-        normal = torch.from_numpy(rescale_events(standard, clip, rows, columns)).mean(dim=0, keepdim=True)
+        normal = torch.from_numpy(rescale_array(standard, clip, rows, columns)).mean(dim=0, keepdim=True)
         if draw is not None and draw.crop.flip:
             normal = normal.flip(-1)
         if self.resized != normal.shape[1:]:

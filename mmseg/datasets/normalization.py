@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +16,21 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 def normalize_image(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input."""
-    image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
-    return (image - mean) / std
+    normal = np.empty((3, *rgb.shape[:2]), np.float32)
+    _look_up(rgb, _table(), normal)
+    return torch.from_numpy(normal)
+
+
+@lru_cache(maxsize=1)
+def _table() -> np.ndarray:
+    """(256, 3) float32: network input of every value of every channel."""
+    values = np.arange(256, dtype=np.float32)[:, None]
+    return (values - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
+
+
+@numba.njit(cache=True, nogil=True)
+def _look_up(rgb, table, normal):
+    for row in range(rgb.shape[0]):
+        for column in range(rgb.shape[1]):
+            for channel in range(3):
+                normal[channel, row, column] = table[rgb[row, column, channel], channel]

@@ -49,6 +49,7 @@ def save_checkpoint(
     iteration: int,
     meta: Mapping[str, Any],
     keep: int | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write a checkpoint of tensors and plain data alone, then remove earlier ones beyond ``keep`` in all.
 
@@ -62,6 +63,8 @@ def save_checkpoint(
         "state_dict": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    if scaler is not None:
+        content["scaler"] = scaler.state_dict()
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     if keep and keep > 0:
@@ -123,8 +126,13 @@ def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -
     return weights
 
 
-def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore student, teacher and optimiser; return the number of finished iterations.
+def load_training(
+    path: str | Path,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> int:
+    """Restore student, teacher, optimiser and scaler; return the number of finished iterations.
 
     Raises:
         CheckpointError: the checkpoint is of another model, or holds no optimiser state.
@@ -146,4 +154,6 @@ def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Op
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
         group["initial_lr"] = own["lr"]
+    if scaler is not None and "scaler" in content:
+        scaler.load_state_dict(content["scaler"])
     return int(content["meta"]["iter"])

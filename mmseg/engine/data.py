@@ -8,20 +8,30 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg.distributed import ONE_PROCESS, Ranks
 from mmseg.errors import CMDAError, own_message
 
 
 def training_loader(
-    dataset: Dataset, batch_size: int, workers: int, first: int, last: int, device: torch.device
+    dataset: Dataset,
+    batch_size: int,
+    workers: int,
+    first: int,
+    last: int,
+    device: torch.device,
+    ranks: Ranks = ONE_PROCESS,
 ) -> DataLoader:
     """Loader of the batches of iterations ``first`` to ``last - 1``.
 
-    Sample k of iteration i has number ``i * batch_size + k``, from which the dataset draws it.
+    Sample k of iteration i, of all processes together, has number ``i * world * batch_size + k``, from which the
+    dataset draws it.
     """
+    together = ranks.world * batch_size
+    starts = (iteration * together + ranks.rank * batch_size for iteration in range(first, last))
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=range(first * batch_size, last * batch_size),
+        sampler=[start + k for start in starts for k in range(batch_size)],
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )

@@ -13,6 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from mmseg.errors import ConfigError
 
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
+# those that update all weights in one launch on a GPU
+FUSED = ("AdamW", "Adam")
 
 
 def parameter_settings(name: str, cfg: Mapping[str, Any]) -> tuple[float, float]:
@@ -62,6 +64,8 @@ def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Opt
     options = {k: v for k, v in cfg.items() if k not in ("type", "paramwise_cfg", "lr", "weight_decay")}
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
+    if cfg["type"] in FUSED and all(p.is_cuda for parameters in groups.values() for p in parameters):
+        options.setdefault("fused", True)
     return OPTIMIZERS[cfg["type"]](
         [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()], **options
     )

@@ -67,3 +67,25 @@ class RunLog:
         for handler in self._handlers:
             self.logger.removeHandler(handler)
             handler.close()
+
+
+class SilentLog:
+    """Stands for :class:`RunLog` in processes that write nothing."""
+
+    def __init__(self) -> None:
+        self.console = Console(quiet=True)
+
+    def info(self, message: str, *args: Any) -> None:
+        """Nothing."""
+
+    def error(self, message: str) -> None:
+        """Nothing."""
+
+    def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
+        """Nothing."""
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
 from mmseg.engine.run_log import RunLog
 from mmseg.errors import CMDAError
 from mmseg.uda.cmda import DACS, StepResult
@@ -37,7 +38,8 @@ class LoopSettings:
 
     Attributes:
         first, last: iterations ``first`` to ``last - 1`` are run.
-        batch: source-target pairs an iteration.
+        batch: source-target pairs an iteration, in this process.
+        ranks: which of how many processes this is.
     """
 
     first: int
@@ -48,6 +50,7 @@ class LoopSettings:
     checkpoint_interval: int
     evaluation_interval: int
     picture_interval: int
+    ranks: Ranks = ONE_PROCESS
 
 
 @dataclass
@@ -73,9 +76,9 @@ class LogWindow:
         return values
 
 
-def seed_iteration(seed: int, iteration: int) -> None:
+def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
     """Seed what a step draws inside the network (dropout, drop path), so that a resumed run repeats it."""
-    torch.manual_seed(seed * 1_000_003 + iteration)
+    torch.manual_seed(seed * 1_000_003 + iteration + rank * 1_000_000_007)
 
 
 def is_due(interval: int, done: int, last: int) -> bool:
@@ -93,6 +96,7 @@ def run_training(
     work_dir: Path,
     save: Callable[[int], None],
     evaluate: Callable[[int], None],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Train from ``settings.first`` to ``settings.last``.
 
@@ -101,6 +105,7 @@ def run_training(
         batches: one batch an iteration, on the device.
         save: writes a checkpoint; called with the number of finished iterations.
         evaluate: tests the model; likewise.
+        scaler: scales the losses, see :func:`mmseg.engine.numerics.make_scaler`.
 
     Raises:
         CMDAError: a loss is no longer finite.
@@ -113,11 +118,12 @@ def run_training(
             waited = time.perf_counter()
             batch = next(iterator)
             data_time = time.perf_counter() - waited
-            seed_iteration(settings.seed, iteration)
-            draws = StepDraws.make(method.settings, settings.batch, iteration, settings.last, settings.seed)
+            seed_iteration(settings.seed, iteration, settings.ranks.rank)
             optimizer.zero_grad(set_to_none=True)
-            result = method.train_step(batch, draws)
-            optimizer.step()
+            result = method.train_step(batch, _draws(method, iteration, settings), _backward(scaler))
+            average_gradients(method.model.parameters())
+            average_buffers(method.model, method.ema_model)
+            _optimize(optimizer, scaler)
             window.add(result.logs, data_time)
             done = iteration + 1
             if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
@@ -136,6 +142,25 @@ def run_training(
             if is_due(settings.evaluation_interval, done, settings.last):
                 evaluate(done)
             window.started += time.perf_counter() - paused
+
+
+def _draws(method: DACS, iteration: int, settings: LoopSettings) -> StepDraws:
+    """This process's part of the draws for the batch of all."""
+    size, rank = settings.batch, settings.ranks.rank
+    draws = StepDraws.make(method.settings, size * settings.ranks.world, iteration, settings.last, settings.seed)
+    return draws.part(rank * size, (rank + 1) * size)
+
+
+def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
+    return Tensor.backward if scaler is None else lambda loss: scaler.scale(loss).backward()
+
+
+def _optimize(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def _progress_bar(log: RunLog) -> Progress:

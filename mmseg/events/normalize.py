@@ -54,22 +54,22 @@ def standardize_events(grid: np.ndarray) -> np.ndarray:
     return standard
 
 
-def rescale_events(standard: np.ndarray, clip: float, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
-    """Clip a standardised grid and scale it to [-1, 1] as :func:`rescale_halves` does, with one range for all bins.
+def rescale_array(signed: np.ndarray, clip: float, rows: slice = _ALL, columns: slice = _ALL) -> np.ndarray:
+    """:func:`rescale_halves` of an array, in one pass; with one range for all bins.
 
     Args:
-        standard: (bins, H, W) float16 or float32.
-        clip: largest magnitude kept, in standard deviations.
-        rows, columns: part that is wanted; the range is that of the whole grid.
+        signed: (bins, H, W) float16 or float32, such as a standardised grid.
+        clip: largest magnitude kept, in its units.
+        rows, columns: part that is wanted; the range is that of the whole array.
 
     Returns:
-        (bins, rows, columns) float32; cells without events are 0 up to 1e-8.
+        (bins, rows, columns) float32; what is 0 stays 0 up to 1e-8.
     """
     clip, epsilon = np.float32(clip), np.float32(EPSILON)
-    least, most = np.float32(standard.min()), np.float32(standard.max())
+    least, most = np.float32(signed.min()), np.float32(signed.max())
     low, high = (np.clip(value, np.float32(0), clip) for value in (least, most))
     below, above = (np.clip(value, -clip, np.float32(0)) for value in (least, most))
-    part = np.ascontiguousarray(standard[:, rows, columns], np.float32)
+    part = np.ascontiguousarray(signed[:, rows, columns], np.float32)
     scaled = np.empty_like(part)
     _rescale(part.ravel(), clip, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
     return scaled

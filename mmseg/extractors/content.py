@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.errors import ConfigError, did_you_mean
-from mmseg.events.normalize import rescale_halves
+from mmseg.events.normalize import rescale_array, rescale_halves
 
 SHIFTS: dict[str, tuple[str, ...]] = {
     "rightdown": ("right", "down"),
@@ -26,6 +27,8 @@ SHIFTS: dict[str, tuple[str, ...]] = {
     "leftup": ("left", "up"),
     "all": ("right", "down", "left", "up"),
 }
+# Rows and columns by which each shift moves the image's content.
+STEPS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
 RANDOM_DIRECTIONS = (("leftdown", "leftup"), ("rightdown", "rightup"))
 SHIFT_TYPES = ("random", *SHIFTS)
 
@@ -144,13 +147,52 @@ def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
         (..., H, W) float32 in [-1, 1]; 0 where nothing changes.
     """
     span = float(np.log(params.val_range[1]) - np.log(params.val_range[0]))
-    intensity = _log_table(params.val_range, grey.device)[grey.int()]
+    threshold, clip = params.threshold * span, params.clip_range * span
+    table = _log_table(params.val_range, grey.device)
+    if grey.device.type == "cpu":
+        flat = grey.reshape(-1, *grey.shape[-2:]).numpy()
+        maps = [_array_map(image, table.numpy(), threshold, clip, params.shift_pixel, direction) for image in flat]
+        return torch.from_numpy(np.stack(maps)).reshape(grey.shape)
+    intensity = table[grey.int()]
     total = torch.zeros_like(intensity)
     for shift in SHIFTS[direction]:
         change = shift_map(intensity, shift, params.shift_pixel) - intensity
-        change = torch.where(change.abs() <= params.threshold * span, 0.0, change)
-        total += rescale_halves(change, params.clip_range * span)
+        change = torch.where(change.abs() <= threshold, 0.0, change)
+        total += rescale_halves(change, clip)
     return total / len(SHIFTS[direction])
+
+
+def _array_map(
+    grey: np.ndarray, table: np.ndarray, threshold: float, clip: float, pixels: int, direction: str
+) -> np.ndarray:
+    """Content map of one image (H, W) on the CPU, in few passes."""
+    total = np.zeros(grey.shape, np.float32)
+    change = np.empty((1, *grey.shape), np.float32)
+    for shift in SHIFTS[direction]:
+        down, aside = STEPS[shift]
+        _changes(grey, table, -down * pixels, -aside * pixels, np.float32(threshold), change[0])
+        total += rescale_array(change, clip)[0]
+    return total / np.float32(len(SHIFTS[direction]))
+
+
+@numba.njit(cache=True, nogil=True)
+def _changes(grey, table, down, aside, threshold, change):
+    """Log intensity of the pixel ``down`` rows below and ``aside`` columns aside, less the own one.
+
+    Where there is no such pixel, or the difference is within the threshold, it is 0.
+    """
+    height, width = grey.shape
+    for row in range(height):
+        other = row + down
+        outside = other < 0 or other >= height
+        for column in range(width):
+            neighbour = column + aside
+            difference = np.float32(0)
+            if not outside and 0 <= neighbour < width:
+                difference = table[grey[other, neighbour]] - table[grey[row, column]]
+                if abs(difference) <= threshold:
+                    difference = np.float32(0)
+            change[row, column] = difference
 
 
 def resized_content_map(grey: Tensor, params: ContentParams, direction: str, size: tuple[int, int]) -> Tensor:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numba
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
+from mmseg.extractors.content import GREY_WEIGHTS, grey_level
 from mmseg.uda.draws import JitterFactors
 
 EPSILON = 1e-6
@@ -40,6 +43,30 @@ def renormalize(image: Tensor) -> Tensor:
 def to_uint8(image: Tensor) -> Tensor:
     """Network input (..., 3, H, W) -> uint8 RGB, truncated as in the reference."""
     return (denormalize(image).clamp(0, 1) * 255).to(torch.uint8)
+
+
+def input_grey_level(images: Tensor) -> Tensor:
+    """Network input (B, 3, H, W) -> grey levels (B, H, W) uint8 of its :func:`to_uint8` form."""
+    if images.device.type != "cpu":
+        return grey_level(to_uint8(images))
+    grey = np.empty((len(images), *images.shape[2:]), np.uint8)
+    _grey_levels(images.numpy(), np.float32(IMAGE_MEAN), np.float32(IMAGE_STD), np.int32(GREY_WEIGHTS), grey)
+    return torch.from_numpy(grey)
+
+
+@numba.njit(cache=True, nogil=True)
+def _grey_levels(images, mean, std, weights, grey):
+    """The operations of ``to_uint8`` and ``grey_level``, in their order, in one pass."""
+    largest, nothing, one = np.float32(255), np.float32(0), np.float32(1)
+    for i in range(images.shape[0]):
+        for row in range(images.shape[2]):
+            for column in range(images.shape[3]):
+                total = np.int32(32768)
+                for channel in range(3):
+                    value = (images[i, channel, row, column] * std[channel] + mean[channel]) / largest
+                    value = min(max(value, nothing), one) * largest
+                    total += np.int32(value) * weights[channel]
+                grey[i, row, column] = total >> 16
 
 
 def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmseg.distributed import any_over_ranks
 from mmseg.models.losses import IGNORE_INDEX
 from mmseg.uda.draws import CLASS_SLOTS
 
@@ -12,8 +13,8 @@ from mmseg.uda.draws import CLASS_SLOTS
 def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
     """Choose half of the classes for every sample and mark their pixels.
 
-    The classes are those present anywhere in the batch, the ignored label counting as one, so a sample may get
-    an empty or a full mask (reference behaviour). Nothing is fetched from the device.
+    The classes are those present anywhere in the batch (of all processes), the ignored label counting as one, so a
+    sample may get an empty or a full mask (reference behaviour). Nothing is fetched from the device.
 
     Args:
         label: (B, H, W) int64 source labels, 255 ignored.
@@ -25,6 +26,7 @@ def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
     slots = label.masked_fill(label == IGNORE_INDEX, CLASS_SLOTS - 1)
     present = torch.zeros(CLASS_SLOTS, dtype=torch.bool, device=label.device)
     present.scatter_(0, slots.flatten(), True)
+    present = any_over_ranks(present)
     count = (present.sum() + 1) // 2
     ranks = priority.masked_fill(~present, torch.inf).argsort(dim=1).argsort(dim=1)
     chosen = ranks < count

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg.distributed import mean_over_ranks
 from mmseg.errors import ConfigError
-from mmseg.extractors.content import content_map, grey_level
+from mmseg.extractors.content import content_map
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.style_transfer import load_generator
 from mmseg.registry import UDA
-from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, renormalize, to_uint8
+from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
 from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
@@ -45,16 +46,19 @@ class Truth:
     label: Tensor
     weight: Tensor | None = None
 
+    def part(self, samples: slice) -> Truth:
+        """That of some samples."""
+        return Truth(self.label[samples], None if self.weight is None else self.weight[samples])
+
 
 def _inputs(streams: Streams, slots: Mapping[str, str]) -> Streams:
     """Input slots of a network, filled from the streams."""
     return {slot: streams[stream] for slot, stream in slots.items()}
 
 
-def _backward_of(loss: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
-    """Run a loss backward; its value."""
-    backward(loss)
-    return loss.detach()
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Losses and confidences are not taken in 16 bits."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 @UDA.register_module()
@@ -64,6 +68,11 @@ class DACS(nn.Module):
     Args:
         model: the student.
         settings: the fields of :class:`UDASettings`, as they stand in the config's ``uda`` section.
+
+    Attributes:
+        autocast: number format in which the networks multiply; None for that of their weights.
+        micro_batch: samples that the student sees at a time; None for the whole batch. With fewer, the decoder's
+            batch norm and the ImageNet feature distance take their means over fewer samples, all else is the same.
     """
 
     settings_class = UDASettings
@@ -83,6 +92,8 @@ class DACS(nn.Module):
             self.imnet_model = ImageNetEncoder(model.image_encoder)
         if self.plan.translated in self.plan.source_keys and self.settings.cyclegan_itrd2en_path:
             self.cyclegan_itrd2en = load_generator(self.settings.cyclegan_itrd2en_path)
+        self.autocast: torch.dtype | None = None
+        self.micro_batch: int | None = None
         self.train()
 
     def train(self, mode: bool = True) -> DACS:
@@ -119,7 +130,7 @@ class DACS(nn.Module):
         distance = None
         if hasattr(self, "imnet_model"):
             distance = self._feature_distance(source["image"], label)
-        student = partial(self._student_pass, passes=passes, backward=backward)
+        student = partial(self._student_passes, passes=passes, backward=backward)
         logs = student(source, {"image": Truth(label)}, consistency=passes.source_consistency, distance=distance)
         if self.settings.source_only:
             return StepResult(logs, pictures)
@@ -156,6 +167,34 @@ class DACS(nn.Module):
             source[stream] = self.cyclegan_itrd2en.day_events(source[stream])
         return source
 
+    def _networks(self, device: torch.device) -> torch.autocast:
+        """Context in which the networks run; everything else stays in 32 bits."""
+        return torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _student_passes(
+        self,
+        streams: Streams,
+        truth: Mapping[str, Truth],
+        distance: Callable[[Tensor, slice], Tensor] | None = None,
+        **settings: Any,
+    ) -> dict[str, Tensor]:
+        """:meth:`_student_pass` on one micro-batch after another; the mean of what they log."""
+        batch = len(next(iter(streams.values())))
+        size = self.micro_batch or batch
+        logs: dict[str, Tensor] = {}
+        for first in range(0, batch, size):
+            part = slice(first, min(first + size, batch))
+            share = (part.stop - part.start) / batch
+            logged = self._student_pass(
+                {name: stream[part] for name, stream in streams.items()},
+                {name: t.part(part) for name, t in truth.items()},
+                share=share,
+                distance=partial(distance, part=part) if distance else None,
+                **settings,
+            )
+            logs = {name: logs[name] + share * value if logs else share * value for name, value in logged.items()}
+        return logs
+
     def _student_pass(
         self,
         streams: Streams,
@@ -163,6 +202,7 @@ class DACS(nn.Module):
         passes: Passes,
         backward: Callable[[Tensor], None] = Tensor.backward,
         consistency: float = 0.0,
+        share: float = 1.0,
         distance: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Run the student forward and backward on a batch; its gradients are added up, what is logged is returned.
@@ -174,25 +214,35 @@ class DACS(nn.Module):
         Args:
             truth: output -> its labels; an output that is not named has those of ``image``.
             consistency: weight of the distance between the features of both encoders.
+            share: factor on the gradients.
             distance: gives a further loss from the last features of the image.
         """
-        features = self.model.encode(_inputs(streams, passes.student_streams), passes.student_fusion)
+        device = streams["image"].device
+
+        def value_of(loss: Tensor) -> Tensor:
+            backward(share * loss)
+            return loss.detach()
+
+        with self._networks(device):
+            features = self.model.encode(_inputs(streams, passes.student_streams), passes.student_fusion)
         leaves = {name: [m.detach().requires_grad_() for m in maps] for name, maps in features.items()}
         logs: dict[str, Tensor] = {}
         if distance:
-            logs["src.loss_imnet_feat_dist"] = _backward_of(distance(leaves["image"][-1]), backward)
+            logs["src.loss_imnet_feat_dist"] = value_of(distance(leaves["image"][-1]))
         shown = "fusion" if "fusion" in leaves else "image"
         for name, maps in leaves.items():
-            logits = self.model.decode({name: maps})[name]
+            with self._networks(device):
+                logits = self.model.decode({name: maps})[name]
+            logits = _at_least_float32(logits)
             if name == shown:
                 logs["decode.acc_seg"] = pixel_accuracy(logits, truth["image"].label)
             if name in passes.loss_weights:
                 loss = self._cross_entropy(name, logits, truth.get(name, truth["image"]))
-                value = _backward_of(passes.loss_weights[name] * loss, backward)
+                value = value_of(passes.loss_weights[name] * loss)
                 logs["decode.loss_seg"] = logs["decode.loss_seg"] + value if "decode.loss_seg" in logs else value
         if consistency:
             apart = consistency * feature_consistency(leaves["image"], leaves["events"])
-            logs["decode.loss_feat_consis"] = _backward_of(apart, backward)
+            logs["decode.loss_feat_consis"] = value_of(apart)
         reached = [
             (feature, leaf.grad)
             for name, maps in features.items()
@@ -209,15 +259,15 @@ class DACS(nn.Module):
         classes = logits.new_tensor([1 - share, share]) if share > 0 else None
         return self.model.decode_head.loss(logits, edge_label(truth.label), truth.weight, classes)
 
-    def _feature_distance(self, image: Tensor, label: Tensor) -> Callable[[Tensor], Tensor]:
-        """Weighted distance of the image's last features to those of the frozen ImageNet encoder."""
-        with torch.no_grad():
+    def _feature_distance(self, image: Tensor, label: Tensor) -> Callable[[Tensor, slice], Tensor]:
+        """Weighted distance of the image's last features to those of the frozen ImageNet encoder, for some samples."""
+        with torch.no_grad(), self._networks(image.device):
             imagenet_features = self.imnet_model(image)[-1]
         s = self.settings
         classes, min_ratio = s.imnet_feature_dist_classes, s.imnet_feature_dist_scale_min_ratio
 
-        def distance(features: Tensor) -> Tensor:
-            apart = feature_distance(features, imagenet_features, label, classes, min_ratio)
+        def distance(features: Tensor, part: slice) -> Tensor:
+            apart = feature_distance(features, imagenet_features[part], label[part], classes, min_ratio)
             return s.imnet_feature_dist_lambda * apart
 
         return distance
@@ -225,14 +275,15 @@ class DACS(nn.Module):
     @torch.no_grad()
     def _pseudo_labels(self, target: Streams, passes: Passes) -> dict[str, Truth]:
         """What the teacher sees on the target, by output of the student."""
-        logits = self.ema_model(_inputs(target, passes.teacher_streams), passes.teacher_fusion).logits
+        with self._networks(target["image"].device):
+            logits = self.ema_model(_inputs(target, passes.teacher_streams), passes.teacher_fusion).logits
         size = target["image"].shape[2:]
         return {name: self._pseudo_label(logits[by], size) for name, by in self.plan.labelled_by.items()}
 
     def _pseudo_label(self, logits: Tensor, size: torch.Size) -> Truth:
         """Teacher's class of every target pixel, and its weight: the share of certain pixels."""
-        confidence, label = resize_logits(logits, size).softmax(dim=1).max(dim=1)
-        share = (confidence >= self.settings.pseudo_threshold).float().mean()
+        confidence, label = resize_logits(_at_least_float32(logits), size).softmax(dim=1).max(dim=1)
+        share = mean_over_ranks((confidence >= self.settings.pseudo_threshold).float().mean())
         weight = share.expand_as(confidence).clone()
         # the car's hood and the sky above the scene are labelled badly
         weight[:, : self.settings.pseudo_weight_ignore_top] = 0
@@ -253,5 +304,5 @@ class DACS(nn.Module):
     def _content_map(self, images: Tensor, draws: StepDraws) -> Tensor:
         """Content map of the mixed image, (B, 3, H, W)."""
         direction = draws.shift_direction(self.settings.shift_type)
-        content = content_map(grey_level(to_uint8(images)), self.settings.content_params, direction)
-        return content[:, None].repeat(1, 3, 1, 1)
+        content = content_map(input_grey_level(images), self.settings.content_params, direction)
+        return content[:, None].expand(-1, 3, -1, -1)

@@ -1,11 +1,11 @@
-"""Every random draw of a training step, made in one place and keyed by (seed, iteration, rank).
+"""Every random draw of a training step, made in one place and keyed by (seed, iteration).
 
 A step that is run again, after a resume or on another number of workers, sees the same draws.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,11 +52,9 @@ class StepDraws:
     jitter_factors: tuple[JitterFactors, ...]
 
     @classmethod
-    def make(
-        cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int, rank: int = 0
-    ) -> StepDraws:
+    def make(cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int) -> StepDraws:
         """Draw for a batch of ``batch`` source-target pairs."""
-        rng = np.random.default_rng([STEP_KEY, seed, iteration, rank])
+        rng = np.random.default_rng([STEP_KEY, seed, iteration, 0])
         jitter, blur, choice = rng.random(3)
         sigma = rng.uniform(0.15, 1.15)
         threshold = events_threshold(settings.random_choice_thres, iteration / max_iters)
@@ -71,6 +69,12 @@ class StepDraws:
             events=events,
             class_priority=rng.random((batch, CLASS_SLOTS)),
             jitter_factors=tuple(_jitter(rng, settings.color_jitter_strength) for _ in range(batch)),
+        )
+
+    def part(self, first: int, last: int) -> StepDraws:
+        """Draws of the samples ``first`` to ``last - 1`` of the batch."""
+        return replace(
+            self, class_priority=self.class_priority[first:last], jitter_factors=self.jitter_factors[first:last]
         )
 
     def shift_direction(self, shift_type: str) -> str:

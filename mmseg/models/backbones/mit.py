@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmseg.registry import BACKBONES
 
@@ -52,8 +54,8 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 def to_map(x: Tensor, height: int, width: int) -> Tensor:
-    """(B, H*W, C) -> (B, C, H, W)."""
-    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], height, width)
+    """(B, H*W, C) -> (B, C, H, W), a view with the channels last in memory."""
+    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv(nn.Module):
@@ -145,6 +147,9 @@ class OverlapPatchEmbed(nn.Module):
 class MixVisionTransformer(nn.Module):
     """Four stages of overlapping patch embeddings and transformer blocks.
 
+    With the attribute ``gradient_checkpointing`` set, training keeps the inputs of the blocks alone and computes them
+    a second time on the way back.
+
     Args:
         arch: one of ``mit_b0`` .. ``mit_b5``.
         in_chans: channels of the input.
@@ -156,6 +161,7 @@ class MixVisionTransformer(nn.Module):
         super().__init__()
         depths, dims = ARCHITECTURES[arch]
         self.channels = dims
+        self.gradient_checkpointing = False
         last = sum(depths) - 1
         rates = (drop_path_rate * i / last for i in range(last + 1))
         previous = (in_chans, *dims)
@@ -186,8 +192,12 @@ class MixVisionTransformer(nn.Module):
         for i in range(1, 5):
             x, height, width = getattr(self, f"patch_embed{i}")(x)
             for block in getattr(self, f"block{i}"):
-                x = block(x, height, width)
-            x = to_map(getattr(self, f"norm{i}")(x), height, width)
+                if self.gradient_checkpointing and torch.is_grad_enabled():
+                    x = checkpoint(block, x, height, width, use_reentrant=False)
+                else:
+                    x = block(x, height, width)
+            # What reads the features is quicker with the channels first, the dilated convolutions above all.
+            x = to_map(getattr(self, f"norm{i}")(x), height, width).contiguous()
             features.append(x)
         return features
 

@@ -73,7 +73,7 @@ class LinearEmbed(nn.Module):
         self.proj = nn.Linear(in_channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return to_map(self.proj(to_tokens(x)), *x.shape[2:])
+        return to_map(self.proj(to_tokens(x)), *x.shape[2:]).contiguous()
 
 
 def _classifier(channels: int, num_classes: int) -> nn.Conv2d:

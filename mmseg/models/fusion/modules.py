@@ -64,7 +64,7 @@ class AttentionAvgFusion(nn.Module):
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = [self.basic_block[2 * i + j](to_tokens(feature), height, width) for j, feature in enumerate(pair)]
-            fused.append(to_map((tokens[0] + tokens[1]) / 2, height, width))
+            fused.append(to_map((tokens[0] + tokens[1]) / 2, height, width).contiguous())
         return fused
 
 
@@ -85,7 +85,7 @@ class AttentionFusion(nn.Module):
             height, width = pair[0].shape[2:]
             tokens = to_tokens(torch.cat(pair, dim=1))
             tokens = self.basic_block[i](tokens, height, width)
-            fused.append(to_map(self.linear_block[i](tokens, height, width), height, width))
+            fused.append(to_map(self.linear_block[i](tokens, height, width), height, width).contiguous())
         return fused
 
 

@@ -1,0 +1,169 @@
+"""Several processes that train one network, each on a GPU or on cores of its own.
+
+W processes with a batch of B train as one process with a batch of W x B does: they see the samples and draws of that
+batch, share what the method takes over a whole batch, and average their gradients once an iteration. Outside of such a
+training, every function here leaves things as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmseg.errors import ConfigError
+
+# launcher -> environment variables that give rank, number of processes and rank on the machine
+VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+}
+DEFAULT_PORT = "29500"
+# Gradients travel in pieces of this many numbers, so that the copy of them stays small.
+BUCKET = 25_000_000
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.rank == 0
+
+
+ONE_PROCESS = Ranks()
+
+
+def _numbers(launcher: str) -> tuple[int, int, int]:
+    names = VARIABLES[launcher]
+    missing = [name for name in names if not os.environ.get(name, "").isdigit()]
+    if missing:
+        starter = {"pytorch": "torchrun --nproc_per_node N SCRIPT ...", "slurm": "srun python SCRIPT ..."}[launcher]
+        raise ConfigError(
+            f"--launcher {launcher}: {', '.join(missing)} is not set in the environment; start it with {starter}"
+        )
+    rank, world, local = (int(os.environ[name]) for name in names)
+    return rank, world, local
+
+
+@contextmanager
+def process_group(launcher: str) -> Iterator[Ranks]:
+    """Join the processes that a launcher started, and leave them at the end; inside of such a block, nothing is done.
+
+    Args:
+        launcher: ``none`` for one process, ``pytorch`` for those of torchrun, ``slurm`` for those of srun.
+
+    Raises:
+        ConfigError: the launcher did not start this process, or there are fewer GPUs than processes on the machine.
+    """
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
+    if launcher == "none":
+        yield ONE_PROCESS
+        return
+    rank, world, local = _numbers(launcher)
+    if torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many "
+                "processes as GPUs"
+            )
+        torch.cuda.set_device(local)
+    if launcher == "slurm":
+        os.environ.setdefault("MASTER_ADDR", _first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_PORT", DEFAULT_PORT)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=world)
+    try:
+        yield Ranks(rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def _first_host(nodes: str) -> str:
+    """First host of a SLURM list such as ``node[07-09,12]`` or ``a,b``."""
+    if "[" not in nodes.split(",")[0]:
+        return nodes.split(",")[0]
+    prefix, rest = nodes.split("[", 1)
+    return prefix + rest.split("]")[0].split(",")[0].split("-")[0]
+
+
+def several() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Mean of a tensor over the processes; itself where there is one."""
+    if not several():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def any_over_ranks(value: Tensor) -> Tensor:
+    """Where a bool tensor is True in any of the processes."""
+    if not several():
+        return value
+    counts = value.to(torch.uint8)
+    dist.all_reduce(counts, op=dist.ReduceOp.MAX)
+    return counts.bool()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their mean over the processes. A parameter has a gradient in all of them or in none."""
+    if several():
+        _average([p.grad for p in parameters if p.grad is not None])
+
+
+def average_buffers(*modules: nn.Module) -> None:
+    """Replace floating-point buffers (running statistics) by their mean over the processes."""
+    if several():
+        _average([b for module in modules for b in module.buffers() if b.is_floating_point()])
+
+
+def _average(tensors: list[Tensor]) -> None:
+    bucket: list[Tensor] = []
+    numbers = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        numbers += tensor.numel()
+        if numbers >= BUCKET:
+            _average_bucket(bucket)
+            bucket, numbers = [], 0
+    if bucket:
+        _average_bucket(bucket)
+
+
+def _average_bucket(tensors: list[Tensor]) -> None:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+
+
+def wait_for_all() -> None:
+    """Let no process go on before all are here."""
+    if several():
+        dist.barrier()
+
+
+def from_first(text: str | None) -> str:
+    """A text of the first process, in every process."""
+    texts = [text]
+    if several():
+        dist.broadcast_object_list(texts)
+    return texts[0]

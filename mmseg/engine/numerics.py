@@ -1,0 +1,75 @@
+"""Number formats, compilation, and what trades time for memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmseg.distributed import several
+from mmseg.errors import ConfigError
+from mmseg.models.backbones.mit import MixVisionTransformer
+from mmseg.uda.cmda import DACS
+
+# precision -> number format of the networks' matrix products, None for that of the weights
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """Let the device compute in a precision.
+
+    ``fp32`` multiplies in 32 bits everywhere; ``tf32`` lets CUDA round factors to 10 bits of mantissa; ``bf16`` and
+    ``fp16`` run the networks under autocast, the rest of the step in 32 bits.
+
+    Returns:
+        Number format for autocast, or None.
+
+    Raises:
+        ConfigError: no such precision, or the device does not have it.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if precision in ("tf32", "fp16") and device.type != "cuda":
+        raise ConfigError(f"precision={precision!r} needs a CUDA GPU; set 'fp32' or 'bf16'")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError(f"{torch.cuda.get_device_name(device)} has no bf16; set precision='fp16' or 'fp32'")
+    rounded = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = rounded
+    torch.backends.cudnn.allow_tf32 = rounded
+    return PRECISIONS[precision]
+
+
+def make_scaler(precision: str | None) -> torch.amp.GradScaler | None:
+    """Scaler that keeps gradients within the range of ``fp16``; None for other precisions."""
+    return torch.amp.GradScaler("cuda") if precision == "fp16" else None
+
+
+def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:
+    """Apply the keys ``precision``, ``compile``, ``gradient_checkpointing``, ``micro_batch`` and ``sync_bn``.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+    method.autocast = set_precision(cfg.get("precision") or "fp32", device)
+    method.micro_batch = cfg.get("micro_batch")
+    for module in method.model.modules():
+        if isinstance(module, MixVisionTransformer):
+            module.gradient_checkpointing = bool(cfg.get("gradient_checkpointing", False))
+    if cfg.get("sync_bn") and several():
+        if device.type != "cuda":
+            raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
+        method.model = nn.SyncBatchNorm.convert_sync_batchnorm(method.model)
+        method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
+    if cfg.get("compile", False):
+        compile_networks(method)
+
+
+def compile_networks(method: DACS) -> None:
+    """Compile encoders, fusion modules and decoders in place; names in the state dict stay as they are."""
+    networks: list[nn.Module] = [method.model, method.ema_model]
+    networks += [getattr(method, name) for name in ("imnet_model", "cyclegan_itrd2en") if hasattr(method, name)]
+    for network in networks:
+        for child in network.children():
+            child.compile(dynamic=False)

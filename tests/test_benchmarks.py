@@ -1,0 +1,123 @@
+"""The benchmarks: plain forms equal the package's own, and the inference benchmark on a small network."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_tools import GOLDEN
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import data_speed
+import plain
+
+from mmseg.datasets.cityscapes import CityscapesICDataset
+from mmseg.datasets.dsec_night import DSECDataset
+from mmseg.datasets.normalization import normalize_image
+from mmseg.errors import CMDAError
+from mmseg.events.normalize import rescale_array, standardize_events
+from mmseg.events.voxel_grid import voxel_grid
+from mmseg.extractors.content import SHIFTS, ContentParams, content_map, grey_level
+from mmseg.uda.augment import to_uint8
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ContentParams((0.01, 1.01), 0.005, 0.1, 1)
+ISR = dict(val_range=[0.01, 1.01], _threshold=0.005, _clip_range=0.1, shift_pixel=1)
+
+
+@pytest.mark.parametrize("bins", [1, 5])
+def test_grids(bins):
+    rng = np.random.default_rng(bins)
+    t = np.linspace(0, 1, 2000, dtype=np.float32)
+    x, y = (rng.uniform(-3, side + 3, 2000).astype(np.float32) for side in (64, 48))
+    p = rng.integers(0, 2, 2000).astype(np.float32)
+    grid = voxel_grid(t, x, y, p, bins, 48, 64)
+    events = (torch.from_numpy(values) for values in (t, x, y, p))
+    data_speed.check_equal("grid", plain.voxel_grid(*events, bins, 48, 64), torch.from_numpy(grid))
+    normal = torch.from_numpy(rescale_array(standardize_events(grid), 0.9))
+    data_speed.check_equal("normal", plain.normalize_events(torch.from_numpy(grid), 0.9), normal)
+
+
+@pytest.mark.parametrize("direction", SHIFTS)
+def test_content_maps_of_a_batch(direction):
+    rng = np.random.default_rng(0)
+    images = torch.stack([normalize_image(data_speed.textured(rng, 40, 56, level, 3)) for level in (20, 120)])
+    ours = content_map(grey_level(to_uint8(images)), PARAMS, direction)[:, None].repeat(1, 3, 1, 1)
+    data_speed.check_equal("content maps", plain.batch_content_map(images, PARAMS, direction), ours)
+
+
+def test_samples(monkeypatch):
+    monkeypatch.chdir(GOLDEN / "mini" / "DSEC_Night")
+    night = DSECDataset(
+        GOLDEN / "c10_dsec_txt" / "night_dataset_warp.txt",
+        outputs={"warp_image", "events_vg", "warp_img_self_res"},
+        crop_size=(400, 400),
+        after_crop_resize_size=(96, 96),
+        shift_type="random",
+        isr_parms=ISR,
+    )
+    outputs = {"image", "label", "img_time_res", "img_self_res"}
+    day = CityscapesICDataset(GOLDEN / "mini" / "cityscapes", outputs=outputs, shift_type="random")
+    for dataset, plain_form in ((night, plain.dsec_sample), (day, plain.cityscapes_sample)):
+        for seed in range(2):
+            draw = dataset.draw(np.random.default_rng(seed))
+            expected, found = plain_form(dataset, seed, draw), dataset.sample(seed, draw)
+            data_speed.check_equal("sample", expected, found)
+
+
+def test_differences_end_the_benchmark():
+    values = torch.linspace(-1, 1, 9)
+    for other in (values + 2e-5, values * torch.nan, values.double(), values[:8]):
+        with pytest.raises(CMDAError, match="a map: "):
+            data_speed.check_equal("a map", values, other)
+
+
+def run_tool(monkeypatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
+    runpy.run_path(str(ROOT / "tools" / "benchmark.py"), run_name="__main__")
+
+
+def test_inference(monkeypatch, tmp_path):
+    """Needs neither data nor weights, and leaves torch as it was."""
+    monkeypatch.chdir(tmp_path)
+    settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+    words = "--size 64x96 --batch 1 --precision fp32 bf16 fp16 --seconds 0.1 --threads 1 --device cpu --json x.json"
+    run_tool(monkeypatch, ROOT / "configs" / "demo" / "cmda_toy_city.py", *words.split())
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert (result["output"], result["size"], result["checkpoint"]) == ("fusion", [64, 96], None)
+    assert result["environment"]["torch_threads"] == 1
+    assert [(row["precision"], row["batch"], row["compiled"]) for row in result["rows"]] == [
+        ("fp32", 1, False),
+        ("bf16", 1, False),
+    ]
+    for row in result["rows"]:
+        assert 0 < row["latency_ms"] <= row["latency_p95_ms"]
+        assert row["images_per_second"] > 0
+        assert "peak_memory_mib" not in row
+    assert len(result["left_out"]) == 1
+    assert settings == (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.get_num_threads(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--size", "64by96"), "give <height>x<width>"),
+        (("--size", "64x16"), "at least 32 pixels"),
+        (("--seconds", "nan"), "a number above 0"),
+        (("--device", "cpu", "--output", "fusion_isr"), "needs model.fusion_isr_module"),
+        (("--json", "absent/x.json"), "the folder does not exist"),
+    ],
+)
+def test_bad_values_are_refused(monkeypatch, capsys, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        run_tool(monkeypatch, ROOT / "configs" / "demo" / "cmda_toy_city.py", *words)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""Number formats, micro-batches, gradient checkpointing and compilation of the training step."""
+
+import copy
+
+import pytest
+import torch
+from golden_tools import events_input, fill, image_input, label_input
+from test_uda import uda_settings, without_dropout
+from torch import nn
+
+from mmseg.engine.numerics import compile_networks, make_scaler, set_numerics, set_precision
+from mmseg.errors import ConfigError
+from mmseg.registry import SEGMENTORS, UDA
+from mmseg.uda.draws import StepDraws
+
+CPU = torch.device("cpu")
+SIDE = 64
+
+
+def small_method(**settings) -> nn.Module:
+    """The published DSEC variant with MiT-b0 encoders, without dropout."""
+    channels = [32, 64, 160, 256]
+    fusion_cfg = dict(type="aspp", sep=True, dilations=(1, 6, 12, 18), pool=False)
+    decoder = dict(embed_dims=16, fusion_cfg=fusion_cfg, train_type="cs2dsec_image+events_together", share_decoder=True)
+    head = dict(type="DAFormerHeadFusion", in_channels=channels, channels=16, num_classes=19, decoder_params=decoder)
+    model = dict(
+        type="FusionEncoderDecoder",
+        backbone_image=dict(type="mit_b0"),
+        backbone_events=dict(type="mit_b0"),
+        fusion_module=dict(type="AttentionAvgFusion", in_channels=channels),
+        decode_head=head,
+    )
+    settings = dict(pseudo_threshold=0.06, blur=False, color_jitter_probability=1.0) | settings
+    method = UDA.build(uda_settings(type="DACS", model=SEGMENTORS.build(model), **settings))
+    return fill(without_dropout(method)).train()
+
+
+def small_samples(number: int) -> dict:
+    """A source-target pair."""
+    shape = (3, SIDE, SIDE)
+    source = {"image": image_input(f"s{number}", shape), "label": label_input(f"s{number}", 1, SIDE, SIDE, 8)[0]}
+    source |= {key: events_input(f"s{number}:{key}", shape) for key in ("img_time_res", "img_self_res")}
+    target = {"warp_image": image_input(f"t{number}", shape)}
+    target |= {key: events_input(f"t{number}:{key}", shape) for key in ("events_vg", "warp_img_self_res")}
+    return {"source": source, "target": target}
+
+
+def small_batch() -> dict:
+    return torch.utils.data.default_collate([small_samples(0), small_samples(1)])
+
+
+def gradients(method: nn.Module) -> tuple[dict, dict]:
+    """Logs and gradients of a step; the method stays as it is."""
+    method = copy.deepcopy(method)
+    draws = StepDraws.make(method.settings, 2, 3, 100, seed=0)
+    logs = method.train_step(small_batch(), draws).logs
+    return logs, {name: p.grad.clone() for name, p in method.model.named_parameters() if p.grad is not None}
+
+
+def assert_alike(first: dict, second: dict, share: float) -> None:
+    """The difference of the gradients is this share of them at most."""
+    assert first.keys() == second.keys()
+    apart = sum((first[name] - second[name]).square().sum() for name in first).sqrt()
+    assert apart <= share * sum(g.square().sum() for g in first.values()).sqrt()
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    method = small_method()
+    _, plain = gradients(method)
+    set_numerics(method, {"gradient_checkpointing": True}, CPU)
+    assert method.model.backbone_events.gradient_checkpointing
+    _, again = gradients(method)
+    assert_alike(plain, again, 1e-6)
+
+
+def test_micro_batches_differ_by_batch_norm_alone():
+    method = small_method()
+    for module in method.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    logs, plain = gradients(method)
+    set_numerics(method, {"micro_batch": 1}, CPU)
+    parts, again = gradients(method)
+    assert_alike(plain, again, 1e-5)
+    for name, value in logs.items():
+        assert parts[name].item() == pytest.approx(value.item(), rel=1e-4), name
+
+
+def test_micro_batches_with_the_feature_distance():
+    method = small_method(imnet_feature_dist_lambda=0.005, imnet_feature_dist_classes=None)
+    set_numerics(method, {"micro_batch": 1}, CPU)
+    logs, _ = gradients(method)
+    assert torch.isfinite(logs["src.loss_imnet_feat_dist"])
+
+
+def test_bf16_runs_the_networks_alone():
+    method = small_method()
+    logs, plain = gradients(method)
+    method = small_method()
+    set_numerics(method, {"precision": "bf16"}, CPU)
+    rounded, again = gradients(method)
+    assert_alike(plain, again, 0.25)
+    for name, value in logs.items():
+        assert rounded[name].dtype == torch.float32
+        if "loss" in name:
+            assert rounded[name].item() == pytest.approx(value.item(), rel=0.02)
+    assert all(p.dtype == torch.float32 for p in method.parameters())
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [("fp16", "needs a CUDA GPU"), ("tf32", "needs a CUDA GPU"), ("fp8", "choose one of fp32")],
+)
+def test_precisions_that_are_not_there(precision, message):
+    with pytest.raises(ConfigError, match=message):
+        set_precision(precision, CPU)
+
+
+def test_scaler_is_for_fp16_alone():
+    assert make_scaler("bf16") is None
+    assert make_scaler(None) is None
+
+
+def test_compilation_keeps_names():
+    """Nothing is compiled before the first step."""
+    method = small_method()
+    names = list(method.state_dict())
+    compile_networks(method)
+    assert list(method.state_dict()) == names
+    assert method.model.backbone_image._compiled_call_impl is not None
+    copy.deepcopy(method.model.state_dict())

@@ -1,0 +1,109 @@
+"""Measure how fast a network runs: latency, throughput and memory by precision and batch size."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+# An installed package named mmseg must not hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg.apis.arguments import add_config_options, whole_number
+from mmseg.errors import ConfigError, run_as_script
+
+LEAST_SIDE = 32
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """Argument type: ``<height>x<width>`` in pixels."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < LEAST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give <height>x<width>, each at least {LEAST_SIDE} pixels, e.g. 440x640"
+        )
+    return size
+
+
+def positive_number(text: str) -> float:
+    """Argument type: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0")
+    return number
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure inference from images on the device to class maps of their size. No data are needed; "
+        "without a checkpoint the weights are random. On a GPU: peak memory too.",
+        epilog="example: python tools/benchmark.py configs/fusion/cs2dsec_image+events_together_b5.py --precision fp32 "
+        "bf16 --batch 1 8",
+    )
+    parser.add_argument("config", type=Path, help="config file, .py or .json")
+    parser.add_argument("--checkpoint", type=Path, help="take the student's weights from there")
+    parser.add_argument(
+        "--output",
+        choices=("fusion", "image", "events", "fusion_isr", "fusion_all"),
+        help="(default: fusion with events where the config tests it, else image)",
+    )
+    parser.add_argument(
+        "--size", type=height_and_width, default="440x640", help="height x width of the images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "tf32", "bf16", "fp16"),
+        default=["fp32"],
+        help="of the network; tf32 and fp16 need a GPU (default: fp32)",
+    )
+    parser.add_argument("--batch", nargs="+", type=whole_number(1), default=[1], help="images a call (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="add a row with torch.compile to each")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if any)")
+    parser.add_argument(
+        "--seconds", type=positive_number, default=3.0, help="time each row is measured for (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=whole_number(1), help="threads of the CPU (default: torch's choice)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    add_config_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    if args.json and not args.json.resolve().parent.is_dir():
+        raise ConfigError(f"--json {args.json}: the folder does not exist; make it, or choose another file")
+    from mmseg.apis.benchmark import benchmark
+    from mmseg.files import write_text
+
+    result = benchmark(
+        args.config,
+        args.checkpoint,
+        args.output,
+        args.size,
+        args.precision,
+        args.batch,
+        args.compile,
+        args.device,
+        args.seconds,
+        args.threads,
+        args.cfg_options,
+    )
+    if args.json:
+        try:
+            write_text(args.json, json.dumps(result.as_dict(), indent=1) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{args.json} cannot be written ({error.strerror}): choose another file") from None
+
+
+if __name__ == "__main__":
+    run_as_script(main)
