@@ -14,12 +14,10 @@ _HOMES = {
     "run_all": "mmseg.apis.experiments",
     "train_style_transfer": "mmseg.apis.style_transfer",
     "evaluate_generator": "mmseg.apis.style_transfer",
-    "benchmark": "mmseg.apis.benchmark",
     "compare": "mmseg.apis.comparison",
     "read_run": "mmseg.apis.comparison",
 }
 __all__ = [
-    "benchmark",
     "compare",
     "evaluate_generator",
     "named_experiments",
