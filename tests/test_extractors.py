@@ -13,6 +13,8 @@ from mmseg.extractors.content import (
     NIGHT_PARAMS,
     SHIFTS,
     ContentParams,
+    _log_table,
+    _tensor_map,
     content_map,
     grey_level,
     random_direction,
@@ -101,6 +103,18 @@ def test_batch_equals_single_images():
     together = content_map(batch, NIGHT_PARAMS, "leftup")
     for image, expected in zip(batch, together, strict=True):
         assert torch.equal(content_map(image, NIGHT_PARAMS, "leftup"), expected)
+
+
+@pytest.mark.parametrize("direction", SHIFTS)
+@pytest.mark.parametrize("name", PARAMS)
+def test_the_form_of_other_devices_is_the_same(name, direction):
+    grey, params = torch.from_numpy(np.stack([grey_image("small1"), grey_image("small2")])), PARAMS[name]
+    span = float(np.log(params.val_range[1]) - np.log(params.val_range[0]))
+    table = _log_table(params.val_range, grey.device)
+    expected = _tensor_map(
+        grey, table, params.threshold * span, params.clip_range * span, params.shift_pixel, direction
+    )
+    assert torch.equal(content_map(grey, params, direction), expected)
 
 
 def test_random_direction_table():

@@ -21,10 +21,11 @@ from torch import nn
 
 from mmseg.engine.optim import build_optimizer, build_schedule, learning_rate, parameter_settings
 from mmseg.errors import ConfigError
+from mmseg.extractors.content import grey_level
 from mmseg.models.losses import edge_label, feature_consistency, masked_feature_distance
 from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
-from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur
+from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.cmda import Truth
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
@@ -650,6 +651,12 @@ def test_gaussian_blur(size, sigma):
     image = image_input(f"blur:{size}", (1, 3, height, width))
     golden = GoldenArrays("c18_gaussian_blur.npz")
     golden.assert_close(f"blur_{size}_sigma{sigma}", gaussian_blur(image, sigma))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_grey_levels_of_the_input_are_those_of_its_8_bit_form(seed):
+    images = image_input(f"grey{seed}", (2, 3, 40, 56)) * 1.5
+    assert torch.equal(input_grey_level(images), grey_level(to_uint8(images)))
 
 
 # ---------------------------------------------------------------- draws

@@ -153,10 +153,15 @@ def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
         flat = grey.reshape(-1, *grey.shape[-2:]).numpy()
         maps = [_array_map(image, table.numpy(), threshold, clip, params.shift_pixel, direction) for image in flat]
         return torch.from_numpy(np.stack(maps)).reshape(grey.shape)
+    return _tensor_map(grey, table, threshold, clip, params.shift_pixel, direction)
+
+
+def _tensor_map(grey: Tensor, table: Tensor, threshold: float, clip: float, pixels: int, direction: str) -> Tensor:
+    """Content maps (..., H, W) on any device."""
     intensity = table[grey.int()]
     total = torch.zeros_like(intensity)
     for shift in SHIFTS[direction]:
-        change = shift_map(intensity, shift, params.shift_pixel) - intensity
+        change = shift_map(intensity, shift, pixels) - intensity
         change = torch.where(change.abs() <= threshold, 0.0, change)
         total += rescale_halves(change, clip)
     return total / len(SHIFTS[direction])
@@ -165,7 +170,7 @@ def content_map(grey: Tensor, params: ContentParams, direction: str) -> Tensor:
 def _array_map(
     grey: np.ndarray, table: np.ndarray, threshold: float, clip: float, pixels: int, direction: str
 ) -> np.ndarray:
-    """Content map of one image (H, W) on the CPU, in few passes."""
+    """Content map of one image (H, W) on the CPU, bit for bit that of :func:`_tensor_map`, in fewer passes."""
     total = np.zeros(grey.shape, np.float32)
     change = np.empty((1, *grey.shape), np.float32)
     for shift in SHIFTS[direction]:
