@@ -210,10 +210,10 @@ def chart(rows: list[list[str]]) -> str:
     iterations = [int(x) for x in rows[0][1:]]
     values = [[None if v == "-" else float(v) for v in row[1:]] for row in rows[1:]]
     top = max(v for row in values for v in row if v is not None) * 1.1
-    width, height, left, bottom = 640, 320, 50, 40
+    width, height, left, right, bottom, line = 700, 320, 50, 250, 40, 15
 
     def place(iteration: float, value: float) -> tuple[float, float]:
-        x = left + (width - left - 190) * iteration / iterations[-1]
+        x = left + (width - left - right) * iteration / iterations[-1]
         return round(x, 1), round(height - bottom - (height - bottom - 15) * value / top, 1)
 
     parts = []
@@ -225,12 +225,17 @@ def chart(rows: list[list[str]]) -> str:
     for iteration in iterations:
         x, y = place(iteration, 0)
         parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{iteration}</text>')
-    for color, row, line in zip(COLORS, rows[1:], values, strict=False):
-        points = [place(i, v) for i, v in zip(iterations, line, strict=True) if v is not None]
+    ends = []
+    for color, row, values_ in zip(COLORS, rows[1:], values, strict=False):
+        points = [place(i, v) for i, v in zip(iterations, values_, strict=True) if v is not None]
         path = " ".join(f"{x},{y}" for x, y in points)
-        x, y = points[-1]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(f'<text x="{x + 8}" y="{y + 4}" fill="{color}">{row[0]}</text>')
+        ends.append((points[-1][1], color, row[0]))
+    x, lowest = place(iterations[-1], 0)[0], 0.0
+    for y, color, name in sorted(ends):
+        # names of lines that end close together stand below each other
+        lowest = max(y, lowest + line)
+        parts.append(f'<text x="{x + 8}" y="{lowest + 4}" fill="{color}">{name}</text>')
     x, y = place(iterations[-1] / 2, 0)
     parts.append(f'<text x="{x}" y="{y + 34}" text-anchor="middle">iteration</text>')
     parts.append('<text x="8" y="12">mIoU of the night streets, percent</text>')
