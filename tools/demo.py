@@ -61,8 +61,8 @@ def make_city(args: argparse.Namespace) -> None:
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
 
 
-def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
-    """Train a config of ``configs/demo`` with the launcher, from the network of another run if given; its work dir."""
+def train(config: str, args: argparse.Namespace) -> Path:
+    """Train a config of ``configs/demo`` with the launcher; its work dir."""
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
@@ -70,8 +70,6 @@ def train(config: str, args: argparse.Namespace, start: Path | None = None) -> P
         options.append("data.train.rare_class_sampling.min_pixels=10")
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
-    if start:
-        options.append(f"load_from={max(start.glob('iter_*.pth'))}")
     base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
     command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
@@ -140,7 +138,10 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
             for title, folder in (("source only", source_only), ("CMDA", cmda))
         }
         given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
-        rows.append(panel({**given, **seen, "truth": label_picture(sample["label"])}))
+        pictures = {**given, **seen, "truth": label_picture(sample["label"])}
+        # inputs and predictions may differ in size
+        size = dataset.prediction_size[::-1]
+        rows.append(panel({k: cv2.resize(v, size, interpolation=cv2.INTER_NEAREST) for k, v in pictures.items()}))
     path = cmda / "comparison.png"
     picture = np.concatenate(rows)
     save_picture(path, cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
@@ -152,9 +153,7 @@ def main() -> None:
     args = parse_args()
     started = time.monotonic()
     make_city(args)
-    # CMDA goes on from the days that were learned, which saves learning them twice.
-    source_only = train("source_only", args)
-    cmda = train("cmda", args, source_only)
+    source_only, cmda = (train(config, args) for config in ("source_only", "cmda"))
     baseline = test(source_only, ("fusion",), args)
     scores = test(cmda, ("image", "events", "fusion"), args)
     print()
