@@ -231,6 +231,10 @@ def generator_file(tmp_path_factory):
     return str(path)
 
 
+# Variants in whose first step the confidence of one pixel equals the threshold but for rounding.
+AT_THE_THRESHOLD = ("cs2dz", "cs2dsec_isr")
+
+
 def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
     golden = load_json(f"c07_dacs_{variant}.json")
     arrays = GoldenArrays(f"c07_dacs_{variant}.npz")
@@ -267,8 +271,8 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
         for name, value in expected["log_vars"].items():
             kind = "acc" if name.endswith("acc_seg") else "loss"
             # Before the first AdamW step there is no noise to grow, but a pixel at the teacher's threshold may fall
-            # either way (one does in cs2dz): it moves the mixed loss by 1.6e-5 of itself.
-            rounding = 2e-5 if variant == "cs2dz" and name.startswith("mix.") else 1e-6
+            # either way: it moves the mixed loss by 2e-5 of itself.
+            rounding = 3e-5 if variant in AT_THE_THRESHOLD and name.startswith("mix.") else 1e-6
             tolerance = max(4 * floor["steps"][s][kind] if s else 0.0, rounding * abs(value))
             assert result.logs[name].item() == pytest.approx(value, abs=tolerance), (variant, s, name)
         # After an AdamW step, pixels on the edge between two classes or at the threshold may fall either way.
@@ -276,7 +280,7 @@ def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
         strided = pseudo[:, :: height // 32, :: width // 32]
         differing = int((strided != arrays[f"s{s}.pseudo_label"]).sum())
         assert differing <= (0, 4, 8)[s], (variant, s, differing)
-        edge = (8 if s else (variant == "cs2dz")) / label.numel() + 1e-7
+        edge = (8 if s else (variant in AT_THE_THRESHOLD)) / label.numel() + 1e-7
         weight = result.pictures["target.pseudo_weight"].mean().item()
         assert weight == pytest.approx(expected["pseudo_weight_mean_before_mix"], abs=edge)
         weight = result.pictures["mixed.weight"].mean().item()

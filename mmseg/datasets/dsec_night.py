@@ -107,10 +107,8 @@ class DSECDataset(Dataset):
     ) -> None:
         self.outputs = check_outputs(outputs, OUTPUTS, "DSECDataset.outputs")
         self.crop = tuple(crop_size) if crop_size else None
-        if self.crop:
-            self.resized = tuple(after_crop_resize_size or self.crop)
-        else:
-            self.resized = tuple(test_resize_size or self.prediction_size)
+        self.resized = tuple(after_crop_resize_size or self.crop) if self.crop else None
+        self.test_size = tuple(test_resize_size or self.prediction_size)
         if self.crop:
             check_crop(self.crop[::-1], (WIDTH, HEIGHT), "DSECDataset.crop_size")
         if events_bins != 1:
@@ -183,7 +181,7 @@ class DSECDataset(Dataset):
     @property
     def sample_size(self) -> tuple[int, int]:
         """(height, width) of a training sample, or of a test sample where no crop is set."""
-        return self.resized
+        return self.resized or self.test_size
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -236,25 +234,26 @@ class DSECDataset(Dataset):
 
     def _cut(self, image: Image.Image, draw: DSECDraw | None) -> Image.Image:
         if draw is None:
-            image = image.crop((0, 0, image.width, TEST_ROWS))
+            image, size = image.crop((0, 0, image.width, TEST_ROWS)), self.test_size
         else:
-            image = draw.crop.apply(image, self.crop[1], self.crop[0])
-        return image.resize(self.resized[::-1], Image.Resampling.BILINEAR)
+            image, size = draw.crop.apply(image, self.crop[1], self.crop[0]), self.resized
+        return image.resize(size[::-1], Image.Resampling.BILINEAR)
 
     def _events(self, index: int, draw: DSECDraw | None) -> Tensor:
         """Normalised voxel grid, (1, H, W). It is normalised over the whole frame, then cut."""
         standard = self._standard_grid(index) if self.cache is None else self.cache.row("events", index)
         clip = self._clip_range(*self.windows[index], draw)
         if draw is None:
-            rows, columns = slice(TEST_ROWS), slice(None)
+            rows, columns, size = slice(TEST_ROWS), slice(None), self.test_size
         else:
+            size = self.resized
             rows = slice(draw.crop.y, draw.crop.y + self.crop[0])
             columns = slice(draw.crop.x, draw.crop.x + self.crop[1])
         normal = torch.from_numpy(rescale_array(standard, clip, rows, columns)).mean(dim=0, keepdim=True)
         if draw is not None and draw.crop.flip:
             normal = normal.flip(-1)
-        if self.resized != normal.shape[1:]:
-            normal = F.interpolate(normal[None], size=self.resized, mode="bilinear", align_corners=False)[0]
+        if size != normal.shape[1:]:
+            normal = F.interpolate(normal[None], size=size, mode="bilinear", align_corners=False)[0]
         return normal
 
     def _standard_grid(self, index: int) -> np.ndarray:
