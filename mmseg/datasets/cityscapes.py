@@ -222,8 +222,7 @@ class CityscapesICDataset(Dataset):
         paths = {"image": self.image_path, "label": self.label_path, "img_time_res": self.motion_path}
         shape = self.size[::-1]
         arrays = {"image": ((*shape, 3), "uint8"), "label": (shape, "uint8"), "img_time_res": (shape, "uint8")}
-        # Rare class sampling reads labels whatever the outputs are.
-        needed = {"label", *self.outputs, *(("image",) if "img_self_res" in self.outputs else ())}
+        needed = self._cached_arrays()
         parameters = {"dataset": type(self).__name__, "split": self.split}
         if "img_time_res" in needed:
             parameters["motion"] = self.motion_folder
@@ -232,10 +231,15 @@ class CityscapesICDataset(Dataset):
             parameters=parameters,
             rows=self.names,
             root=self.root,
-            sources=[paths[array](name) for array in arrays if array in needed for name in self.names],
-            arrays={array: layout for array, layout in arrays.items() if array in needed},
+            sources=[paths[array](name) for array in needed for name in self.names],
+            arrays={array: arrays[array] for array in needed},
         )
 
     def cache_row(self, index: int) -> dict[str, np.ndarray]:
         """Arrays of :meth:`cache_layout` for one image."""
-        return {array: np.asarray(self._resized(array, index)) for array in self.cache_layout().arrays}
+        return {array: np.asarray(self._resized(array, index)) for array in self._cached_arrays()}
+
+    def _cached_arrays(self) -> list[str]:
+        """Names of the arrays that the outputs need; rare class sampling reads labels whatever the outputs are."""
+        readers = {"image": {"image", "img_self_res"}, "label": {"label"}, "img_time_res": {"img_time_res"}}
+        return [array for array, outputs in readers.items() if outputs & (self.outputs | {"label"})]
