@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test bench lint format clean
+.PHONY: install demo test fuzz bench lint format clean
 
 install: $(STAMP)
 
@@ -19,6 +19,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)
+	CMDA_FUZZ_INPUTS=$${CMDA_FUZZ_INPUTS:-10000} $(BIN)/python -m pytest tests/reliability/test_fuzz.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/data_speed.py

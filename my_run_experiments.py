@@ -11,7 +11,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mmseg.apis.arguments import add_config_options, add_launcher
+from mmseg.apis.arguments import add_config_options, add_launcher, add_resume
 from mmseg.apis.flags import add_flags, given_flags, read_flags
 from mmseg.errors import run_as_script
 
@@ -45,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--exp", metavar="NAME", help="a list of experiments, configs/experiments/NAME.py")
     parser.add_argument("--name", help="name of the experiment; of several, what their names begin with")
     parser.add_argument("--root_path", help="folder with data/ and pretrained/ (default: paths as the config has them)")
+    add_resume(parser, "auto takes the newest run of this name with these settings, and starts anew without one")
     add_launcher(parser)
     add_config_options(parser)
     several = parser.add_argument_group(
@@ -85,7 +86,7 @@ def main() -> None:
     from mmseg.distributed import from_first, process_group
 
     with process_group(args.launcher) as ranks:
-        child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags)
+        child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags, args.resume)
         child.check()
         if ranks.is_first:
             for note in child.notes:
@@ -111,7 +112,7 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
         chosen, seeds = e.named_experiments(args.exp)
     else:
         chosen, seeds = e.config_experiments(args.base_config), []
-    runs = e.plan_runs(chosen, args.seeds or seeds, args.name, args.root_path, args.cfg_options, flags)
+    runs = e.plan_runs(chosen, args.seeds or seeds, args.name, args.root_path, args.cfg_options, flags, args.resume)
     if args.dry_run:
         e.show_plan(runs, console)
         return

@@ -24,6 +24,7 @@ TOP_LEVEL_KEYS = {
     "compile",
     "cudnn_benchmark",
     "data",
+    "deterministic",
     "evaluation",
     "exp",
     "git_rev",
@@ -47,7 +48,7 @@ TOP_LEVEL_KEYS = {
 SECTION_KEYS: dict[str, set[str]] = {
     "checkpoint_config": {"by_epoch", "interval", "max_keep_ckpts"},
     "data": {"samples_per_gpu", "workers_per_gpu", "train", "val", "test"},
-    "evaluation": {"interval", "metric"},
+    "evaluation": {"interval", "metric", "save_best"},
     "log_config": {"interval", "hooks"},
     "lr_config": {"policy", "warmup", "warmup_iters", "warmup_ratio", "power", "min_lr", "by_epoch"},
     "optimizer": {"type", "lr", "betas", "weight_decay", "eps", "momentum", "paramwise_cfg"},
@@ -75,6 +76,8 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_level": (None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "precision": (None, "fp32", "tf32", "bf16", "fp16"),
     "compile": (None, False, True),
+    "deterministic": (None, False, True),
+    "evaluation.save_best": (None, True, False, "mIoU", "mIoU_18", "mAcc", "aAcc"),
     "gradient_checkpointing": (None, False, True),
     "sync_bn": (None, False, True),
 }
@@ -412,7 +415,6 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
             "model.pretrained": f"{pretrained}; model.pretrained=None starts from random weights",
             "uda.cyclegan_itrd2en_path": f"{pretrained}; '' takes the image change itself as day events",
             "load_from": "give a checkpoint that exists, or None",
-            "resume_from": "give a checkpoint that exists, or None",
         }
         if "img_time_res" not in (get_key(config, "data.train.source.outputs") or ()):
             # Without image changes there is nothing to translate, and nothing loads the generator.

@@ -42,6 +42,8 @@ class Ranks:
 
 
 ONE_PROCESS = Ranks()
+# Group of all processes that speaks of tensors on the CPU, where the default one only knows those of GPUs.
+_on_cpu: dist.ProcessGroup | None = None
 
 
 def _numbers(launcher: str) -> tuple[int, int, int]:
@@ -85,9 +87,12 @@ def process_group(launcher: str) -> Iterator[Ranks]:
         os.environ.setdefault("MASTER_PORT", DEFAULT_PORT)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=world)
+    global _on_cpu
+    _on_cpu = dist.new_group(backend="gloo") if backend == "nccl" else dist.group.WORLD
     try:
         yield Ranks(rank, world)
     finally:
+        _on_cpu = None
         dist.destroy_process_group()
 
 
@@ -120,6 +125,15 @@ def any_over_ranks(value: Tensor) -> Tensor:
     counts = value.to(torch.uint8)
     dist.all_reduce(counts, op=dist.ReduceOp.MAX)
     return counts.bool()
+
+
+def agree(value: bool) -> bool:
+    """Whether a condition holds in any of the processes; they exchange it without waiting for a device."""
+    if not several():
+        return value
+    flag = torch.tensor([value], dtype=torch.uint8)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_on_cpu)
+    return bool(flag.item())
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

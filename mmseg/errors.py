@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterable
 
 
 class CMDAError(Exception):
-    """Bad input. The message names the file, key or value at fault and the remedy."""
+    """Bad input. The message names the file, key or value at fault and the remedy.
+
+    Attributes:
+        status: exit status of a script that it ends.
+    """
+
+    status = 2
 
 
 class ConfigError(CMDAError):
@@ -38,12 +44,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run ``main`` and turn a :class:`CMDAError` into one line on stderr and exit status 2."""
+    """Run ``main`` and turn a :class:`CMDAError` into one line on stderr and its exit status."""
     try:
         main()
     except CMDAError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.status) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -25,6 +25,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of :func:`atomic_path` whose process was killed; those of live processes stay."""
+    for path in Path(folder).glob(".*.tmp*"):
+        number = path.name.split(".tmp")[0].rpartition(".")[2]
+        if not number.isdigit():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            with suppress(OSError):
+                path.unlink()
+        except OSError:
+            continue
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system."""
     with atomic_path(path) as temporary:

@@ -74,7 +74,7 @@ def test_rates_come_from_the_config_on_resuming(tmp_path):
     saved(tmp_path, 3)
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.5, weight_decay=0.25)
-    assert load_training(tmp_path / "iter_3.pth", model, optimizer) == 3
+    assert load_training(tmp_path / "iter_3.pth", model, optimizer) == {"iter": 3}
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
 
 

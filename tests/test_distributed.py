@@ -14,7 +14,7 @@ from torch import nn
 from mmseg.distributed import ONE_PROCESS, Ranks, _first_host, any_over_ranks, mean_over_ranks, process_group
 from mmseg.engine.data import training_loader
 from mmseg.engine.run_log import SilentLog
-from mmseg.engine.training_loop import LoopSettings, run_training
+from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import ConfigError
 
 STEPS = 5
@@ -39,7 +39,9 @@ def train(ranks: Ranks, batch: int, folder: Path, freeze: bool) -> None:
     samples = [small_samples(number) for number in range(STEPS * batch * ranks.world)]
     loader = training_loader(samples, batch, 0, 0, STEPS, torch.device("cpu"), ranks)
     settings = LoopSettings(0, STEPS, batch, 0, 1, 0, 0, 0, ranks)
-    run_training(method, loader, optimizer, schedule, settings, SilentLog(), folder, lambda _: None, lambda _: None)
+    nothing = lambda _: None  # noqa: E731
+    batches = iter(loader)
+    TrainingLoop(method, batches, optimizer, schedule, settings, SilentLog(), folder, nothing, nothing, nothing).run()
     torch.save(method.state_dict(), folder / f"rank{ranks.rank}_of_{ranks.world}.pth")
 
 

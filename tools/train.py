@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import add_config_options, add_launcher
+from mmseg.apis.arguments import add_config_options, add_launcher, add_resume
 from mmseg.errors import run_as_script
 
 
@@ -17,11 +17,12 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description="Train a config.",
-        epilog="examples: python tools/train.py CONFIG; on several GPUs: torchrun --nproc_per_node 4 tools/train.py "
-        "CONFIG --launcher pytorch",
+        epilog="examples: python tools/train.py CONFIG; after an interruption: python tools/train.py CONFIG --resume "
+        "auto; on several GPUs: torchrun --nproc_per_node 4 tools/train.py CONFIG --launcher pytorch",
     )
     parser.add_argument("config", help="config file, .py or .json")
     parser.add_argument("--work-dir", help="folder of the run (default: the config's, else work_dirs/<its name>)")
+    add_resume(parser, "auto takes the newest sound checkpoint of the work dir, and starts anew without one")
     add_launcher(parser)
     add_config_options(parser)
     return parser.parse_args()
@@ -33,7 +34,8 @@ def main() -> None:
     from mmseg.apis import train
     from mmseg.config import load_config
 
-    train(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
+    options = {**args.cfg_options, **({"resume_from": args.resume} if args.resume else {})}
+    train(load_config(args.config, options), args.work_dir, launcher=args.launcher)
 
 
 if __name__ == "__main__":

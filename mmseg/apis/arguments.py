@@ -61,6 +61,19 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resume(parser: argparse.ArgumentParser, auto: str) -> None:
+    """Add ``--resume``.
+
+    Args:
+        auto: what ``auto`` means.
+    """
+    parser.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        help=f"go on with a training that was stopped: {auto}; or a checkpoint or work dir",
+    )
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``."""
     parser.add_argument(

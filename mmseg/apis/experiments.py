@@ -31,7 +31,7 @@ LIST_KEYS = {"experiments", "seeds"}
 ENTRY_KEYS = {"base_config", "name", "flags", "cfg_options"}
 CONSOLE_FILE = "output.txt"
 POLL_SECONDS = 0.5
-STOP_SECONDS = 15
+STOP_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,7 @@ def plan_runs(
     root_path: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
+    resume: str | None = None,
 ) -> list[Run]:
     """Runs of experiments, for each seed.
 
@@ -150,6 +151,7 @@ def plan_runs(
         prefix: put before the experiments' names; it is the name where there is one experiment alone.
         root_path: as in :func:`mmseg.apis.launching.plan_child`.
         cfg_options, flags: for every run, over those of the experiments.
+        resume: as in :func:`mmseg.apis.launching.plan_child`.
 
     Raises:
         ConfigError: a config, flag or option that cannot be used, or a seed beside a list of seeds.
@@ -168,7 +170,7 @@ def plan_runs(
             try:
                 own = without_overruled(experiment.cfg_options, experiment.base_config, root_path, flags)
                 options = {**own, **cfg_options}
-                runs.append(Run(plan_child(experiment.base_config, full, root_path, options, chosen)))
+                runs.append(Run(plan_child(experiment.base_config, full, root_path, options, chosen, resume)))
             except ConfigError as error:
                 raise ConfigError(f"{full}: {error}" if len(experiments) > 1 else str(error)) from error
     return runs
@@ -273,6 +275,8 @@ def run_all(
                         free.append(run.gpu)
         except BaseException:
             for run in active:
+                run.process.terminate()
+            for run in active:
                 _stop(run)
             for run in waiting:
                 run.state = "not started"
@@ -307,7 +311,7 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
     try:
         child.write()
         child.work_dir.mkdir(parents=True, exist_ok=True)
-        run.output = (child.work_dir / CONSOLE_FILE).open("wb")
+        run.output = (child.work_dir / CONSOLE_FILE).open("ab")
     except OSError as error:
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")
@@ -352,7 +356,7 @@ def _last_words(run: Run) -> str:
 
 
 def _stop(run: Run) -> None:
-    run.process.terminate()
+    """Wait for a run that was told to stop; it saves its state before."""
     try:
         run.process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
 from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
+from mmseg.apis.resuming import AUTO
 from mmseg.apis.training import variant
 from mmseg.config import (
     DATA_PATH_KEYS,
@@ -37,7 +38,7 @@ WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
 # Keys of a child config that are no settings.
-RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev")
+RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def plan_child(
     root_path: str | None,
     cfg_options: Mapping[str, Any],
     flags: Mapping[str, Any] | None = None,
+    resume: str | None = None,
 ) -> Child:
     """Child config ``configs/generated/local-basic/<experiment name>.json`` below the working directory.
 
@@ -121,6 +123,8 @@ def plan_child(
         root_path: folder with ``data/`` and ``pretrained/``; None leaves paths as they are.
         cfg_options: dotted key -> value; they win over flags.
         flags: flag of ``mmseg.apis.flags`` -> its text or number, True for a switch.
+        resume: ``auto`` goes on with the newest run of this name and these settings, if there is one; a checkpoint or
+            a work dir starts a new run from there.
 
     Raises:
         ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
@@ -128,7 +132,8 @@ def plan_child(
     if not re.fullmatch(r"[^/\\\0\[]+", name):
         raise ConfigError(f"--name {name!r} cannot be a file name: leave out slashes and '['")
     values = read_flags(flags or {})
-    full_name = experiment_name(name_prefix(values) + name)
+    name = name_prefix(values) + name
+    full_name = experiment_name(name)
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
     changes = _changes(base, str(base_config), root_path, cfg_options, values)
@@ -141,7 +146,32 @@ def plan_child(
     for key, value in changes.items():
         _set(child, key, _over(resolved, key, plain(value)))
     resolved.merge_from_dict(copy.deepcopy({key: value for key, value in child.items() if key != "_base_"}))
+    if resume:
+        full_name = (_earlier_run(name, resolved) if resume == AUTO else None) or full_name
+        again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
+        child |= again
+        resolved.merge_from_dict(again)
     return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))))
+
+
+def _earlier_run(name: str, config: Config) -> str | None:
+    """Name of the newest run of an experiment that has the settings of a config."""
+    settings = _settings(config.to_dict())
+    # dates come first in the names
+    for folder in sorted(WORK_DIRS.glob("*"), reverse=True):
+        if not re.fullmatch(rf"\d{{6}}_\d{{4}}_{re.escape(name)}_[0-9a-f]{{5}}", folder.name):
+            continue
+        try:
+            found = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if _settings(found) == settings:
+            return folder.name
+    return None
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain(config).items() if key not in RECORD_KEYS}
 
 
 def without_overruled(

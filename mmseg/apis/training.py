@@ -12,29 +12,39 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.config import check_config, dump_config, effective
+from mmseg.apis.resuming import AUTO, checkpoint_to_resume, differences, is_finished
+from mmseg.config import check_config, dump_config, effective, get_key
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.distributed import Ranks, process_group, wait_for_all
 from mmseg.engine.checkpoint import (
+    best_checkpoint,
     checkpoint_path,
     list_checkpoints,
     load_segmentor,
     load_training,
+    save_best,
     save_checkpoint,
 )
-from mmseg.engine.data import batches, training_loader
-from mmseg.engine.environment import choose_device, environment
-from mmseg.engine.numerics import make_scaler, set_numerics
+from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
+from mmseg.engine.environment import choose_device, environment, keep_freed_memory
+from mmseg.engine.finite import NonFinite
+from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog, SilentLog
-from mmseg.engine.training_loop import LoopSettings, run_training
-from mmseg.errors import ConfigError
+from mmseg.engine.training_loop import LoopSettings, TrainingLoop
+from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
-from mmseg.files import write_text
+from mmseg.files import atomic_path, remove_leftovers, write_text
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import StreamPlan, stream_plan
+
+# what trades time for memory
+MEMORY_REMEDY = (
+    "set gradient_checkpointing=True, micro_batch=1 or precision=bf16 (docs/performance.md), or lower "
+    "data.samples_per_gpu or the crops"
+)
 
 
 def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -109,7 +119,8 @@ def train(
     """Train, evaluate and leave everything in the work dir, which is returned.
 
     Files: the resolved config, ``environment.json``, ``<name>.log``, ``<name>.log.json``, ``tensorboard/``,
-    ``pictures/``, ``iter_<n>.pth``, and per evaluation ``evaluations/iter_<n>/`` with predictions and scores.
+    ``pictures/``, ``iter_<n>.pth``, ``best_<score>_iter_<n>.pth``, and per evaluation ``evaluations/iter_<n>/`` with
+    predictions and scores.
 
     Args:
         config: as loaded by :func:`mmseg.config.load_config`.
@@ -122,47 +133,111 @@ def train(
         CMDAError: bad input, before the model is built wherever it can be seen by then.
     """
     with process_group(launcher) as ranks:
-        return _train(config, work_dir, console or Console(), ranks)
+        try:
+            return _train(config, work_dir, console or Console(), ranks)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise CMDAError(f"the memory does not suffice ({str(error).splitlines()[0]}); {MEMORY_REMEDY}") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has no class of its own for a machine without memory left
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
     cfg = effective(config)
     check_config(cfg, for_training=True)
     check_optimisation(cfg["optimizer"], cfg["lr_config"])
+    work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
+    resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
+    if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
+        console.print(f"{work_dir} is finished: {resumed.name} is its last checkpoint", highlight=False, soft_wrap=True)
+        return work_dir
     train_set, val_set = build_datasets(cfg)
     device = choose_device()
-    work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
+    if device.type == "cpu":
+        keep_freed_memory()
     log = _open_work_dir(work_dir, config, device, console, ranks)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
-        torch.backends.cudnn.benchmark = bool(config.get("cudnn_benchmark", False))
+        if remark:
+            log.warning(remark)
+        set_determinism(cfg)
         method = build_method(cfg).to(device)
         set_numerics(method, cfg, device)
         optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
-        settings = loop_settings(cfg, _resume(cfg, method, optimizer, scaler, log), ranks)
+        first = _resume(resumed, config, method, optimizer, scaler, log, ranks) if resumed else 0
+        settings = loop_settings(cfg, first, ranks)
         schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)
         workers = cfg["data"].get("workers_per_gpu", 0)
         loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, ranks)
-        run_training(
+        skipped: dict[str, int] = {}
+        meta = _meta(cfg, config, ranks)
+        loop = TrainingLoop(
             method,
-            batches(loader, device),
+            batches(loader, device, _skip_counter(skipped, log)),
             optimizer,
             schedule,
             settings,
             log,
             work_dir,
-            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, dump_config(config))),
-            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, settings.last, workers)),
+            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, meta)),
+            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, cfg, meta)),
+            keep_batch=_batch_keeper(work_dir, train_set, settings),
             scaler=scaler,
         )
+        try:
+            loop.run()
+        finally:
+            _report_skips(skipped, log)
     except Exception as error:
         log.error(f"stopped: {error}")
         raise
     finally:
         log.close()
     return work_dir
+
+
+def _skip_counter(counts: dict[str, int], log: RunLog | SilentLog) -> Callable[[str], None]:
+    """Function that counts the reasons why samples were left out, and tells of each the first time."""
+
+    def skip(reason: str) -> None:
+        counts[reason] = counts.get(reason, 0) + 1
+        if counts[reason] == 1:
+            log.warning(f"left out a sample: {reason}")
+
+    return skip
+
+
+def _report_skips(counts: Mapping[str, int], log: RunLog | SilentLog) -> None:
+    if counts:
+        log.warning(f"{sum(counts.values())} samples were left out, for {len(counts)} reasons:")
+        for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
+            log.warning(f"  {count} times: {reason}")
+
+
+def _batch_keeper(work_dir: Path, dataset: Any, settings: LoopSettings) -> Callable[[NonFinite], Path]:
+    """Function that prepares the batch of an iteration again and writes it into the work dir, with its losses."""
+
+    def keep(broken: NonFinite) -> Path:
+        numbers = sample_numbers(broken.iteration, settings.batch, settings.ranks)
+        rank = "" if settings.ranks.is_first else f"_rank{settings.ranks.rank}"
+        path = work_dir / f"nonfinite_iter_{broken.iteration + 1}{rank}.pth"
+        content = {
+            "iter": broken.iteration + 1,
+            "values": broken.values,
+            "samples": [dataset.describe(number) for number in numbers],
+            "batch": batch_of(dataset, numbers),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+        return path
+
+    return keep
 
 
 def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]:
@@ -177,20 +252,27 @@ def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]
 
 
 def _resume(
-    cfg: Mapping[str, Any],
+    path: Path,
+    config: Config,
     method: DACS,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
-    log: RunLog,
+    log: RunLog | SilentLog,
+    ranks: Ranks,
 ) -> int:
-    """Restore the checkpoint that ``resume_from`` names; number of finished iterations, 0 without one."""
-    path, last = cfg.get("resume_from"), cfg["runner"]["max_iters"]
-    if not path:
-        return 0
-    first = load_training(path, method, optimizer, scaler)
+    """Restore a checkpoint; number of finished iterations."""
+    meta = load_training(path, method, optimizer, scaler)
+    first, last = meta["iter"], config["runner"]["max_iters"]
     if first >= last:
         raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
+    log.forget_after(first)
     log.info("resumed after iteration %d from %s", first, path)
+    changed = differences(meta, json.loads(dump_config(config)), ranks.world)
+    if changed:
+        log.warning(
+            f"the checkpoint was made with other settings, so this is not the run that an uninterrupted one would be: "
+            f"{'; '.join(changed)}"
+        )
     return first
 
 
@@ -203,6 +285,7 @@ def _open_work_dir(
     record = {**environment(device), "processes": ranks.world}
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(work_dir)
         write_text(work_dir / f"{work_dir.name}.json", dump_config(config))
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
     except OSError as error:
@@ -217,37 +300,47 @@ def _open_work_dir(
     return log
 
 
+def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint says about its run."""
+    return {
+        "CLASSES": list(CLASSES),
+        "PALETTE": [list(color) for color in PALETTE],
+        "config": dump_config(config),
+        "seed": cfg.get("seed") or 0,
+        "processes": ranks.world,
+    }
+
+
 def _saver(
     work_dir: Path,
     method: DACS,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
-    log: RunLog,
+    log: RunLog | SilentLog,
     cfg: Mapping[str, Any],
-    config_text: str,
+    meta: Mapping[str, Any],
 ) -> Callable[[int], None]:
     """Function that writes the checkpoint of an iteration."""
     keep = (cfg.get("checkpoint_config") or {}).get("max_keep_ckpts")
-    meta = {
-        "CLASSES": list(CLASSES),
-        "PALETTE": [list(color) for color in PALETTE],
-        "config": config_text,
-        "seed": cfg.get("seed") or 0,
-    }
 
     def save(done: int) -> None:
         path = checkpoint_path(work_dir, done)
-        meta["time"] = time.strftime("%Y-%m-%d %H:%M:%S")
-        save_checkpoint(path, method, optimizer, done, meta, keep, scaler)
+        stamped = {**meta, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
+        save_checkpoint(path, method, optimizer, done, stamped, keep, scaler)
         log.info("wrote %s", path)
 
     return save
 
 
 def _evaluator(
-    work_dir: Path, method: DACS, val_set: Any, log: RunLog, last: int, workers: int
+    work_dir: Path,
+    method: DACS,
+    val_set: Any,
+    log: RunLog | SilentLog,
+    cfg: Mapping[str, Any],
+    meta: Mapping[str, Any],
 ) -> Callable[[int], None]:
-    """Function that tests the student after an iteration; panels are drawn at the end alone.
+    """Function that tests the student after an iteration and keeps the best; panels are drawn at the end alone.
 
     Raises:
         ConfigError: at once, when the validation set lacks what the test needs.
@@ -257,6 +350,7 @@ def _evaluator(
     device = next(method.parameters()).device
     output = default_output(method.model, val_set)
     check_test_set(method.model, val_set, output, "data.val")
+    last, workers = cfg["runner"]["max_iters"], cfg["data"].get("workers_per_gpu", 0)
 
     def test(done: int) -> None:
         folder = work_dir / "evaluations" / f"iter_{done}"
@@ -273,7 +367,22 @@ def _evaluator(
         method.train()
         log.info("evaluation after iteration %d: %s; predictions in %s", done, result.headline(), folder)
         if result.scores is not None:
-            log.record("val", done, result.scores.summary())
+            summary = result.scores.summary()
+            log.record("val", done, summary)
             log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
+            keep_best(done, summary)
+
+    def keep_best(done: int, summary: Mapping[str, float]) -> None:
+        wanted = get_key(cfg, "evaluation.save_best")
+        if wanted is False:
+            return
+        # by default the mean over the classes that the labels can hold, the paper's score
+        by_default = next((name for name in summary if name.startswith("mIoU_")), "mIoU")
+        name = wanted if isinstance(wanted, str) else by_default
+        try:
+            if save_best(work_dir, method, done, meta, name, summary[name]):
+                log.info("the best %s so far, %.2f; kept as %s", name, 100 * summary[name], best_checkpoint(work_dir))
+        except CheckpointError as error:
+            log.warning(str(error))
 
     return test

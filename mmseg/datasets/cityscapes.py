@@ -158,6 +158,10 @@ class CityscapesICDataset(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
+    def describe(self, index: int) -> str:
+        """Which file a sample is made of, for messages."""
+        return str(self.image_path(self.names[index]))
+
     def draw(self, rng: np.random.Generator) -> CropDraw:
         """Draw crop and flip of a sample."""
         return CropDraw.make(rng, *self.size, *self.crop)

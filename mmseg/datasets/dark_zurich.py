@@ -178,6 +178,10 @@ class DarkZurichICDataset(Dataset):
         """A whole image, for testing."""
         return self.sample(index, None)
 
+    def describe(self, index: int) -> str:
+        """Which file a sample is made of, for messages."""
+        return str(self.image_path(self.names[index]))
+
     def draw(self, rng: np.random.Generator) -> CropDraw:
         """Draw crop and flip of a training sample."""
         return CropDraw.make(rng, *self.size, *self.crop)

@@ -132,6 +132,9 @@ class DSECDataset(Dataset):
         self.left_out = ""
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
         for recording in self.recordings.values():
+            if "events_vg" in self.outputs:
+                # a bad map shall show now, not when a sample first needs it
+                recording.rectify_map  # noqa: B018
             recording.close()
         self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
@@ -189,6 +192,12 @@ class DSECDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A whole frame, for testing."""
         return self.sample(index, None)
+
+    def describe(self, index: int) -> str:
+        """Which files a sample is made of, for messages."""
+        frame, (start, finish) = self.frames[index], self.windows[index]
+        events = f" with events {start}..{finish} of {frame.events_file}" if "events_vg" in self.outputs else ""
+        return f"{frame.warp_image}{events}"
 
     def draw(self, rng: np.random.Generator) -> DSECDraw:
         """Draw crop, flip and clip range of a training sample."""

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.images import CropDraw
-from mmseg.errors import ConfigError, DataError, did_you_mean
+from mmseg.errors import CMDAError, ConfigError, DataError, did_you_mean
 from mmseg.registry import DATASETS
 
 # keeps the samples' stream apart from that of the training step
 SAMPLE_KEY = 0
 MAX_RECROPS = 10
+# key of a sample's text on files that it was to be made of and that could not be used
+SKIPPED = "skipped"
+# what to do about such a file
+BAD_SAMPLES = ("raise", "skip")
+# samples in a row that may be bad before a skipping dataset gives up
+MAX_SKIPS = 10
 RCS_KEYS = {"min_pixels": 3000, "class_temp": 0.1, "min_crop_ratio": 0.5}
 
 
@@ -72,6 +79,8 @@ class UDADataset(Dataset):
         source_json_root: folder of ``sample_class_stats.json`` and ``samples_with_class.json``.
         rare_class_sampling: ``min_pixels``, ``class_temp``, ``min_crop_ratio``; None draws sources uniformly.
         seed: seed of all draws.
+        on_bad_sample: ``raise`` stops at a file that cannot be used; ``skip`` draws another one in its place, and says
+            so in the sample's text ``skipped``, a line for each.
 
     Raises:
         DataError: the statistics are missing, or do not belong to the source.
@@ -85,10 +94,16 @@ class UDADataset(Dataset):
         source_json_root: str | None = None,
         rare_class_sampling: Mapping[str, float] | None = None,
         seed: int = 0,
+        on_bad_sample: str = "raise",
     ) -> None:
+        if on_bad_sample not in BAD_SAMPLES:
+            raise ConfigError(
+                f"data.train.on_bad_sample is {on_bad_sample!r}; choose one of {', '.join(map(repr, BAD_SAMPLES))}"
+            )
         self.source = source
         self.target = target
         self.seed = seed
+        self.skip = on_bad_sample == "skip"
         self.rcs = None
         if rare_class_sampling:
             for key in rare_class_sampling:
@@ -127,19 +142,69 @@ class UDADataset(Dataset):
     def __len__(self) -> int:
         return len(self.source) * len(self.target)
 
-    def __getitem__(self, number: int) -> dict[str, dict[str, Any]]:
-        rng = np.random.default_rng([SAMPLE_KEY, self.seed, number])
-        if self.rcs:
-            class_id = int(rng.choice(self.classes, p=self.probabilities / self.probabilities.sum()))
-            index = int(rng.choice(self.samples_with_class[class_id]))
-            draws = (self.source.draw(rng) for _ in range(MAX_RECROPS + 1))
-            source = self.rare_class_sample(index, class_id, draws)
-        else:
-            source = self.source.sample(int(rng.integers(len(self.source))), self.source.draw(rng))
-        target_rng = np.random.default_rng([SAMPLE_KEY, self.seed, number, 1])
-        target_index = int(target_rng.integers(len(self.target)))
-        target = self.target.sample(target_index, self.target.draw(target_rng))
-        return {"source": source, "target": target}
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        skipped: list[str] = []
+        sample = {name: self._usable(name, number, skipped) for name in ("source", "target")}
+        return {**sample, SKIPPED: "\n".join(skipped)} if self.skip else sample
+
+    def describe(self, number: int) -> str:
+        """Files that a sample is drawn from, for messages."""
+        return ", ".join(self._describe(name, number) for name in ("source", "target"))
+
+    def _describe(self, name: str, number: int) -> str:
+        index, _ = self._choose(name, self._generator(name, number))
+        return f"{name} {getattr(self, name).describe(index)}"
+
+    def _generator(self, name: str, number: int, attempt: int = 0) -> np.random.Generator:
+        """What a sample is drawn with; a further attempt has draws of its own."""
+        if attempt:
+            return np.random.default_rng([SAMPLE_KEY, self.seed, number, int(name == "target"), attempt])
+        return np.random.default_rng([SAMPLE_KEY, self.seed, number, *([1] if name == "target" else [])])
+
+    def _choose(self, name: str, rng: np.random.Generator) -> tuple[int, int | None]:
+        """Draw which image to take; of a source, also the class that it was chosen for."""
+        if name == "target":
+            return int(rng.integers(len(self.target))), None
+        if not self.rcs:
+            return int(rng.integers(len(self.source))), None
+        class_id = int(rng.choice(self.classes, p=self.probabilities / self.probabilities.sum()))
+        return int(rng.choice(self.samples_with_class[class_id])), class_id
+
+    def _usable(self, name: str, number: int, skipped: list[str]) -> dict[str, Any]:
+        """Source or target of a sample; where that is to be skipped, the next one drawn."""
+        for attempt in range(MAX_SKIPS + 1):
+            try:
+                return self._load(name, number, attempt)
+            except CMDAError as error:
+                if not self.skip:
+                    raise
+                skipped.append(" ".join(str(error).split()))
+        raise DataError(f"{MAX_SKIPS + 1} {name} samples in a row cannot be used, the last because: {skipped[-1]}")
+
+    def _load(self, name: str, number: int, attempt: int) -> dict[str, Any]:
+        """One attempt at a source or target.
+
+        Raises:
+            DataError: it cannot be used; the message names the file.
+        """
+        rng, dataset = self._generator(name, number, attempt), getattr(self, name)
+        index, class_id = self._choose(name, rng)
+        try:
+            if class_id is None:
+                sample = dataset.sample(index, dataset.draw(rng))
+            else:
+                draws = (dataset.draw(rng) for _ in range(MAX_RECROPS + 1))
+                sample = self.rare_class_sample(index, class_id, draws)
+        except CMDAError:
+            raise
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            what = f"{type(error).__name__}: {error}"
+            raise DataError(f"{name} {dataset.describe(index)} cannot be used ({what}); replace the file") from error
+        for key, value in sample.items():
+            # the sum of a tensor is finite where the tensor is, and quicker to look at
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.sum().isfinite():
+                raise DataError(f"{key} of {name} {dataset.describe(index)} is not finite; replace the file")
+        return sample
 
     def rare_class_sample(self, index: int, class_id: int, draws: Iterable[CropDraw]) -> dict[str, Any]:
         """Source sample of the first draw whose crop shows enough of a class, else of the last.

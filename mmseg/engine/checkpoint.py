@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mmseg.errors import CheckpointError
-from mmseg.files import atomic_path
-from mmseg.models.weights import load_file, load_weights_file, report_mismatch
+from mmseg.files import atomic_path, write_text
+from mmseg.models.weights import has_right_checksums, load_file, load_weights_file, report_mismatch
 
 # Prefixes in the state dict of the training method (names of published checkpoints).
 STUDENT, TEACHER = "model.", "ema_model."
@@ -53,10 +55,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint of tensors and plain data alone, then remove earlier ones beyond ``keep`` in all.
 
+    There are no random states in it: every draw of a training comes from (seed, iteration, sample).
+
     Args:
         path: file name, see :func:`checkpoint_path`.
         iteration: number of finished iterations.
         meta: plain data about the run.
+
+    Raises:
+        CheckpointError: the file cannot be written; what was there before is untouched.
     """
     content = {
         "meta": {**meta, "iter": iteration},
@@ -65,12 +72,79 @@ def save_checkpoint(
     }
     if scaler is not None:
         content["scaler"] = scaler.state_dict()
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    _write(path, content)
     if keep and keep > 0:
         earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration]
         for old in earlier[: max(0, len(earlier) - keep + 1)]:
             old.unlink()
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    # torch's own writer says no more than that it failed
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be written ({why}); free space there. Checkpoints written before are untouched"
+        ) from error
+
+
+BEST = "best.json"
+
+
+def save_best(
+    work_dir: Path, method: nn.Module, iteration: int, meta: Mapping[str, Any], name: str, score: float
+) -> bool:
+    """Keep student and teacher of an iteration in ``best_<name>_iter_<n>.pth`` where none before scored higher.
+
+    ``best.json`` says which iteration that was and its score; the file of the best before is removed.
+
+    Args:
+        name: of the score, such as ``mIoU``.
+        score: the higher the better, 0..1; one that is not a number is never the best.
+
+    Returns:
+        Whether it was kept.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    record = work_dir / BEST
+    try:
+        before = json.loads(record.read_text())
+    except (OSError, ValueError):
+        before = {}
+    # an iteration that is run again after a resumption competes with those before it alone
+    beaten = before.get("score", -math.inf) if before.get("iter", -1) < iteration else -math.inf
+    if before.get("name", name) != name:
+        beaten = -math.inf
+    if not score > beaten:
+        return False
+    path = work_dir / f"best_{name}_iter_{iteration}.pth"
+    _write(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
+    write_text(record, json.dumps({"name": name, "score": score, "iter": iteration, "file": path.name}) + "\n")
+    for old in work_dir.glob("best_*_iter_*.pth"):
+        if old != path:
+            old.unlink()
+    return True
+
+
+def best_checkpoint(work_dir: str | Path) -> Path | None:
+    """The file of :func:`save_best`, None where there is none."""
+    found = sorted(Path(work_dir).glob("best_*_iter_*.pth"))
+    return found[-1] if found else None
+
+
+def newest_sound_checkpoint(work_dir: str | Path) -> tuple[Path | None, list[Path]]:
+    """Newest checkpoint of a work dir whose checksums are right, and the damaged ones that are newer."""
+    damaged = []
+    for path in reversed(list_checkpoints(work_dir)):
+        if has_right_checksums(path):
+            return path, damaged
+        damaged.append(path)
+    return None, damaged
 
 
 @dataclass(frozen=True)
@@ -126,18 +200,28 @@ def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -
     return weights
 
 
+def _one_before(path: Path) -> str:
+    """Which checkpoint to take in the place of one that cannot be read."""
+    earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration_of(path)]
+    sound = next((p for p in reversed(earlier) if has_right_checksums(p)), None)
+    return f"the one before is {sound}" if sound else ""
+
+
 def load_training(
     path: str | Path,
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None = None,
-) -> int:
-    """Restore student, teacher, optimiser and scaler; return the number of finished iterations.
+) -> dict[str, Any]:
+    """Restore student, teacher, optimiser and scaler.
+
+    Returns:
+        What the checkpoint says about its run; ``iter`` is the number of finished iterations.
 
     Raises:
-        CheckpointError: the checkpoint is of another model, or holds no optimiser state.
+        CheckpointError: the checkpoint is damaged, of another model, or holds no optimiser state.
     """
-    content = load_file(path)
+    content = load_file(path, _one_before(Path(path)))
     whole = isinstance(content, Mapping) and {"meta", "state_dict", "optimizer"} <= content.keys()
     if not whole or "iter" not in content["meta"]:
         raise CheckpointError(f"{path} is no training checkpoint; to start from its weights, use load_from")
@@ -156,4 +240,4 @@ def load_training(
         group["initial_lr"] = own["lr"]
     if scaler is not None and "scaler" in content:
         scaler.load_state_dict(content["scaler"])
-    return int(content["meta"]["iter"])
+    return content["meta"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -19,6 +20,23 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pill
 def choose_device() -> torch.device:
     """CUDA if present, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library reuse the memory of freed tensors in this process, for a training on the CPU.
+
+    By default it returns large blocks to the system, which hands them out again page by page, zeroed: at the published
+    size that is a quarter of a step (benchmarks/step_speed.py).
+
+    Returns:
+        False where the C library is not glibc, whose parameters these are.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    trim_threshold, mmap_max = -1, -4  # numbers of the parameters in malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
 
 
 def git_revision() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,21 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
 def make_scaler(precision: str | None) -> torch.amp.GradScaler | None:
     """Scaler that keeps gradients within the range of ``fp16``; None for other precisions."""
     return torch.amp.GradScaler("cuda") if precision == "fp16" else None
+
+
+def set_determinism(cfg: Mapping[str, Any]) -> None:
+    """Apply the keys ``deterministic`` and ``cudnn_benchmark``.
+
+    On a CPU two runs are equal anyway, with the same number of threads. On CUDA ``deterministic`` takes the kernels
+    whose sums have one order, where there are such, and warns of the others; it costs time.
+    """
+    deterministic = bool(cfg.get("deterministic", False))
+    if deterministic:
+        # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False)) and not deterministic
 
 
 def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from torch.utils.tensorboard import SummaryWriter
 
+from mmseg.files import write_text
+
 LOGGER_NAME = "mmseg"
 
 
@@ -43,6 +45,10 @@ class RunLog:
         """Line for people."""
         self.logger.info(message, *args)
 
+    def warning(self, message: str) -> None:
+        """Line for people that they should not miss."""
+        self.logger.warning(message)
+
     def error(self, message: str) -> None:
         """What stopped the run, for the log file alone: the script shows it itself."""
         self._handlers[1].handle(logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, message, (), None))
@@ -60,6 +66,16 @@ class RunLog:
         """(H, W, 3) uint8 RGB, for TensorBoard."""
         self._board.add_image(tag, picture, iteration, dataformats="HWC")
 
+    def forget_after(self, iteration: int) -> None:
+        """Drop the numbers of later iterations, which a resumed run writes anew."""
+        self._json.close()
+        path = Path(self._json.name)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if _iteration(line) <= iteration))
+        self._json = path.open("a", encoding="utf-8")
+        self._board.close()
+        self._board = SummaryWriter(self._board.log_dir, purge_step=iteration + 1)
+
     def close(self) -> None:
         """Flush and release the files."""
         self._json.close()
@@ -67,6 +83,14 @@ class RunLog:
         for handler in self._handlers:
             self.logger.removeHandler(handler)
             handler.close()
+
+
+def _iteration(line: str) -> float:
+    """Iteration of a JSON line; of one that was cut short by a crash, infinity."""
+    try:
+        return json.loads(line)["iter"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class SilentLog:
@@ -78,7 +102,13 @@ class SilentLog:
     def info(self, message: str, *args: Any) -> None:
         """Nothing."""
 
+    def warning(self, message: str) -> None:
+        """Nothing."""
+
     def error(self, message: str) -> None:
+        """Nothing."""
+
+    def forget_after(self, iteration: int) -> None:
         """Nothing."""
 
     def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,14 +21,19 @@ from rich.progress import (
 from torch import Tensor
 
 from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
+from mmseg.engine.checkpoint import checkpoint_path
+from mmseg.engine.finite import FiniteWatch, NonFinite
+from mmseg.engine.interruptions import Interrupted, Interruptions
 from mmseg.engine.run_log import RunLog
-from mmseg.errors import CMDAError
+from mmseg.errors import CheckpointError, CMDAError
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel
 
 # iterations after which the time of a training on a CPU is foretold
 CPU_NOTE_AFTER = 3
+# scale of the losses below which fp16 has failed: it is halved whenever a gradient is not finite
+LEAST_SCALE = 2.0**-10
 
 
 @dataclass(frozen=True)
@@ -86,62 +90,164 @@ def is_due(interval: int, done: int, last: int) -> bool:
     return interval > 0 and (done % interval == 0 or done == last)
 
 
-def run_training(
-    method: DACS,
-    batches: Iterable[Any],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: LoopSettings,
-    log: RunLog,
-    work_dir: Path,
-    save: Callable[[int], None],
-    evaluate: Callable[[int], None],
-    scaler: torch.amp.GradScaler | None = None,
-) -> None:
-    """Train from ``settings.first`` to ``settings.last``.
+class TrainingLoop:
+    """Trains from ``settings.first`` to ``settings.last``.
 
     Args:
         method: the training method, on the device.
         batches: one batch an iteration, on the device.
         save: writes a checkpoint; called with the number of finished iterations.
         evaluate: tests the model; likewise.
+        keep_batch: writes the batch of an iteration (from 0), with what was wrong, for people to look at; its file.
         scaler: scales the losses, see :func:`mmseg.engine.numerics.make_scaler`.
-
-    Raises:
-        CMDAError: a loss is no longer finite.
     """
-    device = next(method.parameters()).device
-    iterator, window = iter(batches), LogWindow()
-    with _progress_bar(log) as progress:
-        task = progress.add_task("training", total=settings.last, completed=settings.first)
-        for iteration in range(settings.first, settings.last):
-            waited = time.perf_counter()
-            batch = next(iterator)
-            data_time = time.perf_counter() - waited
-            seed_iteration(settings.seed, iteration, settings.ranks.rank)
-            optimizer.zero_grad(set_to_none=True)
-            result = method.train_step(batch, _draws(method, iteration, settings), _backward(scaler))
-            average_gradients(method.model.parameters())
-            average_buffers(method.model, method.ema_model)
-            _optimize(optimizer, scaler)
-            window.add(result.logs, data_time)
-            done = iteration + 1
-            if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
-                _write_logs(log, window, optimizer, done, settings, device)
-                window = LogWindow()
-            schedule.step()
-            if settings.picture_interval > 0 and iteration % settings.picture_interval == 0:
-                _save_picture(log, work_dir, result, done)
-            del result
-            progress.update(task, completed=done)
-            if done - settings.first == CPU_NOTE_AFTER and device.type == "cpu":
-                _note_cpu_time(log, progress.tasks[task].elapsed or 0.0, settings)
-            paused = time.perf_counter()
-            if is_due(settings.checkpoint_interval, done, settings.last):
-                save(done)
-            if is_due(settings.evaluation_interval, done, settings.last):
-                evaluate(done)
-            window.started += time.perf_counter() - paused
+
+    def __init__(
+        self,
+        method: DACS,
+        batches: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        settings: LoopSettings,
+        log: RunLog,
+        work_dir: Path,
+        save: Callable[[int], None],
+        evaluate: Callable[[int], None],
+        keep_batch: Callable[[NonFinite], Path],
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self.method, self.batches, self.optimizer, self.schedule = method, batches, optimizer, schedule
+        self.settings, self.log, self.work_dir = settings, log, work_dir
+        self.save, self.evaluate, self.keep_batch, self.scaler = save, evaluate, keep_batch, scaler
+        self.device = next(method.parameters()).device
+        # A scaler leaves out the updates that are not finite, and expects some.
+        self.watch = None if scaler else FiniteWatch(optimizer, self.device)
+        self.saved = settings.first
+
+    def run(self) -> None:
+        """Run the iterations.
+
+        Raises:
+            Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
+            CMDAError: a loss or gradient is not finite, or a file cannot be read or written.
+        """
+        iterator, window, settings = iter(self.batches), LogWindow(), self.settings
+        with Interruptions() as interruptions, _progress_bar(self.log) as progress:
+            task = progress.add_task("training", total=settings.last, completed=settings.first)
+            for iteration in range(settings.first, settings.last):
+                waited = time.perf_counter()
+                batch = self._next(iterator, iteration, interruptions)
+                data_time = time.perf_counter() - waited
+                result = self._step(batch, iteration)
+                window.add(result.logs, data_time)
+                done = iteration + 1
+                if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
+                    self._look_for_non_finite()
+                    _write_logs(self.log, window, self.optimizer, done, settings, self.device)
+                    window = LogWindow()
+                self.schedule.step()
+                if settings.picture_interval > 0 and iteration % settings.picture_interval == 0:
+                    _save_picture(self.log, self.work_dir, result, done)
+                del result
+                progress.update(task, completed=done)
+                if done - settings.first == CPU_NOTE_AFTER and self.device.type == "cpu":
+                    _note_cpu_time(self.log, progress.tasks[task].elapsed or 0.0, settings)
+                paused = time.perf_counter()
+                if is_due(settings.checkpoint_interval, done, settings.last):
+                    self._save(done, done == settings.last)
+                if interruptions.requested():
+                    self._leave(done, interruptions)
+                if is_due(settings.evaluation_interval, done, settings.last):
+                    self._evaluate(done, interruptions)
+                window.started += time.perf_counter() - paused
+
+    def _next(self, iterator: Iterable[Any], done: int, interruptions: Interruptions) -> Any:
+        try:
+            return next(iterator)
+        except Exception:
+            # A signal to all processes of a job ends those of the loader first.
+            if interruptions.received:
+                self._leave(done, interruptions)
+            raise
+
+    def _step(self, batch: Any, iteration: int) -> StepResult:
+        """Gradients, then the update, unless they are not finite."""
+        method = self.method
+        seed_iteration(self.settings.seed, iteration, self.settings.ranks.rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        result = method.train_step(batch, _draws(method, iteration, self.settings), _backward(self.scaler))
+        average_gradients(method.model.parameters())
+        average_buffers(method.model, method.ema_model)
+        if self.watch:
+            broken = self.watch.see(iteration, result.logs, method.model.parameters())
+            if broken:
+                self._refuse(broken)
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return result
+
+    def _look_for_non_finite(self) -> None:
+        if self.watch:
+            broken = self.watch.found()
+            if broken:
+                self._refuse(broken)
+        elif self.scaler.get_scale() < LEAST_SCALE:
+            raise CMDAError(
+                "training stopped: the gradients are not finite at any scale of the losses; set precision='bf16' or "
+                "'fp32'"
+            )
+
+    def _refuse(self, broken: NonFinite) -> None:
+        """Stop before numbers that are not finite spread any further.
+
+        Raises:
+            CMDAError: always.
+        """
+        kept = self.keep_batch(broken)
+        raise CMDAError(
+            f"training stopped at iteration {broken.iteration + 1}: {broken.describe()}. Its batch is in {kept}; no "
+            "checkpoint was made of it. Resume from the last one (--resume auto) with a lower optimizer.lr or "
+            "precision='fp32', or look at the samples of the batch"
+        )
+
+    def _save(self, done: int, must_succeed: bool) -> None:
+        """Write a checkpoint, unless that was done. A full disk does not end the training before its end."""
+        if done == self.saved:
+            return
+        if self.watch:
+            self._look_for_non_finite()
+        try:
+            self.save(done)
+        except CheckpointError as error:
+            if must_succeed:
+                raise
+            self.log.warning(f"{error}; the training goes on, and tries again at the next checkpoint")
+        else:
+            self.saved = done
+
+    def _evaluate(self, done: int, interruptions: Interruptions) -> None:
+        try:
+            with interruptions.at_once():
+                self.evaluate(done)
+        except Interrupted:
+            self._leave(done, interruptions)
+        except RuntimeError:
+            # A process that was told to stop leaves the others waiting for it.
+            if interruptions.received:
+                self._leave(done, interruptions)
+            raise
+
+    def _leave(self, done: int, interruptions: Interruptions) -> None:
+        """Save, and stop.
+
+        Raises:
+            Interrupted: always, but where the state cannot be saved.
+        """
+        self._save(done, must_succeed=True)
+        saved = checkpoint_path(self.work_dir, done) if done else "nothing, it had not begun"
+        raise interruptions.error(f"interrupted after iteration {done}; saved {saved}. Go on with --resume auto")
 
 
 def _draws(method: DACS, iteration: int, settings: LoopSettings) -> StepDraws:
@@ -153,14 +259,6 @@ def _draws(method: DACS, iteration: int, settings: LoopSettings) -> StepDraws:
 
 def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
     return Tensor.backward if scaler is None else lambda loss: scaler.scale(loss).backward()
-
-
-def _optimize(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
 
 
 def _progress_bar(log: RunLog) -> Progress:
@@ -191,12 +289,6 @@ def _write_logs(
     remaining = values["time"] * (settings.last - done)
     shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items())
     log.info("iteration %d/%d: %s, remaining %s", done, settings.last, shown, duration(remaining))
-    broken = [key for key, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise CMDAError(
-            f"training stopped at iteration {done}: {', '.join(broken)} is not finite; lower optimizer.lr or look "
-            f"at the last pictures in the work dir"
-        )
 
 
 def duration(seconds: float) -> str:

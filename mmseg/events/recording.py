@@ -15,6 +15,8 @@ from mmseg.errors import DataError
 from mmseg.events.voxel_grid import normalized_time, rectified_voxel_grid
 
 HEIGHT, WIDTH = 480, 640
+# what h5py raises for files that are damaged or hold something else
+H5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,25 @@ class EventRecording:
 
     def _events(self) -> h5py.Group:
         if self._handle is None or self._handle[0] != os.getpid():
-            try:
-                self._handle = (os.getpid(), h5py.File(self.events_file, "r"))
-                return self._handle[1]["events"]
-            except (OSError, KeyError) as error:
-                raise DataError(
-                    f"{self.events_file} is not a readable DSEC event file ({error}); download it again"
-                ) from error
+            self._handle = (os.getpid(), self._open())
         return self._handle[1]["events"]
+
+    def _open(self) -> h5py.File:
+        """Open the file and see that it has what events are made of."""
+        file = None
+        try:
+            file = h5py.File(self.events_file, "r")
+            for name in ("t", "x", "y", "p"):
+                column = file["events"][name]
+                if column.ndim != 1 or column.dtype.kind not in "iu":
+                    raise ValueError(f"events/{name} is no row of whole numbers")
+        except H5_ERRORS as error:
+            if file is not None:
+                file.close()
+            raise DataError(
+                f"{self.events_file} is not a readable DSEC event file ({error}); download it again"
+            ) from error
+        return file
 
     def close(self) -> None:
         """Close the file; the next use opens it again.
@@ -77,13 +90,19 @@ class EventRecording:
         try:
             with h5py.File(self.rectify_map_file, "r") as file:
                 rectify_map = file["rectify_map"][:].astype(np.float32)
-        except (OSError, KeyError) as error:
+        except H5_ERRORS as error:
             raise DataError(
                 f"{self.rectify_map_file} is not a readable rectify map ({error}); download it again"
             ) from error
         if rectify_map.shape != (HEIGHT, WIDTH, 2):
             raise DataError(
                 f"{self.rectify_map_file}: rectify_map has shape {rectify_map.shape}, not {(HEIGHT, WIDTH, 2)}"
+            )
+        broken = int((~np.isfinite(rectify_map)).any(axis=2).sum())
+        if broken:
+            raise DataError(
+                f"{self.rectify_map_file}: {broken} of {HEIGHT * WIDTH} positions of rectify_map are not finite; "
+                "download it again"
             )
         return rectify_map
 
@@ -101,8 +120,14 @@ class EventRecording:
         if index not in self._times:
             times = self._events()["t"]
             self._check_length(len(times), index)
-            self._times[index] = int(times[index])
+            try:
+                self._times[index] = int(times[index])
+            except H5_ERRORS as error:
+                raise self._unreadable(index, index, error) from error
         return self._times[index]
+
+    def _unreadable(self, start: int, finish: int, error: Exception) -> DataError:
+        return DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error}); download it again")
 
     def _check_length(self, length: int, last: int) -> None:
         if last >= length:
@@ -148,8 +173,8 @@ class EventRecording:
         events = self._events()
         try:
             columns = [events[key][start : finish + 1] for key in keys]
-        except (OSError, KeyError) as error:
-            raise DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error})") from error
+        except H5_ERRORS as error:
+            raise self._unreadable(start, finish, error) from error
         for column in columns:
             self._check_length(start + len(column), finish)
         return columns

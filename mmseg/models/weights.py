@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ from mmseg.errors import CheckpointError
 
 
 def load_file(path: str | Path, hint: str = "") -> Any:
-    """Read a torch file on the CPU, plain data and tensors only.
+    """Read a torch file on the CPU, plain data and tensors only, after its checksums were compared.
 
     Raises:
-        CheckpointError: the file is missing, cut short, or holds pickled code.
+        CheckpointError: the file is missing, cut short, damaged, or holds pickled code.
     """
     path = Path(path)
     remedy = f"; {hint}" if hint else ""
@@ -30,6 +32,8 @@ def load_file(path: str | Path, hint: str = "") -> Any:
     if not start.startswith((b"PK", b"\x80")):
         shown = start.decode("ascii", "replace").split("\n")[0][:40]
         raise CheckpointError(f"{path} is not a torch file (it starts with {shown!r}); download it again{remedy}")
+    if start.startswith(b"PK") and not has_right_checksums(path):
+        raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -39,8 +43,20 @@ def load_file(path: str | Path, hint: str = "") -> Any:
             f"{path} holds more than tensors and plain data{what}; it is not loaded, since that could run code. Save "
             f"it again with tensors alone{remedy}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch's reader lets through whatever a strange pickle leads to
         raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}") from error
+
+
+def has_right_checksums(path: str | Path) -> bool:
+    """Whether all parts of a torch file (a zip archive) have the checksums that were stored with them.
+
+    PyTorch writes the sums but does not look at them when it reads.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error):
+        return False
 
 
 def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:

@@ -1,0 +1,337 @@
+"""Trainings that are killed, stopped and damaged, and go on as if nothing had happened."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from script_tools import PUBLISHED, ROOT, SMALL, make_project, run
+
+from mmseg.apis import training
+from mmseg.apis.arguments import parse_value
+from mmseg.config import load_config, set_root
+from mmseg.engine import training_loop
+from mmseg.engine.checkpoint import best_checkpoint, list_checkpoints
+from mmseg.engine.interruptions import Interrupted
+from mmseg.errors import CheckpointError, CMDAError
+from mmseg.models.weights import has_right_checksums, load_file
+
+KILLS = 20 if os.environ.get("CMDA_SLOW_TESTS") else 2
+# the launcher leaves out what nothing uses
+QUICK = {
+    "model.fusion_isr_module.type": "",
+    "data.workers_per_gpu": 0,
+    "evaluation.interval": 0,
+    "uda.debug_img_interval": 0,
+    "log_config.interval": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return make_project(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config_of(project: Path, **changes: object):
+    values = {**SMALL, **QUICK, **changes}
+    config = load_config(ROOT / PUBLISHED, {key: parse_value(str(value)) for key, value in values.items()})
+    set_root(config, project)
+    return config
+
+
+def train(project: Path, work_dir: Path, **changes: object) -> Path:
+    return training.train(config_of(project, **changes), work_dir, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def whole(project, tmp_path_factory) -> Path:
+    """Work dir of four iterations in one go."""
+    torch.set_num_threads(1)
+    return train(project, tmp_path_factory.mktemp("whole") / "run")
+
+
+def assert_same(one: Path, other: Path, iteration: int = 4) -> None:
+    contents = [torch.load(folder / f"iter_{iteration}.pth", weights_only=True) for folder in (one, other)]
+    states = [content["state_dict"] for content in contents]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+    moments = [content["optimizer"]["state"] for content in contents]
+    for number, values in moments[0].items():
+        for name, value in values.items():
+            assert torch.equal(value, moments[1][number][name])
+
+
+def iterations_logged(work_dir: Path) -> list[int]:
+    lines = (work_dir / f"{work_dir.name}.log.json").read_text().splitlines()
+    return [record["iter"] for record in map(json.loads, lines) if record["mode"] == "train"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_before_it_stops(project, whole, tmp_path, monkeypatch, number):
+    step = training_loop.TrainingLoop._step
+
+    def interrupted(self, batch, iteration):
+        if iteration == 2:
+            os.kill(os.getpid(), number)
+        return step(self, batch, iteration)
+
+    monkeypatch.setattr(training_loop.TrainingLoop, "_step", interrupted)
+    before = signal.getsignal(number)
+    with pytest.raises(
+        Interrupted, match=r"interrupted after iteration 3; saved .*iter_3\.pth.*--resume auto"
+    ) as caught:
+        train(project, tmp_path / "run")
+    assert caught.value.number == number
+    assert signal.getsignal(number) is before
+    monkeypatch.undo()
+    train(project, tmp_path / "run", resume_from="auto")
+    assert_same(whole, tmp_path / "run")
+    assert iterations_logged(tmp_path / "run") == [1, 2, 3, 4]
+    assert "other settings" not in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
+    def long_evaluation(*_args, **_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(training, "evaluate", long_evaluation)
+    changes = {"evaluation.interval": 1, "checkpoint_config.interval": 4}
+    with pytest.raises(Interrupted, match="after iteration 1"):
+        train(project, tmp_path / "run", **changes)
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
+
+
+def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
+    """128 + the signal's number, which shells and batch systems know."""
+    process = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
+    wait_for(tmp_path / "run" / "iter_1.pth", process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted after iteration" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+def start_script(project: Path, work_dir: Path, **changes: object) -> subprocess.Popen:
+    path = work_dir.parent / f"{work_dir.name}.config.json"
+    config = config_of(project, **{"checkpoint_config.interval": 1, "data.workers_per_gpu": 1, **changes})
+    path.write_text(json.dumps(config.to_dict(), default=list))
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(path), "--work-dir", str(work_dir)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [*command, "--resume", "auto"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_kill_9_at_random_moments(project, tmp_path):
+    """Whenever it is killed, the newest checkpoint is sound, none is lost, and the end is the same to the last bit."""
+    iterations, rng, newest = 3 * KILLS, random.Random(0), 0
+    work_dir = tmp_path / "run"
+    changes = {"runner.max_iters": iterations, "checkpoint_config.max_keep_ckpts": 2}
+    for _ in range(KILLS):
+        process = start_script(project, work_dir, **changes)
+        wait_for(work_dir / f"iter_{newest + 1}.pth", process)
+        time.sleep(rng.uniform(0, 1.5))
+        process.kill()
+        process.communicate(timeout=60)
+        found = list_checkpoints(work_dir)
+        assert all(map(has_right_checksums, found))
+        last = int(found[-1].stem.removeprefix("iter_"))
+        assert last > newest
+        newest = last
+        if newest == iterations:
+            break
+    process = start_script(project, work_dir, **changes)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    train(project, tmp_path / "whole", **changes)
+    assert_same(tmp_path / "whole", work_dir, iterations)
+    assert not list(work_dir.glob(".*.tmp*"))
+
+
+def test_a_damaged_checkpoint_is_passed_over(project, whole, tmp_path):
+    work_dir = Path(shutil.copytree(whole, tmp_path / "run"))
+    newest = work_dir / "iter_4.pth"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth is cut short or damaged.* the one before is .*iter_2\.pth"):
+        train(project, work_dir, resume_from=str(newest), **{"runner.max_iters": 6})
+    train(project, work_dir, resume_from="auto")
+    assert "iter_4.pth in" in (work_dir / "run.log").read_text()
+    assert_same(whole, work_dir)
+    for path in list_checkpoints(work_dir):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(
+        CheckpointError, match=r"every checkpoint in .* is cut short or damaged \(iter_4.pth, iter_2.pth\)"
+    ):
+        train(project, work_dir, resume_from="auto")
+
+
+def test_auto_starts_anew_without_a_checkpoint_and_rests_after_the_last(project, whole, tmp_path):
+    train(project, tmp_path / "run", resume_from="auto")
+    assert_same(whole, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    train(project, tmp_path / "run", resume_from="auto")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+def test_a_folder_to_resume_from(project, whole, tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint iter_<n>\.pth to resume from"):
+        train(project, tmp_path / "run", resume_from=str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"resume_from: .*nowhere does not exist"):
+        train(project, tmp_path / "run", resume_from=str(tmp_path / "nowhere"))
+    shutil.copytree(whole, tmp_path / "moved")
+    (tmp_path / "moved" / "iter_4.pth").unlink()
+    train(project, tmp_path / "run", resume_from=str(tmp_path / "moved"))
+    assert_same(whole, tmp_path / "run")
+
+
+def test_other_settings_are_said(project, whole, tmp_path):
+    changes = {"seed": 5, "optimizer.lr": 1e-4, "log_config.interval": 2, "runner.max_iters": 5}
+    train(project, tmp_path / "run", resume_from=str(whole / "iter_2.pth"), **changes)
+    (line,) = (x for x in (tmp_path / "run" / "run.log").read_text().splitlines() if "other settings" in x)
+    assert "optimizer.lr: 6e-05 -> 0.0001" in line
+    assert "runner.max_iters: 4 -> 5" in line
+    assert "seed: " in line
+    assert "log_config" not in line
+
+
+def test_a_full_disk_costs_no_checkpoint(project, whole, tmp_path):
+    """A limit on the size of files stands for the disk; it lets the first checkpoint pass and no later one."""
+    work_dir = tmp_path / "run"
+    shutil.copytree(whole, work_dir)
+    (work_dir / "iter_4.pth").unlink()
+    before = (work_dir / "iter_2.pth").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"iter_4\.pth cannot be written .*free space there"):
+            train(project, work_dir, resume_from="auto", **{"checkpoint_config.interval": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "iter_3.pth cannot be written" in (work_dir / "run.log").read_text()  # and the training went on
+    assert [path.name for path in list_checkpoints(work_dir)] == ["iter_2.pth"]
+    assert (work_dir / "iter_2.pth").read_bytes() == before
+    assert not list(work_dir.glob(".*tmp*"))
+    train(project, work_dir, resume_from="auto")
+    assert_same(whole, work_dir)
+
+
+def test_the_best_is_kept(project, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.4])
+
+    class Scores:
+        def summary(self):
+            value = next(scores)
+            return {"mIoU": value / 2, "mIoU_18": value}
+
+    class Result:
+        scores, output = Scores(), "fusion"
+
+        def headline(self):
+            return "scores"
+
+    monkeypatch.setattr(training, "evaluate", lambda *_args, **_options: Result())
+    monkeypatch.setattr(training, "score_table", lambda *_: "table")
+    train(project, tmp_path / "run", **{"evaluation.interval": 1, "runner.max_iters": 3})
+    assert [path.name for path in (tmp_path / "run").glob("best_*")] == ["best_mIoU_18_iter_2.pth"]
+    content = load_file(best_checkpoint(tmp_path / "run"))
+    assert content["meta"]["mIoU_18"] == 0.5
+    assert {name.split(".")[0] for name in content["state_dict"]} >= {"model", "ema_model"}
+    assert "optimizer" not in content
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_batch(project, tmp_path, monkeypatch):
+    step = training.DACS.train_step
+
+    def broken(self, batch, draws, backward):
+        result = step(self, batch, draws, backward)
+        if draws.iteration == 1:
+            result.logs["decode.loss_seg"] = result.logs["decode.loss_seg"] * float("nan")
+        return result
+
+    monkeypatch.setattr(training.DACS, "train_step", broken)
+    with pytest.raises(CMDAError, match=r"stopped at iteration 2: decode.loss_seg nan.*nonfinite_iter_2\.pth"):
+        train(project, tmp_path / "run", **{"checkpoint_config.interval": 1})
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
+    kept = load_file(tmp_path / "run" / "nonfinite_iter_2.pth")
+    assert kept["iter"] == 2
+    assert kept["batch"]["source"]["image"].shape == (2, 3, 64, 64)
+    assert len(kept["samples"]) == 2
+    assert "source " in kept["samples"][0]
+
+
+def test_short_memory_names_the_remedies(project, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(training.DACS, "train_step", full)
+    with pytest.raises(
+        CMDAError, match=r"does not suffice \(CUDA out of memory.*gradient_checkpointing=True, micro_batch=1"
+    ):
+        train(project, tmp_path / "run")
+
+
+def test_skipped_samples_are_reported_at_the_end(project, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(project / "data" / "cityscapes", data / "cityscapes")
+    images = sorted((data / "cityscapes" / "leftImg8bit" / "train").glob("*/*.png"))
+    for image in images[:3]:
+        image.write_bytes(image.read_bytes()[:2000])
+    changes = {"data.train.on_bad_sample": "skip", "runner.max_iters": 5, "data.train.rare_class_sampling": "none"}
+    changes["data.workers_per_gpu"] = 1
+    config = config_of(project, **changes)
+    config.data.train.source.dataset_path = str(data / "cityscapes")
+    training.train(config, tmp_path / "run", Console(quiet=True))
+    text = (tmp_path / "run" / "run.log").read_text()
+    assert "left out a sample: " in text
+    assert "samples were left out, for " in text
+    assert " times: " in text
+    assert (tmp_path / "run" / "iter_5.pth").is_file()
+
+
+def test_the_launcher_goes_on_with_its_newest_run(project, tmp_path):
+    arguments = ["--root_path", project, "--base_config", ROOT / PUBLISHED, "--name", "again", "--resume", "auto"]
+    values = {**SMALL, **QUICK, "checkpoint_config.interval": 1, "runner.max_iters": 2}
+    options = [f"{key}={value}" for key, value in values.items()]
+    run("my_run_experiments.py", *arguments, "--cfg-options", *options, cwd=tmp_path)
+    (work_dir,) = (tmp_path / "work_dirs" / "local-basic").iterdir()
+    expected = (work_dir / "iter_2.pth").read_bytes()
+    (work_dir / "iter_2.pth").unlink()
+    result = run("my_run_experiments.py", *arguments, "--cfg-options", *options, cwd=tmp_path)
+    assert "resumed after iteration 1" in result.stdout
+    assert [path.name for path in (tmp_path / "work_dirs" / "local-basic").iterdir()] == [work_dir.name]
+    assert len((work_dir / "iter_2.pth").read_bytes()) == len(expected)
+    # other settings are another run
+    run("my_run_experiments.py", *arguments, "--cfg-options", *options, "seed=3", cwd=tmp_path)
+    assert len(list((tmp_path / "work_dirs" / "local-basic").iterdir())) == 2
