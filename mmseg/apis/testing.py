@@ -16,11 +16,12 @@ from mmseg.config import check_config, effective, get_key, load_config, plain, s
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
-from mmseg.errors import CheckpointError, ConfigError
+from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, SEGMENTORS
+from mmseg.report import write_report
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
 # What decides on the content map of a sample.
@@ -104,7 +105,7 @@ def test(
     Args:
         config_path: config of the training.
         checkpoint: its checkpoint.
-        out_dir: folder of predictions, panels and ``metrics.json``.
+        out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``.
         model: ``student`` or ``teacher``.
         output: output of the model; by default that of :func:`mmseg.evaluation.evaluator.default_output`.
         root_path: folder with ``data/``, for a config whose paths are of another machine.
@@ -152,6 +153,7 @@ def test(
         )
         print_scores(result, console)
         say(f"predictions (also in colour) and metrics.json in {out_dir}")
+        say(report_of_test(out_dir))
         if for_server:
             predictions = {name: Path(out_dir) / name for name in dataset.file_names}
             packed = partial(progress, description="writing the submission")
@@ -160,6 +162,16 @@ def test(
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     return result
+
+
+def report_of_test(out_dir: str | Path) -> str:
+    """Write ``report.html`` of a test and say so. A broken file beside the test costs the report, not the test."""
+    path = Path(out_dir) / "report.html"
+    try:
+        write_report([out_dir], path)
+    except CMDAError as error:
+        return f"no report: {error}; then make it with tools/report.py {out_dir}"
+    return f"report: {path}"
 
 
 def choose_test_set(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mmseg.datasets.classes import CLASSES
-from mmseg.errors import CMDAError, ConfigError, own_message
-from mmseg.evaluation.metrics import ConfusionMatrix, Scores, scores
+from mmseg.engine.data import prepare_worker
+from mmseg.errors import CMDAError, ConfigError, DataError, own_message
+from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.visualization.panels import (
@@ -31,18 +32,30 @@ from mmseg.visualization.panels import (
     signed_picture,
 )
 
+# key of what stands for a sample whose files cannot be used
+UNUSABLE = "unusable"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a test run; ``scores`` is None where the samples carry no label."""
+    """Result of a test run.
+
+    Attributes:
+        samples: number of frames that were predicted.
+        scores: None where the samples carry no label.
+        left_out: why frames were not predicted, one text for each.
+    """
 
     output: str
     samples: int
     scores: Scores | None
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``metrics.json``; undefined values are None."""
         result: dict[str, Any] = {"output": self.output, "samples": self.samples}
+        if self.left_out:
+            result["left_out"] = list(self.left_out)
         if self.scores is not None:
             summary = self.scores.summary()
             result["scores"] = {k: None if math.isnan(v) else v for k, v in summary.items()}
@@ -54,7 +67,8 @@ class Evaluation:
         if self.scores is None:
             return f"{self.samples} images predicted ({self.output} output); no labels, no score"
         shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in list(self.scores.summary().items())[:4])
-        return f"{self.output} output on {self.samples} images: {shown}"
+        without = f" ({len(self.left_out)} left out)" if self.left_out else ""
+        return f"{self.output} output on {self.samples} images{without}: {shown}"
 
 
 def score_table(scores_: Scores, title: str) -> Table:
@@ -120,11 +134,12 @@ def evaluate(
     workers: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
     tested: Mapping[str, Any] | None = None,
+    skip_bad_samples: bool = False,
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
 
-    Writes ``<name>.png`` (train ids), ``metrics.json``, with ``color`` also ``color/<name>.png`` and with ``panels``
-    ``panels/<name>.png``.
+    Writes ``<name>.png`` (train ids), ``metrics.json`` and ``details.json`` (:func:`details`), with ``color`` also
+    ``color/<name>.png`` and with ``panels`` ``panels/<name>.png``.
 
     Args:
         model: the segmentor, on ``device``.
@@ -137,6 +152,10 @@ def evaluate(
         workers: loader processes.
         progress: wraps the loader, e.g. with a progress bar.
         tested: what was tested, for ``metrics.json``.
+        skip_bad_samples: leave out frames whose files cannot be used, and name them in ``metrics.json`` (``left_out``).
+
+    Raises:
+        DataError: a frame's files cannot be used, or those of all frames.
     """
     out_dir = Path(out_dir)
     for folder, wanted in ((out_dir, True), (out_dir / "color", color), (out_dir / "panels", panels)):
@@ -144,18 +163,28 @@ def evaluate(
             folder.mkdir(parents=True, exist_ok=True)
     confusion = ConfusionMatrix()
     labelled = False
+    frames: list[FrameScores | str] = []
+    titles: list[str] = []
+    left_out: list[str] = []
+    samples = _UsableSamples(dataset) if skip_bad_samples else dataset
     try:
-        for batch in progress(DataLoader(dataset, batch_size=1, num_workers=workers)):
+        for batch in progress(DataLoader(samples, batch_size=1, num_workers=workers, worker_init_fn=prepare_worker)):
+            if UNUSABLE in batch:
+                left_out += batch[UNUSABLE]
+                continue
             streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
             inputs = {stream: streams[stream].to(device) for stream in model.required_streams(output)}
             prediction = model.predict(inputs, output, dataset.prediction_size)
             label = batch.get("label")
-            if label is not None:
+            frame = batch["img_metas"]["name"][0]
+            if label is None:
+                frames.append(frame)
+            else:
                 labelled = True
                 label = label.reshape(prediction.shape)
-                confusion.update(prediction, label.to(device))
+                frames.append(FrameScores.of(frame, confusion.update(prediction, label.to(device)).cpu().numpy()))
             predicted = prediction[0].to(torch.uint8).cpu().numpy()
-            name = f"{batch['img_metas']['name'][0]}.png"
+            name = f"{frame}.png"
             save_picture(out_dir / name, predicted)
             if color:
                 save_picture(out_dir / "color" / name, color_label(predicted))
@@ -164,11 +193,80 @@ def evaluate(
                 pictures[f"prediction ({output})"] = color_label(predicted)
                 pictures |= {} if label is None else {"label": label_picture(label[0])}
                 save_picture(out_dir / "panels" / name, panel(pictures))
+                titles = list(pictures)
     except CMDAError as error:
         raise own_message(error) from error
-    result = Evaluation(output, len(dataset), scores(confusion.counts(), dataset.ABSENT_CLASSES) if labelled else None)
+    counts = confusion.counts() if labelled else None
+    if not frames:
+        raise DataError(f"no frame of the test set can be used, the first because: {left_out[0]}")
+    found = None if counts is None else scores(counts, dataset.ABSENT_CLASSES)
+    result = Evaluation(output, len(frames), found, tuple(left_out))
+    write_text(out_dir / "details.json", details(frames, titles, counts, dataset.ABSENT_CLASSES))
     write_text(out_dir / "metrics.json", json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
+
+
+class _UsableSamples(Dataset):
+    """A test set that says what is wrong with a sample in its place."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            return self.dataset[index]
+        except CMDAError as error:
+            return {UNUSABLE: str(error)}
+
+
+def details(
+    frames: Sequence[FrameScores | str],
+    panel_titles: Sequence[str],
+    counts: np.ndarray | None,
+    absent_classes: Iterable[int],
+) -> str:
+    """Text of ``details.json``, what a report needs beyond ``metrics.json``: a JSON object, one line a frame.
+
+    ``classes`` and ``absent`` (classes that the labels of the set never hold) are names; ``panel`` the titles of the
+    pictures of a panel from left to right, null without panels; ``confusion`` pixels by label (row) and prediction
+    (column), null without labels; ``frames`` the name of each frame and, with labels, ``mIoU`` over the classes of its
+    label, ``IoU`` and ``label_pixels`` by class. Undefined values are null.
+
+    Args:
+        frames: scores by frame, or the names alone where there are no labels.
+        panel_titles: titles, empty without panels.
+        counts: (classes, classes) int64; None without labels.
+        absent_classes: train ids.
+    """
+
+    def rounded(value: float) -> float | None:
+        return None if math.isnan(value) else round(float(value), 6)
+
+    def line(frame: FrameScores | str) -> dict[str, Any]:
+        if isinstance(frame, str):
+            return {"name": frame}
+        iou = [rounded(value) for value in frame.iou]
+        return {
+            "name": frame.name,
+            "mIoU": rounded(frame.mean_iou),
+            "IoU": iou,
+            "label_pixels": frame.label_pixels.tolist(),
+        }
+
+    def lines(rows: Iterable[Any]) -> str:
+        return "[\n  " + ",\n  ".join(map(json.dumps, rows)) + "\n ]"
+
+    parts = {
+        "classes": json.dumps(CLASSES),
+        "absent": json.dumps([CLASSES[i] for i in absent_classes]),
+        "panel": json.dumps(list(panel_titles) or None),
+        "confusion": "null" if counts is None else lines(counts.tolist()),
+        "frames": lines(map(line, frames)),
+    }
+    return "{\n " + ",\n ".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
 
 
 def _sample_pictures(

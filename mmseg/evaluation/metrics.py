@@ -19,19 +19,49 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self._counts: Tensor | None = None
 
-    def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count the pixels of two integer tensors of one shape; ignored labels (255) do not count."""
+    def update(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """Count the pixels of two integer tensors of one shape; ignored labels (255) do not count.
+
+        Returns:
+            (classes, classes) int64, the counts of this pair alone; row: label, column: prediction.
+        """
         if prediction.shape != label.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
         valid = label != IGNORE_LABEL
         pairs = label[valid].long() * self.num_classes + prediction[valid].long()
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         self._counts = counts if self._counts is None else self._counts + counts
+        return counts.reshape(self.num_classes, self.num_classes)
 
     def counts(self) -> np.ndarray:
         """(classes, classes) int64; row: label, column: prediction."""
         shape = (self.num_classes, self.num_classes)
         return np.zeros(shape, np.int64) if self._counts is None else self._counts.cpu().numpy().reshape(shape)
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """Scores of one frame.
+
+    Attributes:
+        name: name of the frame; its prediction is ``<name>.png``.
+        iou: (classes,) in [0, 1]; NaN for a class that is neither labelled nor predicted.
+        label_pixels: (classes,) int64, labelled pixels.
+    """
+
+    name: str
+    iou: np.ndarray
+    label_pixels: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, counts: np.ndarray) -> FrameScores:
+        """Scores of a frame's counts (classes, classes); row: label, column: prediction."""
+        return cls(name, scores(counts).iou, counts.sum(axis=1))
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the classes that the frame's label holds: a stray pixel of another weighs no whole class."""
+        return nan_mean(self.iou[self.label_pixels > 0])
 
 
 @dataclass(frozen=True)

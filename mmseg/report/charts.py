@@ -1,0 +1,111 @@
+"""Line charts as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from mmseg.report.data import Curve, Run
+
+WIDTH, HEIGHT = 360, 210
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 26
+MAX_POINTS = 250
+
+# (mode, key) of a log -> title, in the order of a report; factor 100 turns shares into percent.
+TITLES: dict[tuple[str, str], tuple[str, float]] = {
+    ("val", "mIoU"): ("mean IoU (%)", 100.0),
+    ("val", "mIoU_18"): ("mean IoU of the 18 valid classes (%)", 100.0),
+    ("val", "aAcc"): ("pixel accuracy (%)", 100.0),
+    ("train", "decode.loss_seg"): ("loss on the labelled day", 1.0),
+    ("train", "mix.decode.loss_seg"): ("loss on mixed images", 1.0),
+    ("train", "src.loss_imnet_feat_dist"): ("feature distance to ImageNet", 1.0),
+    ("train", "decode.loss_feat_consis"): ("feature consistency", 1.0),
+    ("train", "mix.pseudo_weight"): ("confident pseudo-labels (%)", 100.0),
+    ("train", "lr"): ("learning rate", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One number over the iterations, a line for each run that logged it: number of the run -> points."""
+
+    title: str
+    lines: dict[int, Curve]
+    dots: bool
+
+
+def charts_of(runs: Sequence[Run]) -> list[Chart]:
+    """Charts of scores, losses and what else a training logs, known ones first."""
+    keys = dict.fromkeys(key for run in runs for key in run.curves)
+    losses = [key for key in keys if key[0] == "train" and "loss" in key[1] and key not in TITLES]
+    charts = []
+    for key in [*(key for key in TITLES if key in keys), *losses]:
+        title, factor = TITLES.get(key, (key[1], 1.0))
+        lines = {n: _thinned(run.curves[key], factor) for n, run in enumerate(runs) if key in run.curves}
+        charts.append(Chart(title, lines, dots=key[0] == "val"))
+    return charts
+
+
+def _thinned(curve: Curve, factor: float) -> Curve:
+    """At most ``MAX_POINTS`` points; each is the mean of its neighbours where there were more."""
+    size = math.ceil(len(curve.values) / MAX_POINTS)
+    starts = range(0, len(curve.values), size)
+    values = [curve.values[i : i + size] for i in starts]
+    ends = [min(i + size, len(curve.values)) - 1 for i in starts]
+    means = tuple(float(f"{factor * sum(group) / len(group):.5g}") for group in values)
+    return Curve(tuple(curve.iterations[end] for end in ends), means)
+
+
+def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """Round numbers from at most ``low`` to at least ``high``, about ``wanted`` steps."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / wanted))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if span / (power * m) <= wanted)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{i * step:.10g}") for i in range(first, max(last, first + 1) + 1)]
+
+
+def svg(chart: Chart, number: int, names: Sequence[str]) -> str:
+    """The chart; a line of run ``n`` has the class ``c<n mod 8>``."""
+    xs = [x for line in chart.lines.values() for x in line.iterations]
+    ys = [y for line in chart.lines.values() for y in line.values]
+    y_ticks = ticks(min(ys), max(ys))
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+
+    def px(x: float) -> float:
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def py(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for tick in y_ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{py(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
+    for x, anchor in ((x_low, "start"), (x_high, "end")):
+        parts.append(f'<text x="{px(x):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:,}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">iteration</text>')
+    for run, line in chart.lines.items():
+        points = [f"{px(x):.1f},{py(y):.1f}" for x, y in zip(line.iterations, line.values, strict=True)]
+        dashed = " dashed" if run >= 8 else ""
+        if len(points) > 1:
+            parts.append(f'<polyline class="line c{run % 8}{dashed}" points="{" ".join(points)}"/>')
+        if chart.dots or len(points) == 1:
+            circles = (f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (point.split(",") for point in points))
+            parts.append(f'<g class="dots c{run % 8}">{"".join(circles)}</g>')
+    summary = "; ".join(
+        f"{names[run]}: from {line.values[0]:g} to {line.values[-1]:g}" for run, line in chart.lines.items()
+    )
+    label = escape(f"{chart.title} over {x_low:,} to {x_high:,} iterations. {summary}")
+    # Where the plot begins and how wide it is, for the cursor of the script.
+    frame = f'data-chart="{number}" data-left="{LEFT}" data-width="{WIDTH - LEFT - RIGHT}"'
+    cursor = f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="-9" x2="-9"/>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" {frame}>{"".join(parts)}{cursor}</svg>'
+
+
+def _short(value: float) -> str:
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:g}"

@@ -1,0 +1,371 @@
+"""What a report shows, read from the files of tests and runs: scores, confusion, frames and training curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
+from mmseg.errors import ConfigError
+from mmseg.evaluation.metrics import FrameScores
+from mmseg.report.recovery import recovered_details
+
+MAX_FRAMES = 60
+OUTPUT_ORDER = ("image", "events", "fusion")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values of one logged number, by ascending iteration."""
+
+    iterations: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: its name, its folder, and its curves by mode (``train``, ``val``) and key of the log."""
+
+    name: str
+    folder: Path
+    curves: Mapping[tuple[str, str], Curve]
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of one output of one model.
+
+    Attributes:
+        folder: where ``metrics.json``, predictions and panels are.
+        run: the run it belongs to, None where its folder lies outside one.
+        label: what tells it from the other tests of a report.
+        metrics: content of ``metrics.json``.
+        absent: train ids that the labels of the set never hold.
+        panel: titles of the pictures of a panel from left to right; empty without panels.
+        confusion: (classes, classes) int64 pixels by label and prediction; None without labels.
+        frames: scores by name of the frame; None for a frame without label.
+        color: number of its colour in a report: of several runs each has one, of one run each test.
+    """
+
+    __test__ = False  # no test case, whatever pytest makes of the name
+
+    folder: Path
+    run: Run | None
+    label: str
+    metrics: Mapping[str, Any]
+    absent: tuple[int, ...] = ()
+    panel: tuple[str, ...] = ()
+    confusion: np.ndarray | None = None
+    frames: Mapping[str, FrameScores | None] = field(default_factory=dict)
+    color: int = 0
+
+    @property
+    def output(self) -> str:
+        """Tested output of the model."""
+        return str(self.metrics.get("output", "?"))
+
+    @property
+    def model(self) -> str:
+        """``student`` or ``teacher``."""
+        return str(self.metrics.get("model", "student"))
+
+    @property
+    def iteration(self) -> int | None:
+        """Iterations that the tested weights were trained for, where the files tell."""
+        checkpoint = re.search(r"iter_(\d+)\.pth$", str(self.metrics.get("checkpoint", "")))
+        given = self.metrics.get("iteration", checkpoint[1] if checkpoint else None)
+        return None if given is None else int(given)
+
+    @property
+    def title(self) -> str:
+        """Label for pictures, where the name of an output alone could be taken for an input."""
+        return f"{self.label} output" if self.label == self.output else self.label
+
+    def score(self, key: str) -> float | None:
+        """A mean of ``metrics.json`` in [0, 1]; None where undefined."""
+        return _number((self.metrics.get("scores") or {}).get(key))
+
+    @property
+    def valid_score(self) -> tuple[str, float | None]:
+        """Key and value of the mean IoU over the valid classes; all are valid where the set lacks none."""
+        key = next((key for key in self.metrics.get("scores") or {} if re.fullmatch(r"mIoU_\d+", key)), "mIoU")
+        return key, self.score(key)
+
+    def class_iou(self, train_id: int) -> float | None:
+        """IoU of a class in [0, 1]; None where undefined."""
+        per_class = self.metrics.get("per_class") or {}
+        return _number((per_class.get(CLASSES[train_id]) or {}).get("IoU"))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Content of a report.
+
+    Attributes:
+        title: name of the run or runs.
+        tests: the tested one first.
+        runs: those with curves or tests.
+        frames: names of the frames to show, the worst first.
+        left_out: number of frames that are not shown.
+    """
+
+    title: str
+    tests: tuple[Test, ...]
+    runs: tuple[Run, ...]
+    frames: tuple[str, ...]
+    left_out: int
+
+
+def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Report:
+    """Read test folders and work dirs.
+
+    A single test folder brings the tests of the same frames beside it; of several folders each is taken as it is.
+
+    Args:
+        folders: folders with ``metrics.json``, or work dirs.
+        max_frames: number of frames to show at most.
+
+    Raises:
+        ConfigError: a folder holds neither a test nor a training log, or a file cannot be read.
+    """
+    paths = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
+    runs: dict[Path, Run] = {}
+    tests: dict[Path, Test] = {}
+    for path in paths:
+        for test in _tests_of(path, runs, with_siblings=len(paths) == 1):
+            tests.setdefault(test.folder.resolve(), test)
+    labelled = label_tests(list(tests.values()), several_runs=len(runs) > 1)
+    used = _short_names(list(runs.values()))
+    order = list(used)
+    labelled = [
+        replace(
+            test,
+            run=used[test.run.folder] if test.run else None,
+            color=order.index(test.run.folder) if test.run and len(order) > 1 else number,
+        )
+        for number, test in enumerate(labelled)
+    ]
+    frames, left_out = choose_frames(labelled, max_frames)
+    names = [run.name for run in runs.values()] or [path.resolve().name for path in paths]
+    return Report(", ".join(names), tuple(labelled), tuple(used.values()), frames, left_out)
+
+
+def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Test]:
+    """Tests of a folder, the one that matters first; enters its run into ``runs``."""
+    if not path.is_dir():
+        raise ConfigError(f"{path} is no folder; give a work dir or a folder with metrics.json")
+    if (path / "metrics.json").is_file():
+        run = _known_run(_work_dir_of(path), runs)
+        first = read_test(path, run)
+        siblings = _sibling_folders(path) if with_siblings and run and run.folder == path.resolve().parent else []
+        others = sorted((read_test(folder, run) for folder in siblings), key=output_rank)
+        others = [test for test in others if test.frames.keys() == first.frames.keys()]
+        return _without_copies([first, *others])
+    folders = sorted(path.glob("preds*/metrics.json"), key=lambda file: (file.parent.name != "preds", file))
+    evaluations = sorted(path.glob("evaluations/iter_*/metrics.json"), key=lambda file: _number_in(file.parent.name))
+    run = _known_run(path.resolve(), runs) if _is_work_dir(path) else None
+    if not (folders or evaluations or (run and run.curves)):
+        runs.pop(path.resolve(), None)
+        raise ConfigError(
+            f"{path} holds no test (metrics.json, preds*/metrics.json, evaluations/iter_*/metrics.json) and no log of "
+            "a training; give a work dir, or test one first with my_test.py"
+        )
+    tests = [read_test(file.parent, run) for file in folders or evaluations[-1:]]
+    # Without a folder of the default output, that of the fused one stands for the run.
+    tests.sort(key=output_rank)
+    tests.sort(key=lambda test: (test.folder.name != "preds", test.output != "fusion", test.model != "student"))
+    return _without_copies(tests)
+
+
+def output_rank(test: Test) -> int:
+    """Place of an output among the others: image, events, both, the rest."""
+    return OUTPUT_ORDER.index(test.output) if test.output in OUTPUT_ORDER else len(OUTPUT_ORDER)
+
+
+def _sibling_folders(path: Path) -> list[Path]:
+    found = (file.parent for file in path.resolve().parent.glob("preds*/metrics.json"))
+    return sorted(folder for folder in found if folder.resolve() != path.resolve())
+
+
+def _without_copies(tests: Sequence[Test]) -> list[Test]:
+    """Drop tests that repeat an earlier one, as ``preds_fusion`` does where ``preds`` holds the fused output."""
+    kept: dict[str, Test] = {}
+    for test in tests:
+        key = json.dumps([test.model, test.output, test.iteration, test.metrics.get("scores") or str(test.folder)])
+        kept.setdefault(key, test)
+    return list(kept.values())
+
+
+def _is_work_dir(path: Path) -> bool:
+    return any(path.glob("*.log.json")) or (path / f"{path.resolve().name.split('[')[0]}.json").is_file()
+
+
+def _work_dir_of(test_folder: Path) -> Path | None:
+    """Work dir that a test belongs to: around its folder, else around its checkpoint."""
+    checkpoint = Path(str(_read_json(test_folder / "metrics.json").get("checkpoint", "")))
+    above = test_folder.resolve().parents
+    candidates = [*above[:2], *([checkpoint.parent] if checkpoint.name else [])]
+    return next((path.resolve() for path in candidates if _is_work_dir(path)), None)
+
+
+def _known_run(path: Path | None, runs: dict[Path, Run]) -> Run | None:
+    if path is None:
+        return None
+    if path not in runs:
+        runs[path] = Run(path.name, path, read_curves(path))
+    return runs[path]
+
+
+def _number_in(name: str) -> int:
+    digits = re.search(r"\d+", name)
+    return int(digits[0]) if digits else -1
+
+
+def read_test(folder: Path, run: Run | None = None) -> Test:
+    """Read ``metrics.json`` and ``details.json`` of a folder.
+
+    Tests of earlier versions left no details: they are recovered from predictions and panels as far as they go.
+
+    Raises:
+        ConfigError: a file cannot be read, or does not hold what it should.
+    """
+    metrics = _read_json(folder / "metrics.json")
+    path = folder / "details.json"
+    details = _read_json(path) if path.is_file() else recovered_details(folder, metrics)
+    for key in ("scores", "per_class"):
+        if not isinstance(metrics.get(key) or {}, dict):
+            raise ConfigError(f"{folder / 'metrics.json'}: {key} is no object; test the run again")
+    absent = details.get("absent")
+    if absent is None:
+        absent = [CLASSES[i] for i in DSEC_ABSENT_CLASSES] if "mIoU_18" in (metrics.get("scores") or {}) else []
+    try:
+        confusion = details.get("confusion")
+        counts = None if confusion is None else np.array(confusion, np.int64)
+        if counts is not None and counts.shape != (len(CLASSES), len(CLASSES)):
+            raise ValueError(f"confusion is of shape {counts.shape}")
+        frames = dict(_frame(entry) for entry in details.get("frames", []))
+        ids = tuple(CLASSES.index(name) for name in absent)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} does not hold what a test writes there ({error}); test the run again") from error
+    return Test(folder, run, "", metrics, ids, tuple(map(str, details.get("panel") or ())), counts, frames)
+
+
+def _frame(entry: Mapping[str, Any]) -> tuple[str, FrameScores | None]:
+    """Name and scores of an entry of ``details.json``."""
+    name = entry["name"]
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{name!r} is no name of a frame")
+    if "IoU" not in entry:
+        return name, None
+    iou = np.array([math.nan if value is None else value for value in entry["IoU"]], np.float64)
+    pixels = np.array(entry["label_pixels"], np.int64)
+    if iou.shape != (len(CLASSES),) or pixels.shape != iou.shape:
+        raise ValueError(f"{name} has scores of {len(iou)} classes")
+    return name, FrameScores(name, iou, pixels)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); remove it or test the run again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no JSON object; test the run again")
+    return content
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:
+    """Curves of a training log (``*.log.json``, one JSON object a line) by (mode, key).
+
+    Where a resumed run logged an iteration twice, the later line counts.
+
+    Raises:
+        ConfigError: a line other than the last, which may still be written, is no JSON object.
+    """
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for path in sorted(work_dir.glob("*.log.json")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                mode, iteration = str(record.pop("mode")), int(record.pop("iter"))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                if number == len(lines):
+                    break
+                raise ConfigError(f"{path}, line {number} is no line of a log ({error}); remove it") from None
+            for key, value in record.items():
+                if _number(value) is not None:
+                    found.setdefault((mode, key), {})[iteration] = float(value)
+    return {key: Curve(tuple(sorted(of)), tuple(of[i] for i in sorted(of))) for key, of in found.items()}
+
+
+def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
+    """Give each test a label of its own: its output, and as much more as it takes to tell it from the others."""
+    runs = _short_names(list({test.run.folder: test.run for test in tests if test.run}.values()))
+
+    def parts(test: Test) -> Iterable[list[str]]:
+        run = [runs[test.run.folder].name if test.run else test.folder.name] if several_runs else []
+        model = [] if test.model == "student" else [test.model]
+        yield [*run, test.output, *model]
+        yield [*run, test.output, *model, *([] if test.iteration is None else [f"iteration {test.iteration}"])]
+        yield [*run, test.output, *model, test.folder.name]
+        yield [str(test.folder)]
+
+    labels = [" · ".join(next(iter(parts(test)))) for test in tests]
+    for step in range(1, 4):
+        again = [label for label in labels if labels.count(label) > 1]
+        labels = [
+            " · ".join(list(parts(test))[step]) if label in again else label
+            for label, test in zip(labels, tests, strict=True)
+        ]
+    return [replace(test, label=label) for label, test in zip(labels, tests, strict=True)]
+
+
+def _short_names(runs: Sequence[Run]) -> dict[Path, Run]:
+    """Runs by folder, named by what tells them apart: without date and number, and without words that all share."""
+    names = [re.sub(r"^\d{6}_\d{4}_(.+)_[0-9a-f]{5}(\[.*)?$", r"\1", run.name) for run in runs]
+    words = [name.split("_") for name in names]
+    if len(runs) > 1:
+        for end in (0, -1):
+            while min(map(len, words)) > 1 and len({word[end] for word in words}) == 1:
+                words = [word[1:] if end == 0 else word[:-1] for word in words]
+        names = ["_".join(word) for word in words]
+    if len(set(names)) < len(names):
+        names = [run.name for run in runs]
+    return {run.folder: replace(run, name=name) for run, name in zip(runs, names, strict=True)}
+
+
+def choose_frames(tests: Sequence[Test], limit: int) -> tuple[tuple[str, ...], int]:
+    """Names of the frames to show, worst first by the first test that scores a frame, and how many are left out.
+
+    Of frames without scores, an even selection is taken.
+    """
+    names = list(dict.fromkeys(name for test in tests for name in test.frames))
+    scored = {name: _first_score(name, tests) for name in names}
+    with_score = sorted((n for n in names if scored[n] is not None), key=lambda n: (scored[n], n))
+    without = [name for name in names if scored[name] is None]
+    room = max(limit - len(with_score), 0)
+    if len(without) > room:
+        without = [without[i * len(without) // room] for i in range(room)]
+    chosen = [*with_score[:limit], *without]
+    return tuple(chosen), len(names) - len(chosen)
+
+
+def _first_score(name: str, tests: Sequence[Test]) -> float | None:
+    for test in tests:
+        frame = test.frames.get(name)
+        if frame is not None and not math.isnan(frame.mean_iou):
+            return frame.mean_iou
+    return None

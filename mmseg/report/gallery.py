@@ -1,0 +1,88 @@
+"""Pictures of the frames of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmseg.report.data import Report, Test, output_rank
+from mmseg.report.pictures import QUALITY, SIGNED_QUALITY, class_map_uri, open_pixels, panel_tiles, photo_uri, train_ids
+
+# Title in a panel -> title in a report, in the order of a report.
+INPUTS = {"image": "image", "events": "events", "img_self_res": "content map"}
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a frame.
+
+    Attributes:
+        key: ``image``, ``events``, ``img_self_res``, ``label``, or ``test<n>`` for the prediction of a test.
+        title: for people.
+        uri: data URI.
+        classes: it shows classes, in the Cityscapes colours.
+    """
+
+    key: str
+    title: str
+    uri: str
+    classes: bool
+
+
+def gallery_tests(tests: Sequence[Test]) -> list[tuple[int, Test]]:
+    """Tests with their numbers, run after run, of each the outputs of image, events and both first."""
+    runs = list(dict.fromkeys(test.run.folder if test.run else test.folder for test in tests))
+
+    def place(item: tuple[int, Test]) -> tuple[int, int, int]:
+        number, test = item
+        return runs.index(test.run.folder if test.run else test.folder), output_rank(test), number
+
+    return sorted(enumerate(tests), key=place)
+
+
+def frame_pictures(report: Report, name: str) -> list[Picture]:
+    """Pictures of a frame as far as they exist: inputs, predictions, label.
+
+    Raises:
+        DataError: a file is no picture.
+    """
+    tiles = _tiles(report.tests, name)
+    pictures = []
+    for key, title in INPUTS.items():
+        if key in tiles:
+            uri = photo_uri(tiles[key], QUALITY if key == "image" else SIGNED_QUALITY)
+            pictures.append(Picture(key, title, uri, False))
+    for number, test in gallery_tests(report.tests):
+        path = test.folder / f"{name}.png"
+        if name in test.frames and path.is_file():
+            pictures.append(Picture(f"test{number}", test.title, class_map_uri(_ids(open_pixels(path))), True))
+    if LABEL in tiles:
+        pictures.append(Picture(LABEL, LABEL, class_map_uri(train_ids(tiles[LABEL])), True))
+    return pictures
+
+
+def _ids(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 2 else train_ids(pixels[..., :3])
+
+
+def _tiles(tests: Sequence[Test], name: str) -> Mapping[str, np.ndarray]:
+    """Pictures of inputs and label by title, each from the first test whose panels hold it."""
+    found: dict[str, np.ndarray] = {}
+    for titles, panel, prediction in _panels(tests, name):
+        if not set(titles) & {*INPUTS, LABEL} - found.keys():
+            continue
+        tiles = panel_tiles(panel, titles, open_pixels(prediction).shape[1])
+        found = {**tiles, **found}
+    return found
+
+
+def _panels(tests: Sequence[Test], name: str) -> Iterator[tuple[tuple[str, ...], Path, Path]]:
+    """Titles, panel and prediction of a frame in each test that has both."""
+    for test in tests:
+        panel, prediction = test.folder / "panels" / f"{name}.png", test.folder / f"{name}.png"
+        if test.panel and name in test.frames and panel.is_file() and prediction.is_file():
+            yield test.panel, panel, prediction
