@@ -16,10 +16,16 @@ _HOMES = {
     "evaluate_generator": "mmseg.apis.style_transfer",
     "compare": "mmseg.apis.comparison",
     "read_run": "mmseg.apis.comparison",
+    "init_model": "mmseg.apis.inference",
+    "inference_model": "mmseg.apis.inference",
+    "infer": "mmseg.apis.inference_files",
 }
 __all__ = [
     "compare",
     "evaluate_generator",
+    "infer",
+    "inference_model",
+    "init_model",
     "named_experiments",
     "plan_child",
     "plan_runs",

@@ -79,8 +79,9 @@ class FusionEncoderDecoder(BaseSegmentor):
         if not present:
             return {}
         features = self.backbone_events(torch.cat([streams[name] for name in present]))
-        chunks = [stage.chunk(len(present)) for stage in features]
-        return {name: [stage[i] for stage in chunks] for i, name in enumerate(present)}
+        # Not chunk(), whose number of parts an export to any batch size cannot prove.
+        parts = [stage.unflatten(0, (len(present), -1)) for stage in features]
+        return {name: [stage[i] for stage in parts] for i, name in enumerate(present)}
 
     def _fuse(self, features: Mapping[str, list[Tensor]], mode: str) -> list[Tensor]:
         image = features["image"]

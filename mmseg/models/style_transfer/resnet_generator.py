@@ -76,15 +76,16 @@ class ResnetGenerator(nn.Module):
 
 
 def load_generator(path: str | Path) -> ResnetGenerator:
-    """Build the frozen generator from its published weights.
+    """Build the frozen generator from its weights; the published ones are 64 channels wide.
 
     Raises:
         CheckpointError: the file is missing or does not fit.
     """
-    generator = ResnetGenerator()
     weights = load_weights_file(
         path, hint="see pretrained/README.md, or set uda.cyclegan_itrd2en_path='' to train without it"
     )
+    first = weights.get("model.1.weight")
+    generator = ResnetGenerator() if first is None else ResnetGenerator(width=len(first))
     message = report_mismatch(generator.state_dict(), weights)
     if message:
         raise CheckpointError(f"{path} is not a style-transfer generator of CMDA ({message})")

@@ -1,0 +1,366 @@
+"""A trained network on files: images, folders or a video in, label maps and pictures out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
+from mmseg.datasets.event_files import EventSource, find_windows, open_events
+from mmseg.datasets.picture_files import ImageFiles, Picture, Video, open_pictures, picture_times
+from mmseg.errors import ConfigError, DataError
+from mmseg.files import atomic_path
+from mmseg.visualization.panels import color_label, save_picture
+
+# What can be saved -> folder below the output folder.
+SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
+OVERLAY_VIDEO = "overlay.mp4"
+USUAL_FRAME_RATE = 25.0
+LISTED_NAMES = 5
+# Threads that read and write beside the network, and pictures that are on the way at once, beyond a batch.
+THREADS = max(2, min(8, os.cpu_count() or 1))
+AHEAD = 2 * THREADS
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass
+class InferenceReport:
+    """What became of a run.
+
+    Attributes:
+        outputs: output of the network -> number of pictures.
+        failures: one message for each picture that could not be predicted.
+        without_events: names of the pictures that the recording has no events for.
+        seconds: of the whole run.
+        network_seconds: of these, in the network, copies to and from the device included.
+    """
+
+    outputs: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    without_events: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+
+    @property
+    def written(self) -> int:
+        """Number of predicted pictures."""
+        return sum(self.outputs.values())
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+        outputs = ", ".join(f"{output} output: {count:,}" for output, count in self.outputs.items())
+        total = self.written + len(self.failures)
+        lines = [f"{self.written:,} of {total:,} pictures predicted" + (f" ({outputs})" if outputs else "")]
+        if self.written:
+            lines[0] += (
+                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} pictures/s, the network alone "
+                f"{self.written / self.network_seconds:.2f}"
+            )
+        if self.without_events:
+            shown = ", ".join(self.without_events[:LISTED_NAMES]) + (
+                ", ..." if len(self.without_events) > LISTED_NAMES else ""
+            )
+            lines.append(f"no events, or not the whole window, for {len(self.without_events):,} of them: {shown}")
+        return lines
+
+    def add(self, step: _Step) -> None:
+        """Count a predicted picture."""
+        output = step.prediction.output
+        self.outputs[output] = self.outputs.get(output, 0) + 1
+        if step.lacks_events:
+            self.without_events.append(step.name)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Events, and the first and last one of every picture; None where there are none."""
+
+    source: EventSource
+    windows: Sequence[tuple[int, int] | None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A picture on its way: read and prepared, then predicted; or what is wrong with it."""
+
+    name: str
+    image: np.ndarray | None = None
+    task: Task | None = None
+    prediction: Prediction | None = None
+    failure: str = ""
+    lacks_events: bool = False
+
+
+def infer(
+    model: InferenceModel,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    events: str | Path | None = None,
+    rectify_map: str | Path | None = None,
+    timestamps: str | Path | None = None,
+    start_time: int | None = None,
+    window: int | None = None,
+    output: str | None = None,
+    save: Sequence[str] = ("label", "overlay"),
+    opacity: float = 0.5,
+    batch: int = 1,
+    size: Size | str | None = None,
+    rows: int | None = None,
+    console: Console | None = None,
+) -> InferenceReport:
+    """Predict images, folders of images, or a video, and write what is asked for.
+
+    Writes into ``out_dir``: ``<name>.png`` (train ids), ``overlay/<name>.png`` (colours over the picture),
+    ``color/<name>.png``, ``confidence/<name>.png`` (softmax probability of the label, 0..255), and for a video, with
+    its overlays, ``overlay.mp4``. What is there is replaced. A picture that cannot be read is reported, the others go
+    on.
+
+    Args:
+        model: from :func:`mmseg.apis.init_model`.
+        inputs: see :func:`.open_pictures`.
+        out_dir: folder, made if absent.
+        events, rectify_map: event recording, see :func:`.open_events`; None for none.
+        timestamps, start_time: when the pictures were taken, see :func:`.picture_times`.
+        window: length of the events' window in µs; None for that of :func:`.find_windows`.
+        output, size, rows: see :func:`mmseg.apis.inference_model`. A picture without events is predicted by the image
+            output, unless an output is named.
+        save: what to write, keys of :data:`SAVED`.
+        opacity: of the colours in the overlay, 0..1.
+        batch: pictures a call of the network.
+        console: where people read along; stdout by default.
+
+    Raises:
+        CMDAError: bad input that concerns all pictures.
+    """
+    console = console or Console()
+    out_dir = Path(out_dir)
+    _check_values(save, opacity, batch)
+    pictures = open_pictures(inputs)
+    _check_folders(pictures, out_dir, save)
+    recording = None
+    if events is not None:
+        recording = _recording(model, pictures, events, rectify_map, timestamps, start_time, window)
+    elif any(value is not None for value in (rectify_map, timestamps, start_time, window)):
+        raise ConfigError("a rectify map, times or a window were given, but no events; add --events, or leave them out")
+    if output is not None and model.needs_events(output) and recording is None:
+        raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
+    report = InferenceReport()
+    started = time.perf_counter()
+    made = _Maker(model, recording, output, size, rows)
+    try:
+        for kind in save:
+            (out_dir / SAVED[kind]).mkdir(parents=True, exist_ok=True)
+        film = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
+        rate = getattr(pictures, "frame_rate", None) or USUAL_FRAME_RATE
+        with _threads() as pool, _video_file(film, rate) as add_frame, _progress(console, len(pictures)) as advance:
+            prepared = _ahead(pool, made.prepared, enumerate(pictures))
+            predicted = _predicted(model, prepared, batch, report)
+            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
+            for step, overlay in _ahead(pool, write, predicted):
+                advance()
+                if step.failure:
+                    report.failures.append(step.failure)
+                    continue
+                if not report.written:
+                    _say_sizes(model, step, size, console)
+                report.add(step)
+                if overlay is not None:
+                    add_frame(overlay)
+    except OSError as error:
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _check_values(save: Sequence[str], opacity: float, batch: int) -> None:
+    unknown = [kind for kind in save if kind not in SAVED]
+    if unknown or not save:
+        raise ConfigError(f"cannot save {', '.join(unknown) or 'nothing'}; choose from {', '.join(SAVED)}")
+    if not 0 <= opacity <= 1 or batch < 1:
+        raise ConfigError(f"opacity is {opacity}, batch {batch}: give an opacity of 0..1 and a batch of at least 1")
+
+
+def _check_folders(pictures: ImageFiles | Video, out_dir: Path, save: Sequence[str]) -> None:
+    """Predictions bear the names of their pictures: they must not take their places."""
+    places = {(out_dir / SAVED[kind]).resolve() for kind in save} | {out_dir.resolve()}
+    for path in pictures.paths if isinstance(pictures, ImageFiles) else [pictures.path]:
+        if path.parent.resolve() in places:
+            raise ConfigError(f"{out_dir} would hold predictions beside the picture {path}; choose another --out")
+
+
+def _recording(
+    model: InferenceModel,
+    pictures: ImageFiles | Video,
+    events: str | Path,
+    rectify_map: str | Path | None,
+    timestamps: str | Path | None,
+    start_time: int | None,
+    window: int | None,
+) -> Recording:
+    if not model.takes_events:
+        raise ConfigError("this network takes no events; leave --events out")
+    times = picture_times(pictures, timestamps, start_time)
+    source = open_events(events, rectify_map)
+    frames = model.recipe.settings["image_change_range"]
+    number = model.recipe.settings["events_num"] if window is None else 0
+    windows = find_windows(source, times.times, times.earlier(frames), frames, window, number)
+    if not any(windows):
+        raise DataError(
+            f"{events} has no events for any of {len(windows)} images, taken at {times.times[0]} to {times.times[-1]} "
+            "µs; are these times on its clock?"
+        )
+    return Recording(source, windows)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the inputs of a picture; the rest as in :func:`infer`."""
+
+    model: InferenceModel
+    recording: Recording | None
+    output: str | None
+    size: Size | str | None
+    rows: int | None
+
+    def prepared(self, numbered: tuple[int, Picture]) -> _Step:
+        """Read a picture and prepare it for the network; what is wrong with it alone is its failure."""
+        number, picture = numbered
+        try:
+            image = picture.read()
+        except DataError as error:
+            return _Step(picture.name, failure=str(error))
+        window = None
+        if self.recording is not None and number < len(self.recording.windows):
+            window = self.recording.windows[number]
+        try:
+            events = self.recording.source.events(*window) if window else None
+            task = prepare(self.model, image, events, self.output, self.size, self.rows)
+        except DataError as error:
+            return _Step(picture.name, failure=f"{picture.name}: {error}")
+        return _Step(picture.name, image, task, lacks_events=self.recording is not None and window is None)
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads; what has not begun when an error ends the run is left."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[Item], Outcome], items: Iterable[Item]) -> Iterator[Outcome]:
+    """Outcomes in order, while the next items are worked on."""
+    pending: deque[Future[Outcome]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _predicted(model: InferenceModel, steps: Iterable[_Step], batch: int, report: InferenceReport) -> Iterator[_Step]:
+    """Steps with their predictions, in order; those of one kind that follow each other go through together."""
+    group: list[_Step] = []
+
+    def flush() -> Iterator[_Step]:
+        started = time.perf_counter()
+        predictions = predict(model, [step.task for step in group]) if group else []
+        report.network_seconds += time.perf_counter() - started
+        for step, prediction in zip(group, predictions, strict=True):
+            yield replace(step, task=None, prediction=prediction)
+        group.clear()
+
+    for step in steps:
+        if group and (step.failure or len(group) == batch or step.task.kind != group[0].task.kind):
+            yield from flush()
+        if step.failure:
+            yield step
+        else:
+            group.append(step)
+    yield from flush()
+
+
+def _write(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
+    """Write the files of a picture; the step without its arrays, and the overlay (H, W, 3) uint8 RGB if it is saved."""
+    if step.failure:
+        return step, None
+    prediction = step.prediction
+    color = color_label(prediction.label)
+    pictures = {"label": prediction.label, "color": color}
+    if "overlay" in save:
+        pictures["overlay"] = cv2.addWeighted(color, opacity, step.image[: len(color)], 1 - opacity, 0)
+    if "confidence" in save:
+        pictures["confidence"] = np.rint(prediction.confidence * 255).astype(np.uint8)
+    for kind in save:
+        save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
+    return replace(step, image=None), pictures.get("overlay")
+
+
+@contextmanager
+def _video_file(path: Path | None, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield what adds a frame (H, W, 3) uint8 RGB; the file gets its name when all are in. None writes none."""
+    if path is None:
+        yield lambda frame: None
+        return
+    writers: list[cv2.VideoWriter] = []
+    with atomic_path(path) as temporary:
+
+        def add(frame: np.ndarray) -> None:
+            if not writers:
+                # the size is known with the first frame
+                size = frame.shape[1::-1]
+                writers.append(cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, size))
+                if not writers[0].isOpened():
+                    raise ConfigError(f"OpenCV cannot write {path}; leave 'overlay' out of --save")
+            writers[0].write(np.ascontiguousarray(frame[..., ::-1]))
+
+        try:
+            yield add
+        finally:
+            for writer in writers:
+                writer.release()
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
+    """Yield what moves a bar on; there is one on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("predicting", total=total or None)
+        yield lambda: progress.advance(bar)
+
+
+def _say_sizes(model: InferenceModel, step: _Step, size: Size | str | None, console: Console) -> None:
+    """Say at which size the network saw the first picture, and whether that is far from its training."""
+    label, (height, width) = step.prediction.label, step.prediction.input_size
+    text = f"{step.name}: {label.shape[1]}x{label.shape[0]}, in the network {width}x{height}"
+    if size is None and label.shape != (height, width):
+        text += ", about as large as what it was trained on; --no-resize keeps sizes, --resize sets one"
+    elif model.is_far_from_training(height, width):
+        trained = f"{model.trained_size[1]}x{model.trained_size[0]}"
+        text += f"; it was trained on whole images of {trained} and sees less well far from that (see --resize)"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
