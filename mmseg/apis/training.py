@@ -28,6 +28,7 @@ from mmseg.engine.checkpoint import (
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
+from mmseg.engine.loggers import check_hooks, open_loggers
 from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog, SilentLog
@@ -150,6 +151,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     cfg = effective(config)
     check_config(cfg, for_training=True)
     check_optimisation(cfg["optimizer"], cfg["lr_config"])
+    check_hooks(_hooks(cfg))
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
@@ -200,6 +202,10 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     finally:
         log.close()
     return work_dir
+
+
+def _hooks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list((config.get("log_config") or {}).get("hooks") or ())
 
 
 def _skip_counter(counts: dict[str, int], log: RunLog | SilentLog) -> Callable[[str], None]:
@@ -290,7 +296,8 @@ def _open_work_dir(
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
-    log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"))
+    loggers = open_loggers(_hooks(config), work_dir, work_dir.name, json.loads(dump_config(config)))
+    log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
     earlier = list_checkpoints(work_dir)
     if earlier and not config.get("resume_from"):
@@ -363,9 +370,12 @@ def _evaluator(
             panels=done == last,
             workers=workers if device.type == "cuda" else 0,
             tested={"model": "student", "iteration": done},
+            skip_bad_samples=cfg["data"]["train"].get("on_bad_sample") == "skip",
         )
         method.train()
         log.info("evaluation after iteration %d: %s; predictions in %s", done, result.headline(), folder)
+        for reason in result.left_out:
+            log.warning(f"left out of the evaluation: {reason}")
         if result.scores is not None:
             summary = result.scores.summary()
             log.record("val", done, summary)

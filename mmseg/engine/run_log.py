@@ -1,28 +1,35 @@
-"""Logs of a run: text, JSON lines and TensorBoard."""
+"""Logs of a run: text, JSON lines, and the loggers beside them."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
-from torch.utils.tensorboard import SummaryWriter
 
+from mmseg.engine.loggers import Logger, TensorBoardLogger
 from mmseg.files import write_text
 
 LOGGER_NAME = "mmseg"
 
 
 class RunLog:
-    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and ``tensorboard/``."""
+    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and the loggers."""
 
-    def __init__(self, work_dir: str | Path, name: str, console: Console, level: str = "INFO") -> None:
+    def __init__(
+        self,
+        work_dir: str | Path,
+        name: str,
+        console: Console,
+        level: str = "INFO",
+        loggers: Sequence[Logger] | None = None,
+    ) -> None:
         work_dir = Path(work_dir)
         self.console = console
         self.logger = logging.getLogger(LOGGER_NAME)
@@ -39,7 +46,7 @@ class RunLog:
                 handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             self.logger.addHandler(handler)
         self._json = (work_dir / f"{name}.log.json").open("a", encoding="utf-8")
-        self._board = SummaryWriter(work_dir / "tensorboard")
+        self.loggers = [TensorBoardLogger(work_dir)] if loggers is None else list(loggers)
 
     def info(self, message: str, *args: Any) -> None:
         """Line for people."""
@@ -54,17 +61,18 @@ class RunLog:
         self._handlers[1].handle(logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, message, (), None))
 
     def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
-        """Numbers of an iteration, for the JSON lines and TensorBoard; what is not finite becomes null."""
+        """Numbers of an iteration, for the JSON lines and the loggers; what is not finite becomes null."""
         values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
         self._json.write(json.dumps({"mode": mode, "iter": iteration, **values}) + "\n")
         self._json.flush()
-        for key, value in values.items():
-            if value is not None:
-                self._board.add_scalar(f"{mode}/{key}", value, iteration)
+        finite = {key: value for key, value in values.items() if value is not None}
+        for logger in self.loggers:
+            logger.scalars(mode, iteration, finite)
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB, for TensorBoard."""
-        self._board.add_image(tag, picture, iteration, dataformats="HWC")
+        """(H, W, 3) uint8 RGB, for the loggers."""
+        for logger in self.loggers:
+            logger.picture(tag, iteration, picture)
 
     def forget_after(self, iteration: int) -> None:
         """Drop the numbers of later iterations, which a resumed run writes anew."""
@@ -73,13 +81,14 @@ class RunLog:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if _iteration(line) <= iteration))
         self._json = path.open("a", encoding="utf-8")
-        self._board.close()
-        self._board = SummaryWriter(self._board.log_dir, purge_step=iteration + 1)
+        for logger in self.loggers:
+            logger.forget_after(iteration)
 
     def close(self) -> None:
         """Flush and release the files."""
         self._json.close()
-        self._board.close()
+        for logger in self.loggers:
+            logger.close()
         for handler in self._handlers:
             self.logger.removeHandler(handler)
             handler.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -133,7 +133,7 @@ class TrainingLoop:
         """
         iterator, window, settings = iter(self.batches), LogWindow(), self.settings
         with Interruptions() as interruptions, _progress_bar(self.log) as progress:
-            task = progress.add_task("training", total=settings.last, completed=settings.first)
+            task = progress.add_task("training", total=settings.last, completed=settings.first, shown="")
             for iteration in range(settings.first, settings.last):
                 waited = time.perf_counter()
                 batch = self._next(iterator, iteration, interruptions)
@@ -143,7 +143,8 @@ class TrainingLoop:
                 done = iteration + 1
                 if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
                     self._look_for_non_finite()
-                    _write_logs(self.log, window, self.optimizer, done, settings, self.device)
+                    values = _write_logs(self.log, window, self.optimizer, done, settings, self.device)
+                    progress.update(task, shown=_short(values))
                     window = LogWindow()
                 self.schedule.step()
                 if settings.picture_interval > 0 and iteration % settings.picture_interval == 0:
@@ -268,6 +269,7 @@ def _progress_bar(log: RunLog) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}"),
         console=log.console,
         disable=not log.console.is_terminal,
     )
@@ -280,7 +282,7 @@ def _write_logs(
     done: int,
     settings: LoopSettings,
     device: torch.device,
-) -> None:
+) -> dict[str, float]:
     values = window.means()
     values["lr"] = optimizer.param_groups[0]["lr"]
     if device.type == "cuda":
@@ -289,6 +291,22 @@ def _write_logs(
     remaining = values["time"] * (settings.last - done)
     shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items())
     log.info("iteration %d/%d: %s, remaining %s", done, settings.last, shown, duration(remaining))
+    return values
+
+
+# what stands beside the progress bar: name in the log -> name there
+SHOWN = {
+    "decode.loss_seg": "source",
+    "mix.decode.loss_seg": "mixed",
+    "mix.pseudo_weight": "certain",
+    "time": "s/it",
+    "data_time": "data",
+    "memory_gib": "GiB",
+}
+
+
+def _short(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{short} {values[name]:.3g}" for name, short in SHOWN.items() if name in values)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,163 @@
+"""Where the numbers and pictures of a training go beside its log file: TensorBoard, Weights & Biases, MLflow.
+
+The entries of ``log_config.hooks`` choose them by the names that MMSegmentation's users know; TensorBoard is always
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmseg.errors import ConfigError, did_you_mean
+
+
+class Logger(Protocol):
+    """What a training tells of itself."""
+
+    def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
+        """Finite numbers of an iteration; ``mode`` is ``train`` or ``val``."""
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        """(H, W, 3) uint8 RGB."""
+
+    def forget_after(self, iteration: int) -> None:
+        """Later iterations will be written anew: the training was resumed after this one."""
+
+    def close(self) -> None:
+        """Write what is left, and end."""
+
+
+class TensorBoardLogger:
+    """Event files in ``<work_dir>/tensorboard``."""
+
+    def __init__(self, work_dir: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._open = SummaryWriter
+        self._board = SummaryWriter(work_dir / "tensorboard")
+
+    def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._board.add_scalar(f"{mode}/{key}", value, iteration)
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        self._board.add_image(tag, picture, iteration, dataformats="HWC")
+
+    def forget_after(self, iteration: int) -> None:
+        self._board.close()
+        self._board = self._open(self._board.log_dir, purge_step=iteration + 1)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+class WandbLogger:
+    """A Weights & Biases run; ``init_kwargs`` go to ``wandb.init``.
+
+    A resumed training goes on with the run that ``<work_dir>/wandb_run.txt`` names.
+    """
+
+    def __init__(self, work_dir: Path, name: str, config: Mapping[str, Any], init_kwargs: Mapping[str, Any]) -> None:
+        self._wandb = _package("wandb", "WandbLoggerHook")
+        record = work_dir / "wandb_run.txt"
+        known = {"id": record.read_text().strip(), "resume": "allow"} if record.is_file() else {}
+        options = {"name": name, "dir": str(work_dir), "config": dict(config), **known, **init_kwargs}
+        self._run = self._wandb.init(**options)
+        record.write_text(f"{self._run.id}\n")
+
+    def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
+        self._run.log({f"{mode}/{key}": value for key, value in values.items()}, step=iteration)
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        self._run.log({tag: self._wandb.Image(picture)}, step=iteration)
+
+    def forget_after(self, iteration: int) -> None:
+        """Steps that were logged already are kept by the service as they were."""
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MlflowLogger:
+    """An MLflow run in the experiment ``exp_name``, on the server that ``MLFLOW_TRACKING_URI`` names."""
+
+    def __init__(self, name: str, exp_name: str | None) -> None:
+        self._mlflow = _package("mlflow", "MlflowLoggerHook")
+        if exp_name:
+            self._mlflow.set_experiment(exp_name)
+        self._mlflow.start_run(run_name=name)
+
+    def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
+        self._mlflow.log_metrics({f"{mode}/{key}": value for key, value in values.items()}, step=iteration)
+
+    def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
+        self._mlflow.log_image(picture, f"{tag}/iter_{iteration:06d}.png")
+
+    def forget_after(self, iteration: int) -> None:
+        """A resumed training is a run of its own there."""
+
+    def close(self) -> None:
+        self._mlflow.end_run()
+
+
+# hook -> its settings
+HOOKS: Mapping[str, set[str]] = {
+    "TextLoggerHook": {"by_epoch", "interval"},
+    "TensorboardLoggerHook": {"by_epoch", "interval", "log_dir"},
+    "WandbLoggerHook": {"by_epoch", "interval", "init_kwargs"},
+    "MlflowLoggerHook": {"by_epoch", "interval", "exp_name"},
+}
+
+
+def check_hooks(hooks: Sequence[Mapping[str, Any]]) -> None:
+    """Check ``log_config.hooks`` before anything is built, and that the packages they need are there.
+
+    Raises:
+        ConfigError: an unknown hook or setting, or a missing package.
+    """
+    for hook in hooks:
+        kind = hook.get("type") if isinstance(hook, Mapping) else hook
+        if kind not in HOOKS:
+            raise ConfigError(
+                f"log_config.hooks: {kind!r} is unknown{did_you_mean(str(kind), HOOKS)}; known: {', '.join(HOOKS)}"
+            )
+        unknown = sorted(set(hook) - HOOKS[kind] - {"type"})
+        if unknown:
+            meant = did_you_mean(unknown[0], HOOKS[kind])
+            raise ConfigError(f"log_config.hooks: {kind} has no setting {unknown[0]!r}{meant}")
+        if kind in PACKAGES:
+            _package(PACKAGES[kind], kind)
+
+
+PACKAGES = {"WandbLoggerHook": "wandb", "MlflowLoggerHook": "mlflow"}
+
+
+def _package(name: str, hook: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"log_config.hooks: {hook} needs the package {name}: pip install {name}") from error
+
+
+def open_loggers(
+    hooks: Sequence[Mapping[str, Any]], work_dir: Path, name: str, config: Mapping[str, Any]
+) -> list[Logger]:
+    """Loggers of a run.
+
+    Args:
+        hooks: checked entries of ``log_config.hooks``.
+        name: of the run.
+        config: the resolved config, in JSON types, for services that keep it.
+    """
+    loggers: list[Logger] = [TensorBoardLogger(work_dir)]
+    for hook in hooks:
+        if hook["type"] == "WandbLoggerHook":
+            loggers.append(WandbLogger(work_dir, name, config, hook.get("init_kwargs") or {}))
+        elif hook["type"] == "MlflowLoggerHook":
+            loggers.append(MlflowLogger(name, hook.get("exp_name")))
+    return loggers
