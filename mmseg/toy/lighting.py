@@ -80,7 +80,7 @@ def make_light(rng: np.random.Generator, street: Street, night: bool) -> DayLigh
     """Draw the light of a street: hour, weather, colour of the sky's glow."""
     if night:
         # mostly light of the lamps that road and houses throw back: facades stand out against the black sky
-        return NightLight(np.array([0.024, 0.020, 0.017]) * rng.uniform(0.6, 1.5), street.lights)
+        return NightLight(np.array([0.006, 0.005, 0.00425]) * rng.uniform(0.6, 1.5), street.lights)
     clear, elevation = rng.random() < 0.65, np.deg2rad(rng.uniform(20, 62))
     azimuth = np.deg2rad(rng.uniform(0, 360))
     horizontal = np.cos(elevation)

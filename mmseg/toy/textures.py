@@ -238,10 +238,14 @@ def masonry(rng: np.random.Generator, width: float, height: float, texel: float)
 
 
 def sky(rng: np.random.Generator, night: bool) -> np.ndarray:
-    """(128, 256, 3) float32 radiance from the horizon (last row) to high above; by night a faint city glow."""
+    """(128, 256, 3) float32 radiance from the horizon (last row) to high above; by night the glow of the city.
+
+    In night images of real cities the sky is about as bright as the houses.
+    """
     up = np.linspace(1, 0, 128, dtype=np.float32)[:, None, None]
     if night:
-        glow, zenith = np.array([0.0016, 0.0011, 0.0008]), np.array([0.00035, 0.0004, 0.0006])
+        lit = rng.uniform(0.6, 1.5)
+        glow, zenith = np.array([0.010, 0.0075, 0.0055]) * lit, np.array([0.0034, 0.0031, 0.0032]) * lit
         return (zenith + (glow - zenith) * np.exp(-up * 5)).astype(np.float32) * np.ones((1, 256, 1), np.float32)
     overcast = rng.random()
     blue = np.array([0.32, 0.52, 0.95]) * (1 - overcast) + 0.75 * overcast
