@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: install demo test fuzz bench lint format clean
+.PHONY: install demo test fuzz bench docs lint format clean
 
 install: $(STAMP)
 
@@ -17,8 +18,9 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
 
+# one process a core, each with one thread; a file's tests stay together
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 fuzz: $(STAMP)
 	CMDA_FUZZ_INPUTS=$${CMDA_FUZZ_INPUTS:-10000} $(BIN)/python -m pytest tests/reliability/test_fuzz.py
@@ -27,6 +29,14 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/data_speed.py
 	$(BIN)/python benchmarks/flops.py
 	$(BIN)/python benchmarks/step_speed.py --checkpointing
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html, or, to search it: $(BIN)/python -m http.server --directory site"
+
+$(DOCS_STAMP): $(STAMP) requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -37,4 +47,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache site

@@ -10,12 +10,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write images/images_to_events_index.txt of every sequence zurich_city_09_<a-e> under "
         "the root, then night_dataset_warp.txt (train) and night_test_dataset_warp.txt (test).",
         epilog="example: python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/",

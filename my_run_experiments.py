@@ -11,7 +11,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mmseg.apis.arguments import add_config_options, add_launcher, add_resume
+from mmseg.apis.arguments import Parser, add_config_options, add_launcher, add_resume
 from mmseg.apis.flags import add_flags, given_flags, read_flags
 from mmseg.errors import run_as_script
 
@@ -31,7 +31,7 @@ def _gpus(text: str) -> list[str]:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write a child config under configs/generated/local-basic/ and train it into "
         "work_dirs/local-basic/<date>_<name>_<5 hex>/; or several of them.",
         usage="%(prog)s --base_config CONFIG --name NAME [--root_path FOLDER] [flags] [--cfg-options KEY=VALUE ...]\n"

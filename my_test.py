@@ -9,13 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mmseg.apis.arguments import add_test_options, test_options
+from mmseg.apis.arguments import Parser, add_test_options, test_options
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Test the checkpoint of a work dir (iter_40000.pth, else the newest iter_*.pth) with the config "
         "beside it. Predictions, panels and metrics.json go to <work_dir>/preds/ (preds_<options>/ with options that "
         "choose what is tested).",

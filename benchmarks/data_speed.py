@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import plain
 from toy_adaptation import markdown
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.config import effective, load_config
 from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
@@ -104,7 +104,11 @@ class Row:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python benchmarks/data_speed.py --repetitions 12",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--repetitions", type=whole_number(1), default=WINDOWS, help="of every form (%(default)s)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the ratios to this file")
     return parser.parse_args()

@@ -14,6 +14,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import run_as_script
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
@@ -22,7 +23,11 @@ TEST_SIZE = (440, 640)
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python benchmarks/flops.py configs/ablations/cs2dsec_no_share_decoder.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (%(default)s)")
     return parser.parse_args()
 

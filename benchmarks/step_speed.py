@@ -20,7 +20,7 @@ from typing import Any
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import CMDAError, run_as_script
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
@@ -39,7 +39,11 @@ SMALL = {
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python benchmarks/step_speed.py --encoder mit_b0 --size 128",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--encoder", default="mit_b5", help="mit_b0 to mit_b5 (%(default)s)")
     parser.add_argument("--size", type=whole_number(32), default=512, help="side of a crop (%(default)s)")
     parser.add_argument("--batch", type=whole_number(1), default=1, help="(%(default)s)")

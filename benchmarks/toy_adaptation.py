@@ -21,7 +21,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.files import write_text
 
@@ -55,7 +55,11 @@ COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python benchmarks/toy_adaptation.py --variants ac --seeds 0 --chart curves.svg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, default=Path("data/toy_city"), help="toy city, made if absent")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/toy_adaptation"), help="folder of the runs")
     parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")

@@ -17,13 +17,17 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+        epilog="example: python benchmarks/toy_pretraining.py toy_day/data/cityscapes toy_mit_b0.pth",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("data", help="Cityscapes tree of a toy city of another seed, with many day images")
     parser.add_argument("out", type=Path, help="file to write, e.g. configs/demo/toy_mit_b0.pth")
     parser.add_argument("--iterations", type=whole_number(1), default=4000, help="(%(default)s)")

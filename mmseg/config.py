@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -92,6 +93,67 @@ WHOLE_NUMBERS = {
     "checkpoint_config.interval": 0,
     "log_config.interval": 1,
 }
+# What kind of value a key takes, where another one would be met as an error of Python. None is left to later checks.
+SECTIONS = (
+    "checkpoint_config",
+    "data",
+    "data.train",
+    "data.train.source",
+    "data.train.target",
+    "data.val",
+    "data.test",
+    "evaluation",
+    "log_config",
+    "lr_config",
+    "model",
+    "model.backbone",
+    "model.backbone_image",
+    "model.backbone_events",
+    "model.fusion_module",
+    "model.fusion_isr_module",
+    "model.decode_head",
+    "model.decode_head.decoder_params",
+    "model.decode_head.decoder_params.fusion_cfg",
+    "model.decode_head.loss_decode",
+    "model.decode_head.norm_cfg",
+    "model.test_cfg",
+    "model.train_cfg",
+    "norm_cfg",
+    "optimizer",
+    "optimizer.paramwise_cfg",
+    "optimizer.paramwise_cfg.custom_keys",
+    "runner",
+    "uda",
+    "uda.forward_cfg",
+    "uda.forward_cfg.loss_weight",
+)
+LISTS = (
+    "data.train.source.outputs",
+    "data.train.target.outputs",
+    "data.val.outputs",
+    "data.test.outputs",
+    "log_config.hooks",
+)
+NUMBERS = (
+    "lr_config.min_lr",
+    "lr_config.power",
+    "lr_config.warmup_iters",
+    "lr_config.warmup_ratio",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "uda.alpha",
+    "uda.imnet_feature_dist_lambda",
+    "uda.pseudo_threshold",
+)
+TEXTS = (
+    "load_from",
+    "name",
+    "resume_from",
+    "work_dir",
+    "uda.train_type",
+    "model.train_type",
+    "model.decode_head.decoder_params.train_type",
+)
 # Of a published folder, a test reads these alone; the switches of its training do not concern it.
 TEST_KEYS = ("model", "data")
 # Published configs carry these; nothing reads them, in the reference either or because its frameworks are gone.
@@ -228,6 +290,7 @@ def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
         ConfigError: a switch is on that this version does not have.
     """
     cfg = copy.deepcopy(config.to_dict())
+    _check_kinds(cfg)
     if not for_training:
         cfg = {key: value for key, value in cfg.items() if key in TEST_KEYS}
         data = cfg.get("data")
@@ -244,6 +307,35 @@ def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
         if present and value not in off_values:
             raise ConfigError(f"{key}={value!r} is not available: {why}; set it to {off_values[0]!r}")
     return cfg
+
+
+def _check_kinds(cfg: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than their key takes."""
+    texts = (*TEXTS, *DATA_PATH_KEYS, *(f"{section}.type" for section in SECTIONS))
+    for keys, kinds, what in (
+        (SECTIONS, Mapping, "a section of keys"),
+        (LISTS, (list, tuple, set, frozenset), "a list"),
+        (texts, str, "a text"),
+        (NUMBERS, (int, float), "a number"),
+    ):
+        for key in keys:
+            value = get_key(cfg, key)
+            wrong = not isinstance(value, kinds) or (kinds == (int, float) and not _is_finite_number(value))
+            if value is not None and wrong:
+                raise ConfigError(f"{key} is {value!r}; it takes {what}")
+    for key in LISTS[:-1]:
+        strange = [name for name in get_key(cfg, key) or () if not isinstance(name, str)]
+        if strange:
+            raise ConfigError(f"{key} lists {strange[0]!r}; it takes names")
+    for piece, value in (get_key(cfg, "optimizer.paramwise_cfg.custom_keys") or {}).items():
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"optimizer.paramwise_cfg.custom_keys.{piece} is {value!r}; it takes lr_mult and decay_mult"
+            )
+
+
+def _is_finite_number(value: Any) -> bool:
+    return not isinstance(value, bool) and math.isfinite(value)
 
 
 def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
@@ -385,7 +477,7 @@ def _check_method(config: Mapping[str, Any]) -> None:
             "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
             "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
         )
-    if uda.get("imnet_feature_dist_lambda", 0) > 0 and not get_key(config, "model.pretrained"):
+    if (uda.get("imnet_feature_dist_lambda") or 0) > 0 and not get_key(config, "model.pretrained"):
         raise ConfigError(
             "uda.imnet_feature_dist_lambda compares with ImageNet features, but model.pretrained is None; give the "
             "ImageNet weights or set the lambda to 0"

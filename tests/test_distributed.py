@@ -1,7 +1,9 @@
 """Trainings in several processes: two processes train as one does on the joint batch."""
 
 import os
+import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,18 @@ import torch.multiprocessing as mp
 from test_numerics import small_method, small_samples
 from torch import nn
 
-from mmseg.distributed import ONE_PROCESS, Ranks, _first_host, any_over_ranks, mean_over_ranks, process_group
+from mmseg.distributed import (
+    ONE_PROCESS,
+    Ranks,
+    _first_host,
+    any_over_ranks,
+    mean_over_ranks,
+    process_group,
+    wait_for_all,
+)
+from mmseg.engine.checkpoint import checkpoint_path, load_training, save_checkpoint
 from mmseg.engine.data import training_loader
+from mmseg.engine.interruptions import Interrupted
 from mmseg.engine.run_log import SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import ConfigError
@@ -29,25 +41,60 @@ def frozen_batch_norm(method: nn.Module) -> nn.Module:
     return method
 
 
-def train(ranks: Ranks, batch: int, folder: Path, freeze: bool) -> None:
-    """Five iterations of the training loop on the CPU; the weights go to a file."""
+def train(ranks: Ranks, batch: int, folder: Path, freeze: bool, first: int = 0, last: int = STEPS) -> None:
+    """Five iterations of the training loop on the CPU, or some of them; the weights go to a file."""
     torch.set_num_threads(1)
     method = small_method()
     method = frozen_batch_norm(method) if freeze else method
     optimizer = torch.optim.AdamW(method.model.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     samples = [small_samples(number) for number in range(STEPS * batch * ranks.world)]
-    loader = training_loader(samples, batch, 0, 0, STEPS, torch.device("cpu"), ranks)
-    settings = LoopSettings(0, STEPS, batch, 0, 1, 0, 0, 0, ranks)
-    nothing = lambda _: None  # noqa: E731
-    batches = iter(loader)
-    TrainingLoop(method, batches, optimizer, schedule, settings, SilentLog(), folder, nothing, nothing, nothing).run()
+    if first:
+        assert load_training(checkpoint_path(folder, first), method, optimizer)["iter"] == first
+    loader = training_loader(samples, batch, 0, first, last, torch.device("cpu"), ranks)
+    settings = LoopSettings(first, last, batch, 0, 1, STEPS, 0, 0, ranks)
+
+    def save(done: int) -> None:
+        if ranks.is_first:
+            save_checkpoint(checkpoint_path(folder, done), method, optimizer, done, {})
+        wait_for_all()
+
+    # the draws of a step know how long the whole training is
+    settings = replace(settings, last=STEPS)
+    loop = TrainingLoop(
+        method, iter(loader), optimizer, schedule, settings, SilentLog(), folder, save, lambda _: None, lambda _: None
+    )
+    if last < STEPS:
+        step = loop._step
+
+        def stopped(batch, iteration):
+            if iteration == last - 1 and ranks.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # in one of the processes; both stop after this iteration
+            return step(batch, iteration)
+
+        loop._step = stopped
+        with pytest.raises(Interrupted, match=f"interrupted after iteration {last}"):
+            loop.run()
+    else:
+        loop.run()
     torch.save(method.state_dict(), folder / f"rank{ranks.rank}_of_{ranks.world}.pth")
 
 
-def process(rank: int, port: int, folder: Path, freeze: bool) -> None:
+def resumed_process(rank: int, port: int, folder: Path) -> None:
+    join(rank, port)
+    with process_group("pytorch") as ranks:
+        train(ranks, 1, folder, False, 0, 2)
+        wait_for_all()
+        train(ranks, 1, folder, False, 2, STEPS)
+
+
+def join(rank: int, port: int) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def process(rank: int, port: int, folder: Path, freeze: bool) -> None:
+    join(rank, port)
     with process_group("pytorch") as ranks:
         assert ranks == Ranks(rank, 2)
         train(ranks, 1, folder, freeze)
@@ -78,6 +125,17 @@ def test_two_processes_hold_one_network(tmp_path, freeze):
         )
         # The orders of summation differ, and AdamW makes a whole step of a gradient that is nothing but rounding.
         assert apart < 0.01 * moved
+
+
+def test_two_processes_stop_together_and_go_on(tmp_path):
+    """One is told to stop; the checkpoint of both leads to the weights of an uninterrupted run, bit for bit."""
+    (tmp_path / "whole").mkdir()
+    mp.start_processes(process, (free_port(), tmp_path / "whole", False), nprocs=2, start_method="spawn")
+    mp.start_processes(resumed_process, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    for rank in (0, 1):
+        whole, resumed = (load(folder / f"rank{rank}_of_2.pth") for folder in (tmp_path / "whole", tmp_path))
+        for name, tensor in whole.items():
+            assert torch.equal(tensor, resumed[name]), name
 
 
 def test_draws_and_samples_are_those_of_the_joint_batch():

@@ -12,7 +12,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import add_config_options, whole_number
+from mmseg.apis.arguments import Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, run_as_script
 
 LEAST_SIDE = 32
@@ -42,7 +42,7 @@ def positive_number(text: str) -> float:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Measure inference from images on the device to class maps of their size. No data are needed; "
         "without a checkpoint the weights are random. On a GPU: peak memory too.",
         epilog="example: python tools/benchmark.py configs/fusion/cs2dsec_image+events_together_b5.py --precision fp32 "

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import add_config_options, whole_number
+from mmseg.apis.arguments import Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,7 +19,7 @@ SECTIONS = ("train.source", "train.target", "val", "test")
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write the caches of a config's data sets: images and standardised voxel grids of the listed "
         "frames (DSEC), resized images, labels and image changes (Cityscapes), resized images (Dark Zurich). Training "
         "reads them where the keys data.*.cache name them, gives the same numbers, and refuses a cache whose "

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import add_config_options, whole_number
+from mmseg.apis.arguments import Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, DataError, run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ TASKS = {
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Go over everything that a training reads and print one table: check, found, expected, state, "
         "remedy. Exit status 1 where anything is wrong.",
         epilog="example: python tools/check_data.py cs2dsec --deep --nproc 8",

@@ -9,12 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Check count, names, size, kind and values of the files in labelTrainIds/, labelTrainIds_invalid/ "
         "and confidence/ of a submission.",
         epilog="example: python tools/check_submission.py <work_dir>/preds_test/submission.zip",

@@ -9,12 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import ConfigError, run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Show final and best mIoU (over 19 and 18 classes) and the final IoU of every class, for every "
         "tested output. Runs that differ only in their seed are one row, as mean ± standard deviation.",
         epilog="example: python tools/compare_runs.py work_dirs/local-basic/*cmda* --markdown table.md",

@@ -10,13 +10,14 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import CheckpointError, run_as_script
 from mmseg.files import atomic_path
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write the encoder of a SegFormer under the names of its authors, as model.pretrained takes it. "
         "Reads files of the SegFormer authors, Hugging Face folders (model.safetensors or pytorch_model.bin) and "
         "MMSegmentation 1.x files, ImageNet or segmentation; which it is, and which encoder, is told by the content.",

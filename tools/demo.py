@@ -13,6 +13,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mmseg.apis.arguments import Parser
 from mmseg.errors import CMDAError, run_as_script
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -23,9 +24,10 @@ RUNS = Path("work_dirs") / "local-basic"
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description="Make a toy city in the true formats, train the labelled day alone and then CMDA with the ordinary "
-        "launcher, test both with my_test.py and compare them. Runs go to work_dirs/local-basic/.",
+    parser = Parser(
+        description="Make a toy city in the true formats, train a network on the labelled day, adapt it to the night "
+        "with CMDA, both with the ordinary launcher, test them with my_test.py and compare them. Runs go to "
+        "work_dirs/local-basic/.",
         epilog="example: python tools/demo.py",
     )
     parser.add_argument("--data", default="data/toy_city", help="folder of the toy city, made if absent (%(default)s)")
@@ -61,8 +63,8 @@ def make_city(args: argparse.Namespace) -> None:
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
 
 
-def train(config: str, args: argparse.Namespace) -> Path:
-    """Train a config of ``configs/demo`` with the launcher; its work dir."""
+def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
+    """Train a config of ``configs/demo`` with the launcher, from a checkpoint where one is given; its work dir."""
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
@@ -70,10 +72,17 @@ def train(config: str, args: argparse.Namespace) -> Path:
         options.append("data.train.rare_class_sampling.min_pixels=10")
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
+    if start:
+        options.append(f"load_from={start}")
     base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
     command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
     return next(path for path in RUNS.glob(f"*_demo_{config}_*") if path not in before)
+
+
+def newest_checkpoint(work_dir: Path) -> Path:
+    """Last checkpoint of a run."""
+    return max(work_dir.glob("iter_*.pth"), key=lambda path: int(path.stem.removeprefix("iter_"))).resolve()
 
 
 def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
@@ -153,7 +162,9 @@ def main() -> None:
     args = parse_args()
     started = time.monotonic()
     make_city(args)
-    source_only, cmda = (train(config, args) for config in ("source_only", "cmda"))
+    source_only = train("source_only", args)
+    # as an adaptation starts: from a network that knows the day
+    cmda = train("cmda", args, newest_checkpoint(source_only))
     baseline = test(source_only, ("fusion",), args)
     scores = test(cmda, ("image", "events", "fusion"), args)
     print()

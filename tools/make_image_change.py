@@ -9,13 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write leftImg8bit_IC1/<split>/<city>/<name>_leftImg8bit.png for every image of "
         "leftImg8bit/<split>: its log-intensity change since the frame before. What is there and whole is kept, so an "
         "interrupted run goes on where it was. A file that cannot be made is named at the end, with exit status 1.",

@@ -11,13 +11,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write OUT/trainA (crops of day image changes), OUT/trainB (normalised night event frames), and "
         "OUT/testA, OUT/testB, which are cut from the last tenth of the source files. 8-bit grey PNG. A run that was "
         "interrupted goes on when it is started again.",
@@ -33,6 +33,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--size", type=whole_number(24), nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="of a picture"
     )
+    for option, size, what in (
+        ("--day-size", (1024, 512), "image changes"),
+        ("--night-size", (640, 480), "event frames"),
+    ):
+        words = f"that {what} are resized to before they are cropped, as the training of CMDA sees them"
+        metavar = ("WIDTH", "HEIGHT")
+        parser.add_argument(option, type=whole_number(24), nargs=2, default=size, metavar=metavar, help=words)
     parser.add_argument("--seed", type=whole_number(0), default=0, help="equal seeds give equal pictures")
     parser.add_argument("--nproc", type=whole_number(1), default=processors, help="processes")
     return parser.parse_args()
@@ -44,7 +51,8 @@ def main() -> None:
     from mmseg.datasets.style_transfer_data import PictureSettings, make_pictures
 
     start = time.monotonic()
-    settings = PictureSettings(args.count, args.held_out, *args.size, args.seed)
+    sizes = tuple(args.day_size), tuple(args.night_size)
+    settings = PictureSettings(args.count, args.held_out, *args.size, args.seed, *sizes)
     report = make_pictures(args.cityscapes, args.dsec_list, args.out, settings, args.nproc)
     if report["left_out"]:
         print(report["left_out"])

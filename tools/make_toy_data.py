@@ -11,14 +11,14 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 from mmseg.toy.settings import SIZES
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write OUT/data/cityscapes, OUT/data/DSEC_Night (and OUT/data/dark_zurich), the two frame lists, "
         "toy_city.json (statistics; it says complete: true when all is there) and contact_sheet.png.",
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --jobs 2",

@@ -9,13 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import add_test_options, test_options
+from mmseg.apis.arguments import Parser, add_test_options, test_options
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Test a checkpoint.",
         epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
     )

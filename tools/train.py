@@ -9,13 +9,13 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import add_config_options, add_launcher, add_resume
+from mmseg.apis.arguments import Parser, add_config_options, add_launcher, add_resume
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Train a config.",
         epilog="examples: python tools/train.py CONFIG; after an interruption: python tools/train.py CONFIG --resume "
         "auto; on several GPUs: torchrun --nproc_per_node 4 tools/train.py CONFIG --launcher pytorch",

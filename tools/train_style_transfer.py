@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.engine.style_transfer_settings import StyleTransferSettings
 from mmseg.errors import run_as_script
 
@@ -36,7 +36,7 @@ EXPERT_NUMBERS = {
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Train CycleGAN between image changes and night event frames and write the generator of the first "
         "to the second, cityscapes_ICD_to_dsec_EN.pth, into the work dir. Copy it to pretrained/ to train CMDA "
         "with it.",

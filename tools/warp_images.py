@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import DataError, run_as_script
 
 # Parallax of near things and the motion within the drawn events explain this many pixels.
@@ -18,7 +18,7 @@ TOLERATED_SHIFT = 4
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write warp_images/%06d.png (640x480) of every image images/left/rectified/%06d.png (1440x1080) of "
         "the sequences zurich_city_09_a .. e under a root, by the rotation between the cameras and, with --disparity, "
         "the depth of the scene. What is there, whole and made with the same settings is kept, so an interrupted run "

@@ -8,5 +8,5 @@ data = dict(
     val=dict(outputs={"warp_image", "label", "img_metas"}),
     test=dict(outputs={"warp_image", "label", "img_metas"}),
 )
-uda = dict(train_type="cs2dsec_image+events", without_events=True)
+uda = dict(train_type="cs2dsec_image+events", without_events=True, cyclegan_itrd2en_path="")
 name = "cmda_without_events_toy_city"

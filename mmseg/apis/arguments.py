@@ -4,8 +4,44 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Callable
-from typing import Any
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from mmseg.errors import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of all scripts: of an option that does not exist, its error names the closest one that does."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, with suggestions, and exit with status 2."""
+        super().error("; ".join([message, *self._suggestions()]))
+
+    def _suggestions(self) -> list[str]:
+        known = self._option_string_actions
+        shown = [option for option, action in known.items() if action.help != argparse.SUPPRESS]
+        texts = []
+        for word in self._words:
+            if word == "--":
+                break
+            name = word.split("=")[0]
+            # -1 is a number, -ofile the short option -o with its value
+            if not re.match(r"--?[^\W\d]", name) or name in known or name[:2] in known:
+                continue
+            if self.allow_abbrev and any(option.startswith(name) for option in shown):
+                continue
+            suggestion = did_you_mean(name, shown)
+            if suggestion:
+                texts.append(f"there is no {name}{suggestion}")
+        return texts
 
 
 def parse_value(text: str) -> Any:

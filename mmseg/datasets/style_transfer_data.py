@@ -41,6 +41,8 @@ class PictureSettings:
         count, held_out: pictures of each domain for training, and held out.
         width, height: of a picture, in pixels.
         seed: 0 or more.
+        day_size, night_size: (width, height) that image changes and event frames are resized to before they are
+            cropped: the scale at which the training of CMDA sees them.
     """
 
     count: int
@@ -48,6 +50,14 @@ class PictureSettings:
     width: int
     height: int
     seed: int
+    day_size: tuple[int, int] = DAY_SIZE
+    night_size: tuple[int, int] = (WIDTH, HEIGHT)
+
+    @property
+    def event_crop(self) -> tuple[int, int]:
+        """(width, height) of the part of an event frame that makes a picture, before it is resized."""
+        width, height = self.night_size
+        return round(self.width * WIDTH / width), round(self.height * HEIGHT / height)
 
 
 @dataclass(frozen=True)
@@ -90,9 +100,9 @@ def open_sources(cityscapes: str | Path, dsec_list: str | Path, settings: Pictur
         ConfigError: a crop larger than the pictures.
     """
     crop = (settings.width, settings.height)
-    for (width, height), what in ((DAY_SIZE, "resized image changes"), ((WIDTH, HEIGHT), "event frames")):
+    for (width, height), what in ((settings.day_size, "image changes"), (settings.night_size, "event frames")):
         if crop[0] > width or crop[1] > height:
-            raise ConfigError(f"--size {crop[0]} {crop[1]} does not fit into the {what}, {width}x{height}")
+            raise ConfigError(f"--size {crop[0]} {crop[1]} does not fit into the resized {what}, {width}x{height}")
     for folder in ("leftImg8bit", MOTION_FOLDERS["image_change"]):
         if not (Path(cityscapes) / folder / "train").is_dir():
             raise DataError(
@@ -104,8 +114,8 @@ def open_sources(cityscapes: str | Path, dsec_list: str | Path, settings: Pictur
             f"{dsec_list} does not exist; create it with create_dsec_dataset_txt.py or name another with --dsec-list"
         )
     return Sources(
-        CityscapesICDataset(str(cityscapes), DAY_SIZE, crop, outputs=("img_time_res",)),
-        DSECDataset(str(dsec_list), outputs=("events_vg",), crop_size=crop[::-1]),
+        CityscapesICDataset(str(cityscapes), settings.day_size, crop, outputs=("img_time_res",)),
+        DSECDataset(str(dsec_list), ("events_vg",), settings.event_crop[::-1], crop[::-1]),
     )
 
 
@@ -120,11 +130,14 @@ def picture_tasks(sources: Sources, settings: PictureSettings, out: Path) -> lis
     """
     tasks = []
     for d, (domain, letter) in enumerate(DOMAINS.items()):
-        names, (width, height) = sources.names(domain), DAY_SIZE if domain == "change" else (WIDTH, HEIGHT)
+        names = sources.names(domain)
+        (width, height), crop = settings.day_size, (settings.width, settings.height)
+        if domain == "events":
+            (width, height), crop = (WIDTH, HEIGHT), settings.event_crop
         held_out = max(1, len(names) // HELD_OUT_SHARE) if settings.held_out else 0
         if len(names) <= held_out:
             raise DataError(f"domain {letter} ({domain}) has {len(names)} source file; at least two are needed")
-        whole = (width, height) == (settings.width, settings.height)
+        whole = (width, height) == crop
         split = len(names) - held_out
         parts = (("train", range(split), settings.count), ("test", range(split, len(names)), settings.held_out))
         for p, (part, files, count) in enumerate(parts):
@@ -132,7 +145,7 @@ def picture_tasks(sources: Sources, settings: PictureSettings, out: Path) -> lis
                 turn, place = divmod(k, len(files))
                 order = np.random.default_rng([PICTURE_KEY, settings.seed, d, p, turn]).permutation(len(files))
                 rng = np.random.default_rng([PICTURE_KEY, settings.seed, d, p, turn, place])
-                draw = CropDraw.make(rng, width, height, settings.width, settings.height)
+                draw = CropDraw.make(rng, width, height, *crop)
                 index = files[int(order[place])]
                 path = out / f"{part}{letter}" / f"{k:06d}_{names[index]}.png"
                 # Flips are drawn in training.
@@ -175,7 +188,8 @@ def make_pictures(
     sources = open_sources(cityscapes, dsec_list, settings)
     tasks = picture_tasks(sources, settings, out)
     names = [name for domain in DOMAINS for name in sources.names(domain)]
-    made_of = {**asdict(settings), "files": len(names), "names_crc32": zlib.crc32("\n".join(names).encode())}
+    sizes = {"day_size": list(settings.day_size), "night_size": list(settings.night_size)}
+    made_of = {**asdict(settings), **sizes, "files": len(names), "names_crc32": zlib.crc32("\n".join(names).encode())}
     _check_out(out, made_of)
     pictures: dict[str, int] = {}
     for task in tasks:

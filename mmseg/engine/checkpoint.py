@@ -222,8 +222,10 @@ def load_training(
         CheckpointError: the checkpoint is damaged, of another model, or holds no optimiser state.
     """
     content = load_file(path, _one_before(Path(path)))
-    whole = isinstance(content, Mapping) and {"meta", "state_dict", "optimizer"} <= content.keys()
-    if not whole or "iter" not in content["meta"]:
+    whole = isinstance(content, Mapping) and all(
+        isinstance(content.get(part), Mapping) for part in ("meta", "state_dict", "optimizer")
+    )
+    if not whole or not isinstance(content["meta"].get("iter"), int):
         raise CheckpointError(f"{path} is no training checkpoint; to start from its weights, use load_from")
     message = report_mismatch(method.state_dict(), content["state_dict"])
     if message:

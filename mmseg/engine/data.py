@@ -70,11 +70,12 @@ def training_loader(
         sampler=[number for i in range(first, last) for number in sample_numbers(i, batch_size, ranks)],
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
     )
 
 
-def _prepare_worker(_: int) -> None:
+def prepare_worker(_: int) -> None:
+    """Set up a loader process."""
     leave_signals_to_parent()
 
 

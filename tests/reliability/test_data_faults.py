@@ -1,5 +1,6 @@
 """Files that went bad: what a sample says of them, and what skipping makes of them."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.uda import SKIPPED, UDADataset
 from mmseg.engine.data import batches, training_loader
 from mmseg.errors import CMDAError, ConfigError, DataError
+from mmseg.evaluation.evaluator import evaluate
 
 LISTS = GOLDEN / "c10_dsec_txt"
 CPU = torch.device("cpu")
@@ -237,3 +239,31 @@ def test_skipped_files_are_told_of_with_workers(tree):
     assert count == 15
     assert told
     assert all("is not a readable image" in text for text in told)
+
+
+class RoadEverywhere:
+    """A network that needs the image alone."""
+
+    def required_streams(self, output):
+        return ("image",)
+
+    def predict(self, inputs, output, size):
+        return torch.zeros((1, *size), dtype=torch.int64)
+
+
+def test_an_evaluation_leaves_out_what_it_is_allowed_to(tree):
+    """Where a training skips bad files, one of them does not end it in its evaluation; a test of its own ends."""
+    dataset = DSECDataset(LISTS / "night_test_dataset_warp.txt", {"warp_image", "label", "img_metas"})
+    cut(dataset.frames[1].warp_image)
+    out = tree / "out"
+    with pytest.raises(DataError, match=r"\.png is not a readable image"):
+        evaluate(RoadEverywhere(), dataset, "image", CPU, out)
+    result = evaluate(RoadEverywhere(), dataset, "image", CPU, out, skip_bad_samples=True)
+    assert (result.samples, len(result.left_out)) == (len(dataset) - 1, 1)
+    assert f"on {len(dataset) - 1} images (1 left out)" in result.headline()
+    assert "is not a readable image" in json.loads((out / "metrics.json").read_text())["left_out"][0]
+    for frame in dataset.frames:
+        frame.warp_image.unlink(missing_ok=True)
+    message = "no frame of the test set can be used, the first because: image .* does not exist"
+    with pytest.raises(DataError, match=message):
+        evaluate(RoadEverywhere(), dataset, "image", CPU, out, skip_bad_samples=True)

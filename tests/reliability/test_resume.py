@@ -256,7 +256,7 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
             return {"mIoU": value / 2, "mIoU_18": value}
 
     class Result:
-        scores, output = Scores(), "fusion"
+        scores, output, left_out = Scores(), "fusion", ()
 
         def headline(self):
             return "scores"

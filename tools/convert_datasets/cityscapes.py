@@ -15,16 +15,17 @@ from pathlib import Path
 # This checkout's mmseg must win over an installed MMSegmentation, which has the same name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmseg.apis.arguments import whole_number
+from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write *_gtFine_labelTrainIds.png beside the Cityscapes annotations, the class "
         "statistics for rare class sampling, and train.txt, val.txt and test.txt. Label maps that are newer "
-        "than their annotation are kept. Paths in the JSON files are relative to cityscapes_path."
+        "than their annotation are kept. Paths in the JSON files are relative to cityscapes_path.",
+        epilog="example: python tools/convert_datasets/cityscapes.py data/cityscapes --nproc 8",
     )
     parser.add_argument("cityscapes_path", help="Cityscapes root, for example data/cityscapes")
     parser.add_argument("--gt-dir", default="gtFine", help="annotation folder inside the root (default: %(default)s)")
