@@ -186,7 +186,7 @@ def export(
                 say(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
                 files.append(path)
     except OSError as error:
-        raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
     return files
 
 
@@ -287,8 +287,9 @@ def _write_checked(
 def _expected_logits(
     network: ExportedNetwork, batches: Sequence[Mapping[str, Tensor]]
 ) -> tuple[list[Tensor], list[str]]:
-    """PyTorch's logits for every batch, and the names of the layers that they do not need."""
-    layers = {name: layer for name, layer in network.named_modules(remove_duplicate=False) if not [*layer.children()]}
+    """PyTorch's logits for every batch, and the names of the layers with weights that they do not need."""
+    modules = network.named_modules(remove_duplicate=False)
+    layers = {name: layer for name, layer in modules if not [*layer.children()] and layer.state_dict()}
     used: set[nn.Module] = set()
     hooks = [layer.register_forward_hook(lambda layer, *_: used.add(layer)) for layer in set(layers.values())]
     try:

@@ -100,17 +100,24 @@ def check_samples(plan: StreamPlan, dataset: Any) -> None:
 
 
 def loop_settings(config: Mapping[str, Any], first: int, ranks: Ranks) -> LoopSettings:
-    """Numbers of the run from an effective config."""
+    """Numbers of the run from an effective config.
+
+    Where the config keeps a number of checkpoints, one is also written before every evaluation: the published configs
+    write one at the end alone, and a crash would cost everything.
+    """
+    checkpoints, evaluations = config.get("checkpoint_config") or {}, config.get("evaluation") or {}
+    interval, evaluation = checkpoints.get("interval", 4000), evaluations.get("interval", 4000)
     return LoopSettings(
         first=first,
         last=config["runner"]["max_iters"],
         batch=config["data"]["samples_per_gpu"],
         seed=config.get("seed") or 0,
         log_interval=(config.get("log_config") or {}).get("interval", 50),
-        checkpoint_interval=(config.get("checkpoint_config") or {}).get("interval", 4000),
-        evaluation_interval=(config.get("evaluation") or {}).get("interval", 4000),
+        checkpoint_interval=interval,
+        evaluation_interval=evaluation,
         picture_interval=config["uda"].get("debug_img_interval", 0),
         ranks=ranks,
+        safety_interval=evaluation if interval and checkpoints.get("max_keep_ckpts") else 0,
     )
 
 

@@ -43,6 +43,7 @@ class LoopSettings:
     Attributes:
         first, last: iterations ``first`` to ``last - 1`` are run.
         batch: source-target pairs an iteration, in this process.
+        safety_interval: of checkpoints beside those of ``checkpoint_interval``, which later ones replace.
         ranks: which of how many processes this is.
     """
 
@@ -55,6 +56,7 @@ class LoopSettings:
     evaluation_interval: int
     picture_interval: int
     ranks: Ranks = ONE_PROCESS
+    safety_interval: int = 0
 
 
 @dataclass
@@ -154,7 +156,9 @@ class TrainingLoop:
                 if done - settings.first == CPU_NOTE_AFTER and self.device.type == "cpu":
                     _note_cpu_time(self.log, progress.tasks[task].elapsed or 0.0, settings)
                 paused = time.perf_counter()
-                if is_due(settings.checkpoint_interval, done, settings.last):
+                if any(
+                    is_due(n, done, settings.last) for n in (settings.checkpoint_interval, settings.safety_interval)
+                ):
                     self._save(done, done == settings.last)
                 if interruptions.requested():
                     self._leave(done, interruptions)

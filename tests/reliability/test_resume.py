@@ -18,7 +18,8 @@ from script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
 from mmseg.apis import training
 from mmseg.apis.arguments import parse_value
-from mmseg.config import load_config, set_root
+from mmseg.config import effective, load_config, set_root
+from mmseg.distributed import ONE_PROCESS
 from mmseg.engine import training_loop
 from mmseg.engine.checkpoint import best_checkpoint, list_checkpoints
 from mmseg.engine.interruptions import Interrupted
@@ -318,6 +319,14 @@ def test_skipped_samples_are_reported_at_the_end(project, tmp_path):
     assert "samples were left out, for " in text
     assert " times: " in text
     assert (tmp_path / "run" / "iter_5.pth").is_file()
+
+
+def test_a_crash_costs_no_more_than_the_time_since_the_last_evaluation():
+    """The published configs write a checkpoint at the end alone."""
+    settings = training.loop_settings(effective(load_config(ROOT / PUBLISHED)), 0, ONE_PROCESS)
+    assert (settings.checkpoint_interval, settings.safety_interval, settings.last) == (40000, 4000, 40000)
+    without = load_config(ROOT / PUBLISHED, {"checkpoint_config.max_keep_ckpts": None})
+    assert training.loop_settings(effective(without), 0, ONE_PROCESS).safety_interval == 0
 
 
 def test_the_launcher_goes_on_with_its_newest_run(project, tmp_path):
