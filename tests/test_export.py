@@ -17,7 +17,7 @@ from golden_tools import events_input, fill, image_input
 from rich.console import Console
 
 from mmseg.apis import export as exporting
-from mmseg.apis.export_description import InputRecipe
+from mmseg.apis.input_recipe import InputRecipe
 from mmseg.config import load_config
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.errors import CheckpointError, ConfigError

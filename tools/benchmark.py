@@ -12,10 +12,8 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_config_options, whole_number
+from mmseg.apis.arguments import LEAST_SIDE, Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, run_as_script
-
-LEAST_SIDE = 32
 
 
 def height_and_width(text: str) -> tuple[int, int]:

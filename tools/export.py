@@ -9,10 +9,8 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import Parser, add_config_options, whole_number
+from mmseg.apis.arguments import LEAST_SIDE, Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, run_as_script
-
-LEAST_SIDE = 32
 
 
 def parse_args() -> argparse.Namespace:

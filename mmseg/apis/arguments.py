@@ -83,6 +83,8 @@ class KeyValueAction(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
+# pixels a side that the encoders need
+LEAST_SIDE = 32
 # what may start the processes of a training
 LAUNCHERS = ("none", "pytorch", "slurm")
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mmseg.config import check_config, effective, load_config
+from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.input_recipe import InputRecipe
+from mmseg.apis.networks import empty_segmentor, random_segmentor
+from mmseg.config import load_config
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import choose_device, environment
 from mmseg.engine.numerics import PRECISIONS
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import DATASETS, SEGMENTORS
 
-LEAST_SIDE = 32
 # A call on the CPU can take many seconds; a GPU needs a few until its clocks and algorithms are settled.
 WARM_UP_CALLS = {"cpu": 1, "cuda": 5}
 LEAST_CALLS = 3
@@ -132,8 +130,10 @@ def benchmark(
     place = _device(device)
     _check_values(size, precisions, batches, seconds, threads)
     config = load_config(config_path, cfg_options)
-    model, usual_output = _segmentor(config, checkpoint)
-    output = output or usual_output
+    model = empty_segmentor(config) if checkpoint else random_segmentor(config)
+    if checkpoint:
+        load_segmentor(model, checkpoint)
+    output = output or default_output(model.eval(), InputRecipe(config))
     streams = model.required_streams(output)
     model = model.to(place)
     before = torch.get_num_threads()
@@ -193,30 +193,6 @@ def _check_values(
             f"batches {list(batches)}, seconds {seconds}, threads {threads}: batches and threads are at least 1, "
             "seconds more than 0"
         )
-
-
-def _segmentor(config: Config, checkpoint: str | Path | None) -> tuple[BaseSegmentor, str]:
-    """Segmentor in eval mode, and the output that a test would take. The config's data need not be there."""
-    cfg = effective(config, for_training=False)
-    test_set = (cfg.get("data") or {}).get("test") or {}
-    for key in ("dataset_path", "dataset_txt_path", "cache"):
-        if key in test_set:
-            test_set[key] = None
-    check_config(cfg, for_training=False)
-    model_cfg = {**cfg["model"], "pretrained": None}
-    if checkpoint is None:
-        torch.manual_seed(0)
-        model = SEGMENTORS.build(model_cfg)
-    else:
-        # A checkpoint holds every weight: drawing initial ones would only take time.
-        with torch.device("meta"):
-            model = SEGMENTORS.build(model_cfg)
-        model = model.to_empty(device="cpu")
-        load_segmentor(model, checkpoint)
-    kind = DATASETS.get(test_set["type"])
-    outputs = test_set.get("outputs", inspect.signature(kind).parameters["outputs"].default)
-    samples = SimpleNamespace(TEST_STREAMS=kind.TEST_STREAMS, outputs=frozenset(outputs))
-    return model.eval(), default_output(model, samples)
 
 
 def _unavailable(precision: str, device: torch.device) -> str:

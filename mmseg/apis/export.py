@@ -18,21 +18,21 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mmseg.apis.export_description import InputRecipe, describe
+from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.input_recipe import InputRecipe, describe
+from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
-from mmseg.config import check_config, effective, load_config, uses_isr_fusion
+from mmseg.config import load_config, uses_isr_fusion
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
-from mmseg.registry import SEGMENTORS
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-LEAST_SIDE = 32
 # Images a call; the exported batch size is free.
 CHECKED_BATCHES = (1, 2)
 # Largest difference from PyTorch, as a share of the range of PyTorch's logits; of the confidence, as it is.
@@ -163,7 +163,7 @@ def export(
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
     config = load_config(config_path, cfg_options)
     recipe = InputRecipe(config)
-    segmentor = _segmentor(config)
+    segmentor = empty_segmentor(config)
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)
     loaded = load_segmentor(segmentor, checkpoint, model)
     segmentor.eval().requires_grad_(False)
@@ -199,18 +199,6 @@ def _check_formats(formats: Iterable[str]) -> None:
         raise ConfigError(
             f"format 'onnx' needs {', '.join(missing)}: pip install {' '.join(ONNX_PACKAGES)}; or choose 'torch' alone"
         )
-
-
-def _segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config, its weights still to be loaded. The config's data need not be there."""
-    cfg = effective(config, for_training=False)
-    for key in ("dataset_path", "dataset_txt_path", "cache"):
-        cfg["data"]["test"].pop(key, None)
-    check_config(cfg, for_training=False)
-    # A checkpoint holds every weight: drawing initial ones would only take time.
-    with torch.device("meta"):
-        segmentor = SEGMENTORS.build({**cfg["model"], "pretrained": None})
-    return segmentor.to_empty(device="cpu")
 
 
 def _chosen_outputs(

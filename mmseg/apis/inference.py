@@ -22,9 +22,11 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor
 
-from mmseg.apis.export_description import InputRecipe
+from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.input_recipe import InputRecipe
+from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import choose_test_set
-from mmseg.config import check_config, effective, get_key, load_config
+from mmseg.config import get_key, load_config
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.datasets.dark_zurich import DATA_TYPES
 from mmseg.datasets.event_files import FrameEvents
@@ -42,9 +44,7 @@ from mmseg.events.voxel_grid import normalized_time, voxel_grid
 from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, params_of_data_type, resized_content_map
 from mmseg.models.losses import resize_logits
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import SEGMENTORS
 
-LEAST_SIDE = 32
 # Pictures of half to twice the pixels of those of the training keep their size.
 SIZE_FACTOR = 2.0
 # Of the widths that two frames of one height would have, so much may differ.
@@ -265,7 +265,7 @@ def init_model(
     if train_isr_parms:
         choose_test_set(config, None, None, False, True)
     recipe = InputRecipe(config)
-    segmentor = _segmentor(config)
+    segmentor = empty_segmentor(config)
     weights = load_segmentor(segmentor, checkpoint, model)
     segmentor.to(place).eval().requires_grad_(False)
     _compute_in(segmentor, set_precision(precision, place), place)
@@ -285,18 +285,6 @@ def _device(name: str | torch.device | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA GPUs here")
     return device
-
-
-def _segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config, its weights still to be loaded."""
-    cfg = effective(config, for_training=False)
-    for key in ("dataset_path", "dataset_txt_path", "cache"):
-        cfg["data"]["test"].pop(key, None)
-    check_config(cfg, for_training=False)
-    # A checkpoint holds every weight: drawing initial ones would only take time.
-    with torch.device("meta"):
-        segmentor = SEGMENTORS.build({**cfg["model"], "pretrained": None})
-    return segmentor.to_empty(device="cpu")
 
 
 def _compute_in(segmentor: BaseSegmentor, dtype: torch.dtype | None, device: torch.device) -> None:
