@@ -22,7 +22,7 @@ from mmseg.errors import CMDAError, run_as_script
 from mmseg.files import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
-# share of the iterations that are left out
+# share of the iterations that are left out; the first evaluation, whose images are larger, should lie in it
 BEGINNING = 0.25
 SMALL = {
     "data.samples_per_gpu": 1,
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/toy_city"), help="toy city (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/soak"), help="work dir (%(default)s)")
     parser.add_argument("--iterations", type=whole_number(100), default=2000, help="(%(default)s)")
-    parser.add_argument("--evaluate-every", type=whole_number(0), default=500, help="iterations (%(default)s)")
+    parser.add_argument("--evaluate-every", type=whole_number(0), default=250, help="iterations (%(default)s)")
     return parser.parse_args()
 
 
@@ -114,7 +114,8 @@ def main() -> None:
 
     rows = watch(args)
     write_text(args.out / "memory.csv", "iteration,MiB,files\n" + "".join(f"{i},{m:.1f},{f}\n" for i, m, f in rows))
-    iterations, sizes, files = (np.array(column, float) for column in zip(*rows, strict=True))
+    # a process that has just ended has no memory left
+    iterations, sizes, files = np.array([row for row in rows if row[1] > 0], float).T
     settled = iterations >= BEGINNING * args.iterations
     slope = np.polyfit(iterations[settled], sizes[settled], 1)[0] * 1000
     print(f"{args.iterations} iterations, memory after the first {BEGINNING:.0%}: {sizes[settled].min():.0f} to "
