@@ -24,7 +24,14 @@ from mmseg.engine.style_transfer import PUBLISHED_NAME, save_generator
 from mmseg.engine.style_transfer_settings import StyleTransferSettings
 from mmseg.errors import CheckpointError, ConfigError, DataError
 from mmseg.evaluation.style_transfer import StyleStatistics, kept_activity
-from mmseg.models.style_transfer import CycleGAN, ImagePool, PatchDiscriminator, PoolDraw, ResnetGenerator
+from mmseg.models.style_transfer import (
+    CycleGAN,
+    ImagePool,
+    PatchDiscriminator,
+    PoolDraw,
+    ResnetGenerator,
+    load_generator,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = PictureSettings(count=6, held_out=2, width=64, height=48, seed=1)
@@ -356,8 +363,13 @@ def test_published_file_holds_the_published_size_alone(data, tmp_path):
     result = run("train_style_transfer.py", "--evaluate", path, "--data", data, cwd=tmp_path)
     assert "before" in result.stdout
     assert "after" in result.stdout
+
+
+def test_generators_of_any_width_are_read_and_others_are_not(data, tmp_path):
     small = tmp_path / "small.pth"
     save_generator(ResnetGenerator(width=16), small)
+    assert load_generator(small)(torch.zeros(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+    torch.save({"model.1.weight": torch.zeros(16, 1, 7, 7)}, small)
     with pytest.raises(CheckpointError, match="is not a style-transfer generator of CMDA"):
         evaluate_generator(small, data)
 
