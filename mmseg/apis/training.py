@@ -257,8 +257,13 @@ def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]
     """Do something in the first process, while the others wait."""
 
     def acted(done: int) -> None:
-        if ranks.is_first:
-            act(done)
+        try:
+            if ranks.is_first:
+                act(done)
+        except CheckpointError:
+            # The training may go on without this checkpoint: the others must not wait for ever.
+            wait_for_all()
+            raise
         wait_for_all()
 
     return acted
