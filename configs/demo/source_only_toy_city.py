@@ -32,8 +32,8 @@ uda = dict(
 )
 optimizer = dict(lr=6e-4)
 lr_config = dict(warmup_iters=20)
-runner = dict(max_iters=200)
-evaluation = dict(interval=200)
-checkpoint_config = dict(interval=200)
+runner = dict(max_iters=160)
+evaluation = dict(interval=160)
+checkpoint_config = dict(interval=160)
 log_config = dict(interval=20)
 name = "source_only_toy_city"
