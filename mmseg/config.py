@@ -416,7 +416,7 @@ def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple
         # An empty type says that the module is not built.
         if cfg and cfg.get("type") != "":
             yield f"model.{key}", cfg, r.FUSION_MODULES
-    head = config["model"].get("decode_head", {})
+    head = config["model"].get("decode_head") or {}
     yield "model.decode_head", head, r.HEADS
     if "loss_decode" in head:
         yield "model.decode_head.loss_decode", head["loss_decode"], r.LOSSES
@@ -450,10 +450,12 @@ def component_keys(component: type) -> set[str]:
 
 
 def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -> None:
-    kind = cfg.get("type")
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else None
     if kind is None:
         raise ConfigError(f"{section} has no 'type'; name one of its {registry.name}s")
-    component = registry.get(kind) if kind else None
+    # get() would also import a module of that name
+    registry.import_from_location()
+    component = registry.module_dict.get(kind)
     if component is None:
         known = sorted(registry.module_dict)
         raise ConfigError(
