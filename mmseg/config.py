@@ -272,6 +272,15 @@ def get_key(config: Mapping[str, Any] | Config, key: str) -> Any:
     return node
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of a config with their values; the mark of a section that replaces another is left out."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        elif key != "_delete_":
+            yield f"{prefix}{key}", value
+
+
 def _pop_key(config: dict[str, Any], key: str) -> tuple[bool, Any]:
     *parents, last = key.split(".")
     node = get_key(config, ".".join(parents)) if parents else config

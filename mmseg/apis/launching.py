@@ -8,7 +8,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mmseg.config import (
     DATA_PATH_KEYS,
     check_config,
     effective,
+    flat,
     get_key,
     load_config,
     plain,
@@ -69,7 +70,7 @@ class Child:
 
     def changed_keys(self) -> dict[str, Any]:
         """Dotted key -> value of everything that differs from the base config."""
-        return dict(_flat({key: value for key, value in self.content.items() if key not in RECORD_KEYS}))
+        return dict(flat({key: value for key, value in self.content.items() if key not in RECORD_KEYS}))
 
     def check(self) -> None:
         """Check the config as a training does, before anything is built or written.
@@ -280,14 +281,6 @@ def _over(config: Config, key: str, value: Any) -> Any:
     beside = get_key(config, section) if section else config
     replaces = isinstance(value, Mapping) and isinstance(beside, Mapping) and last in beside
     return {**value, "_delete_": True} if replaces and not isinstance(beside[last], Mapping) else value
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        elif key != "_delete_":
-            yield f"{prefix}{key}", value
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:

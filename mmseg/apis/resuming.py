@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmseg.config import IGNORED_KEYS
+from mmseg.config import IGNORED_KEYS, flat
 from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
 from mmseg.errors import CheckpointError
 
@@ -83,7 +83,7 @@ def differences(meta: Mapping[str, Any], config: Mapping[str, Any], processes: i
         before = json.loads(meta["config"])
     except (KeyError, ValueError, TypeError):
         return []
-    old, new = (dict(_flat(c)) for c in (before, config))
+    old, new = (dict(flat(c)) for c in (before, config))
     old["processes"], new["processes"] = meta.get("processes", processes), processes
     texts = []
     for key in sorted(old.keys() | new.keys()):
@@ -95,11 +95,3 @@ def differences(meta: Mapping[str, Any], config: Mapping[str, Any], processes: i
 def _is_harmless(key: str) -> bool:
     parts = key.split(".")
     return any(".".join(parts[:i]) in HARMLESS_KEYS for i in range(1, len(parts) + 1))
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmseg.apis.resuming import AUTO, checkpoint_to_resume, differences, is_finished
-from mmseg.config import check_config, dump_config, effective, get_key
+from mmseg.config import check_config, dump_config, effective, get_key, plain
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.distributed import Ranks, process_group, wait_for_all
 from mmseg.engine.checkpoint import (
@@ -285,7 +285,7 @@ def _resume(
         raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
     log.forget_after(first)
     log.info("resumed after iteration %d from %s", first, path)
-    changed = differences(meta, json.loads(dump_config(config)), ranks.world)
+    changed = differences(meta, plain(config.to_dict()), ranks.world)
     if changed:
         log.warning(
             f"the checkpoint was made with other settings, so this is not the run that an uninterrupted one would be: "
@@ -308,7 +308,7 @@ def _open_work_dir(
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
-    loggers = open_loggers(_hooks(config), work_dir, work_dir.name, json.loads(dump_config(config)))
+    loggers = open_loggers(_hooks(config), work_dir, work_dir.name, plain(config.to_dict()))
     log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
     earlier = list_checkpoints(work_dir)
@@ -362,7 +362,7 @@ def _evaluator(
     """Function that tests the student after an iteration and keeps the best; panels are drawn at the end alone.
 
     Raises:
-        ConfigError: at once, when the validation set lacks what the test needs.
+        ConfigError: at once, when the validation set lacks what the test or the choice of the best needs.
     """
     if val_set is None:
         return lambda _: None
@@ -370,6 +370,8 @@ def _evaluator(
     output = default_output(method.model, val_set)
     check_test_set(method.model, val_set, output, "data.val")
     last, workers = cfg["runner"]["max_iters"], cfg["data"].get("workers_per_gpu", 0)
+    if get_key(cfg, "evaluation.save_best") == "mIoU_18" and not val_set.ABSENT_CLASSES:
+        raise ConfigError("evaluation.save_best is 'mIoU_18', but data.val has labels of all 19 classes; set 'mIoU'")
 
     def test(done: int) -> None:
         folder = work_dir / "evaluations" / f"iter_{done}"
