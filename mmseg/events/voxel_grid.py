@@ -147,11 +147,22 @@ def _add_timed_events(grid, times, x, y, p):
 
 @_compiled
 def _add_raw_events(plane, x, y, p, rectify_map):
-    """Whether every event lies on the map."""
+    """Whether every event lies on the map.
+
+    All events of a raw pixel go to the same cells with the same shares: they are counted first, and the plane is then
+    filled in the order of its memory.
+    """
+    height, width = rectify_map.shape[:2]
+    balance = np.zeros((height, width), np.int32)
     for i in range(x.shape[0]):
-        if x[i] >= rectify_map.shape[1] or y[i] >= rectify_map.shape[0]:
+        if x[i] >= width or y[i] >= height:
             return False
-        _spread(plane, rectify_map[y[i], x[i], 0], rectify_map[y[i], x[i], 1], _sign(p[i]))
+        balance[y[i], x[i]] += 2 * np.int32(p[i]) - 1
+    for row in range(height):
+        for column in range(width):
+            if balance[row, column] != 0:
+                position = rectify_map[row, column]
+                _spread(plane, position[0], position[1], np.float32(balance[row, column]))
     return True
 
 
