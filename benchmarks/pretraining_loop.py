@@ -49,15 +49,38 @@ def crop(rng: np.random.Generator, images: Tensor, labels: Tensor, size: int) ->
     return (image.flip(-1), label.flip(-1)) if rng.random() < 0.5 else (image, label)
 
 
+def relight(rng: np.random.Generator, image: Tensor) -> Tensor:
+    """Light an image (3, S, S) in [0, 1] in another way: by an uneven field, with lamps, or as its negative.
+
+    What is brightest by day need not be so at night; an encoder that has seen this goes by shape and texture.
+    """
+    side = image.shape[-1]
+    if rng.random() < 0.6:
+        cells = int(rng.integers(2, 8))
+        field = torch.from_numpy(rng.normal(0, 0.6, (1, 1, cells, cells)).astype(np.float32))
+        image = image * F.interpolate(field, size=(side, side), mode="bicubic")[0].exp()
+    if rng.random() < 0.2:
+        image = 1 - image.clamp(0, 1)
+    if rng.random() < 0.4:
+        grid = torch.arange(side, dtype=torch.float32)
+        for _ in range(rng.integers(1, 5)):
+            x, y = rng.uniform(0, side, 2)
+            square = ((grid[None] - x) ** 2 + (grid[:, None] - y) ** 2) / (side * rng.uniform(0.01, 0.15)) ** 2
+            color = torch.from_numpy(rng.uniform(0.3, 1, (3, 1, 1)).astype(np.float32))
+            image = image + color * (rng.uniform(0.3, 3) / (1 + square) ** 1.5)
+    return image
+
+
 def disturb(rng: np.random.Generator, image: Tensor) -> Tensor:
-    """Random exposure, contrast, colour, blur and noise of an image (3, S, S) in [0, 1]."""
-    image = image.clamp(1e-4, 1) ** math.exp(rng.normal(0, 0.4))
+    """Random light, exposure, contrast, colour, blur and noise of an image (3, S, S) in [0, 1]."""
+    image = relight(rng, image)
+    image = image.clamp(1e-4, 2) ** math.exp(rng.normal(0, 0.4))
     image = image * math.exp(rng.uniform(math.log(0.08), math.log(1.6)))
     image = image * torch.from_numpy(np.exp(rng.normal(0, 0.15, (3, 1, 1)))).float()
     if rng.random() < 0.3:
         image = image.mean(dim=0, keepdim=True).repeat(3, 1, 1)
     if rng.random() < 0.4:
-        image = gaussian_blur(image[None], rng.uniform(0.3, 1.5))[0]
+        image = gaussian_blur(image[None].clamp(0, 1), rng.uniform(0.3, 1.5))[0]
     noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * rng.exponential(0.02)
     return (image + noise).clamp(0, 1)
 

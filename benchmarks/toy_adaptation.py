@@ -70,6 +70,12 @@ def parse_args() -> argparse.Namespace:
         "--start-iterations", type=whole_number(1), default=2000, help="on the labelled days before (%(default)s)"
     )
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of the trainings, not of their start (%(default)s)",
+    )
+    parser.add_argument(
         "--jobs", type=whole_number(1), default=1, help="runs at a time, with the CPU's cores shared (%(default)s)"
     )
     parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
@@ -113,10 +119,11 @@ def root_options(target: str, data: Path) -> list[str]:
 
 
 def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
-    """Folder of a run; runs on other data or of another length go elsewhere."""
+    """Folder of a run; runs on other data, of another length or precision go elsewhere."""
     name = TARGETS[args.target][variant][1]
     length = f"{args.start_iterations}+{args.iterations}"
-    return args.out / f"{variant}_{name}_{args.data.resolve().name}_{length}_seed{seed}"
+    precision = "" if args.precision == "fp32" else f"_{args.precision}"
+    return args.out / f"{variant}_{name}_{args.data.resolve().name}_{length}{precision}_seed{seed}"
 
 
 def title(variant: str, args: argparse.Namespace) -> str:
@@ -158,7 +165,8 @@ def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) 
     folder = work_dir(variant, seed, args)
     (begin,) = (path for variants, path in args.starts.items() if variant in variants)
     # seeds that differ from the start's
-    train(config, folder, args.iterations, args, threads, f"seed={seed + 1}", f"load_from={begin}")
+    options = (f"seed={seed + 1}", f"load_from={begin}", f"precision={args.precision}")
+    train(config, folder, args.iterations, args, threads, *options)
     for output, words in outputs.items():
         if not scores_file(folder, output).is_file():
             script("my_test.py", "--work_dir", folder, *words, log=folder / "benchmark.out", threads=threads)

@@ -38,7 +38,7 @@ class Sensor:
 DAY_SENSOR = Sensor(full_well=9000, read_noise=0.0015, glare=0.3)
 # Set so that pictures have about the share of saturated pixels, the contrast and the noise of the night images of DSEC
 # and of Dark Zurich.
-NIGHT_SENSOR = Sensor(full_well=3000, read_noise=0.004, gamma=1 / 1.6, sharpness=0.7, glare=2.5)
+NIGHT_SENSOR = Sensor(full_well=3000, read_noise=0.004, gamma=1 / 1.6, sharpness=0.7, glare=3.0)
 PHONE_SENSOR = Sensor(full_well=2000, read_noise=0.004, gamma=1 / 1.7, sharpness=0.9, glare=2.5)
 
 

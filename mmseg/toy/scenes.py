@@ -20,7 +20,7 @@ from mmseg.toy.writers import FRAME_TIME
 
 HEADLIGHTS = np.array([1.0, 0.94, 0.82])
 # Exposure of the night cameras: the mean grey value becomes about 45 of 255, as in night footage of both data sets.
-NIGHT_GAIN = 4.5
+NIGHT_GAIN = 3.4
 # Labelled edges count as having contrast from this difference of log radiance on, and as invisible in the picture
 # below this difference of grey levels. Both are measured EDGE_REACH pixels to either side of the edge.
 EDGE_CONTRAST, EDGE_LEVELS, EDGE_REACH = 0.25, 8, 2
@@ -158,7 +158,7 @@ def night_pictures(rng: np.random.Generator, width: int, height: int, frames: in
     images, labels = [], []
     for frame in range(frames):
         views = [car.view(frame * gap + shift, shift == 0) for shift in (-0.008, 0.0, 0.008)]
-        images.append(cam.expose(rng, [v.radiance for v in views], car.gain * 0.75, cam.PHONE_SENSOR))
+        images.append(cam.expose(rng, [v.radiance for v in views], car.gain, cam.PHONE_SENSOR))
         labels.append(np.where(car.hood, IGNORE_LABEL, views[1].label).astype(np.uint8))
     return NightRide(images, labels, None, [], np.zeros(3, np.int64))
 
