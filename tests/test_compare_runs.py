@@ -146,7 +146,7 @@ def test_log_that_is_being_written(tmp_path):
     log.write_text(log.read_text() + '{"mode": "va')
     assert [record["iter"] for record in validation_records(work_dir)] == [2, 4]
     log.write_text("nonsense\n" + log.read_text())
-    with pytest.raises(ConfigError, match=r"log\.json, line 1 is not JSON"):
+    with pytest.raises(ConfigError, match=r"log\.json, line 1 is no line of a log"):
         validation_records(work_dir)
 
 

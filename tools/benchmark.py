@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--batch", nargs="+", type=whole_number(1), default=[1], help="images a call (default: 1)")
     parser.add_argument("--compile", action="store_true", help="add a row with torch.compile to each")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if any)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if there is one)")
     parser.add_argument(
         "--seconds", type=positive_number, default=3.0, help="time each row is measured for (default: %(default)s)"
     )

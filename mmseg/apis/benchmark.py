@@ -20,7 +20,7 @@ from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor, random_segmentor
 from mmseg.config import load_config
 from mmseg.engine.checkpoint import load_segmentor
-from mmseg.engine.environment import choose_device, environment
+from mmseg.engine.environment import environment, named_device
 from mmseg.engine.numerics import PRECISIONS
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
@@ -99,7 +99,7 @@ def benchmark(
     precisions: Sequence[str] = ("fp32",),
     batches: Sequence[int] = (1,),
     compiled: bool = False,
-    device: str = "auto",
+    device: str | torch.device | None = None,
     seconds: float = 3.0,
     threads: int | None = None,
     cfg_options: Mapping[str, Any] | None = None,
@@ -117,7 +117,7 @@ def benchmark(
         precisions: keys of :data:`.PRECISIONS`.
         batches: images a call.
         compiled: measure compiled networks too.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:<number>``; None takes a GPU if there is one.
         seconds: time a row is measured for; three calls at least.
         threads: of the CPU; None leaves torch's choice.
         cfg_options: dotted key -> value.
@@ -127,7 +127,7 @@ def benchmark(
         CMDAError: bad input.
     """
     console = console or Console()
-    place = _device(device)
+    place = named_device(device)
     _check_values(size, precisions, batches, seconds, threads)
     config = load_config(config_path, cfg_options)
     model = empty_segmentor(config) if checkpoint else random_segmentor(config)
@@ -170,14 +170,6 @@ def benchmark(
         return result
     finally:
         torch.set_num_threads(before)
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device {name!r} is unknown; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda': torch finds no CUDA GPU here; choose cpu or auto")
-    return choose_device() if name == "auto" else torch.device(name)
 
 
 def _check_values(

@@ -15,6 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from mmseg.errors import ConfigError
+from mmseg.log_file import read_log
 
 # What runs of one experiment with different seeds do not have in common.
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
@@ -68,18 +69,7 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: the log cannot be read.
     """
-    records = []
-    for path in sorted(Path(work_dir).glob("*.log.json")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    break  # it is being written, or its run was killed
-                raise ConfigError(f"{path}, line {number} is not JSON ({error}); remove the line") from None
-            if record.get("mode") == "val":
-                records.append(record)
+    records = [record for record in read_log(work_dir) if record["mode"] == "val"]
     return sorted(records, key=lambda record: record["iter"])
 
 

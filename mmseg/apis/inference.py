@@ -34,7 +34,7 @@ from mmseg.datasets.images import grey_tensor, three_channels
 from mmseg.datasets.normalization import normalize_image
 from mmseg.datasets.picture_files import read_image
 from mmseg.engine.checkpoint import SegmentorWeights, load_segmentor
-from mmseg.engine.environment import choose_device
+from mmseg.engine.environment import named_device
 from mmseg.engine.numerics import set_precision
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.evaluator import default_output
@@ -260,7 +260,7 @@ def init_model(
     Raises:
         CMDAError: bad input.
     """
-    place = _device(device)
+    place = named_device(device)
     config = load_config(config, cfg_options) if not isinstance(config, Config) else config
     if train_isr_parms:
         choose_test_set(config, None, None, False, True)
@@ -271,20 +271,6 @@ def init_model(
     _compute_in(segmentor, set_precision(precision, place), place)
     trained = get_key(config, "data.train.source.image_resize_size") or PUBLISHED_SIZE
     return InferenceModel(segmentor, recipe, place, tuple(trained)[::-1], weights)
-
-
-def _device(name: str | torch.device | None) -> torch.device:
-    if name is None:
-        return choose_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {str(name)!r} is unknown; choose cpu, cuda or cuda:<number>")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA GPUs here")
-    return device
 
 
 def _compute_in(segmentor: BaseSegmentor, dtype: torch.dtype | None, device: torch.device) -> None:

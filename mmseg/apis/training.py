@@ -162,7 +162,9 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
-        console.print(f"{work_dir} is finished: {resumed.name} is its last checkpoint", highlight=False, soft_wrap=True)
+        if ranks.is_first:
+            message = f"{work_dir} is finished: {resumed.name} is its last checkpoint"
+            console.print(message, highlight=False, soft_wrap=True)
         return work_dir
     train_set, val_set = build_datasets(cfg)
     device = choose_device()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import mmseg
+from mmseg.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pillow", "onedl-mmengine")
 
@@ -20,6 +21,25 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pill
 def choose_device() -> torch.device:
     """CUDA if present, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def named_device(name: str | torch.device | None) -> torch.device:
+    """Device of a name: ``cpu``, ``cuda`` or ``cuda:<number>``; None gives :func:`choose_device`'s.
+
+    Raises:
+        ConfigError: another name, or a GPU that is not there.
+    """
+    if name is None:
+        return choose_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {str(name)!r} is unknown; choose cpu, cuda or cuda:<number>")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA GPUs here; choose cpu")
+    return device
 
 
 def keep_freed_memory() -> bool:

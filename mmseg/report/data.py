@@ -15,6 +15,7 @@ import numpy as np
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
+from mmseg.log_file import read_log
 from mmseg.report.recovery import recovered_details
 
 MAX_FRAMES = 60
@@ -287,7 +288,7 @@ def _number(value: Any) -> float | None:
 
 
 def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:
-    """Curves of a training log (``*.log.json``, one JSON object a line) by (mode, key).
+    """Curves of a training log by (mode, key).
 
     Where a resumed run logged an iteration twice, the later line counts.
 
@@ -295,19 +296,11 @@ def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:
         ConfigError: a line other than the last, which may still be written, is no JSON object.
     """
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for path in sorted(work_dir.glob("*.log.json")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                mode, iteration = str(record.pop("mode")), int(record.pop("iter"))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                if number == len(lines):
-                    break
-                raise ConfigError(f"{path}, line {number} is no line of a log ({error}); remove it") from None
-            for key, value in record.items():
-                if _number(value) is not None:
-                    found.setdefault((mode, key), {})[iteration] = float(value)
+    for record in read_log(work_dir):
+        mode, iteration = record.pop("mode"), record.pop("iter")
+        for key, value in record.items():
+            if _number(value) is not None:
+                found.setdefault((mode, key), {})[iteration] = float(value)
     return {key: Curve(tuple(sorted(of)), tuple(of[i] for i in sorted(of))) for key, of in found.items()}
 
 
