@@ -19,7 +19,7 @@ from mmseg.toy.world import build_street
 from mmseg.toy.writers import FRAME_TIME
 
 HEADLIGHTS = np.array([1.0, 0.94, 0.82])
-# Exposure of the night cameras: the mean grey value becomes about 45 of 255, as in night footage of both data sets.
+# Exposure of the night cameras: the mean grey value becomes about 57 of 255; in night footage of DSEC it is 47 to 53.
 NIGHT_GAIN = 3.4
 # Labelled edges count as having contrast from this difference of log radiance on, and as invisible in the picture
 # below this difference of grey levels. Both are measured EDGE_REACH pixels to either side of the edge.
