@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="seeds of the trainings (%(default)s)")
     parser.add_argument("--iterations", type=whole_number(1), default=400, help="of each training (%(default)s)")
     parser.add_argument(
-        "--start-iterations", type=whole_number(1), default=2000, help="on the labelled days before (%(default)s)"
+        "--start-iterations", type=whole_number(1), default=160, help="on the labelled days before (%(default)s)"
     )
     parser.add_argument(
         "--precision",
