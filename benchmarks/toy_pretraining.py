@@ -2,8 +2,8 @@
 
 The published trainings start from ImageNet weights. Trainings of a few hundred iterations on the toy city need a start
 too, and all of them get the same: an encoder pretrained to segment day images of streets that the toy city does not
-have, under random light, exposure, colour, blur and noise. It writes a file in the layout of ImageNet weights, in 16-bit
-numbers. The configs read ``configs/demo/toy_mit_b0.pth``, which was made with the defaults from
+have, under random light, exposure, colour, blur and noise. It writes a file in the layout of ImageNet weights, in
+16-bit numbers. The configs read ``configs/demo/toy_mit_b0.pth``, which was made with the defaults from
 
     python tools/make_toy_data.py POOL --seed 1000 --size tiny --day 320 --day-width 512 --day-height 256
 """
