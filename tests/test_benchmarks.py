@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import data_speed
 import plain
+import roofline
+from operations import REST, WorkCounter, kind_of
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dsec_night import DSECDataset
@@ -121,3 +123,82 @@ def test_bad_values_are_refused(monkeypatch, capsys, tmp_path, words, message):
     with pytest.raises(SystemExit, match="2"):
         run_tool(monkeypatch, ROOT / "configs" / "demo" / "cmda_toy_city.py", *words)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_work_of_a_convolution(groups):
+    """Two products on the way back, one for each gradient; torch's own count of grouped ones is too large."""
+    with torch.device("meta"):
+        layer = torch.nn.Conv2d(8, 12, 3, padding=1, groups=groups, bias=False)
+        image = torch.empty((2, 8, 10, 10), requires_grad=True)
+    flop = 2 * 2 * 100 * 12 * (8 // groups) * 9
+    elements = 2 * 8 * 100 + 2 * 12 * 100 + layer.weight.numel()
+    with WorkCounter() as there:
+        maps = layer(image)
+    assert (there.total.flop, there.total.bytes) == (flop, 4 * elements)
+    with WorkCounter() as back:
+        maps.backward(torch.empty_like(maps))
+    assert back.total.flop == 2 * flop
+    # reads the gradient, image and weight; writes their two gradients
+    assert back.total.bytes == 4 * (elements + 2 * 8 * 100 + layer.weight.numel())
+
+
+@pytest.mark.parametrize(
+    ("work", "moved"),
+    [
+        (lambda a, b: a + b, 3),
+        (lambda a, b: a.add_(b), 3),
+        (lambda a, b: a.copy_(b), 2),
+        (lambda a, b: a.view(10, 10), 0),
+        (lambda a, b: torch.empty_like(a), 0),
+        (lambda a, b: torch._foreach_lerp_([a], [b], 0.5), 3),
+        (lambda a, b: a * b[:1].expand(100), 2.01),
+    ],
+)
+def test_moved_bytes(work, moved):
+    a, b = torch.zeros(100), torch.ones(100)
+    with WorkCounter() as counter:
+        work(a, b)
+    assert counter.total.bytes == pytest.approx(400 * moved)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("aten::linear", "aten::addmm"), "matrix products"),
+        (("autograd::engine::evaluate_function: MmBackward0", "aten::t"), "matrix products"),
+        (("aten::conv2d", "aten::_convolution", "aten::copy_"), "convolutions"),
+        (("aten::scaled_dot_product_attention", "aten::bmm"), "attention"),
+        (("Optimizer.step#AdamW.step", "aten::_foreach_norm", "aten::norm"), "optimiser and teacher"),
+        (("aten::native_batch_norm",), "normalisation"),
+        (("UpsampleBilinear2DBackward0",), "resizing"),
+        (("aten::_log_softmax",), "classes and losses"),
+        (("aten::mul",), REST),
+        (("aten::add_",), REST),
+    ],
+)
+def test_kinds_of_operations(names, kind):
+    assert kind_of(names) == kind
+
+
+@pytest.mark.parametrize("work", ["step", "inference"])
+def test_roofline(work, monkeypatch, tmp_path):
+    monkeypatch.setitem(roofline.MATRIX_SIDE, "cpu", 256)
+    monkeypatch.setitem(roofline.COPIED, "cpu", 2**20)
+    config, path = ROOT / "configs" / "demo" / "cmda_toy_city.py", tmp_path / "x.json"
+    words = f"--work {work} --precision fp32 bf16 --size 64 --batch 1 --repetitions 1 --device cpu --json {path}"
+    monkeypatch.setattr(sys, "argv", ["roofline.py", str(config), *words.split()])
+    roofline.main()
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["precision"] for row in rows] == ["fp32", "bf16"]
+    for row in rows:
+        kinds = row["kinds"]
+        assert kinds["convolutions"]["tflop"] > 0 < kinds["attention"]["tflop"]
+        assert all(kind["floor_s"] >= 0 <= kind["seconds"] for kind in kinds.values())
+        assert ("optimiser and teacher" in kinds) == (work == "step")
+        assert row["seconds"] > 0
+        assert row["peak_gib"] is None
+    # 16 bits move fewer bytes in matrix products, and multiply as often
+    fp32, bf16 = (row["kinds"]["matrix products"] for row in rows)
+    assert bf16["tflop"] == fp32["tflop"]
+    assert bf16["gigabytes"] < fp32["gigabytes"]

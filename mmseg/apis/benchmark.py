@@ -156,7 +156,7 @@ def benchmark(
                 continue
             for batch in batches:
                 for compile_it in (False, True) if compiled else (False,):
-                    inputs = _inputs(streams, batch, size, place)
+                    inputs = random_inputs(streams, batch, size, place)
                     try:
                         row = _measure(model, inputs, output, precision, compile_it, seconds)
                     except torch.OutOfMemoryError:
@@ -196,7 +196,7 @@ def _unavailable(precision: str, device: torch.device) -> str:
     return ""
 
 
-def _inputs(streams: Sequence[str], batch: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
+def random_inputs(streams: Sequence[str], batch: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
     """Random inputs (batch, 3, H, W); the time does not depend on the numbers."""
     generator = torch.Generator().manual_seed(0)
     return {name: torch.randn((batch, 3, *size), generator=generator).to(device) for name in streams}
@@ -212,7 +212,7 @@ def _measure(
     """
     device = next(iter(inputs.values())).device
     on_gpu = device.type == "cuda"
-    with _prepared(model, precision, compile_it, device.type):
+    with prepared(model, precision, compile_it, device.type):
         try:
             for _ in range(WARM_UP_CALLS[device.type]):
                 model.predict(inputs, output)
@@ -242,7 +242,7 @@ def _compile_errors(compile_it: bool) -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def _prepared(model: BaseSegmentor, precision: str, compile_it: bool, device_type: str) -> Iterator[None]:
+def prepared(model: BaseSegmentor, precision: str, compile_it: bool, device_type: str) -> Iterator[None]:
     """Let the network of a model compute in a precision, compiled or not; resizing and classes stay in 32 bits."""
     network = model.output_logits
     if compile_it:
