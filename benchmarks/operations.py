@@ -26,6 +26,7 @@ KINDS = {
     "classes and losses": r"soft_?max|nll_?loss|cross_?entropy",
 }
 REST = "element by element"
+MULTIPLYING = {"attention", "convolutions", "matrix products"}
 # operations that touch no element, and those that do not read what they write to
 WITHOUT_WORK = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 WRITE_ONLY = {"copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"}
@@ -77,16 +78,16 @@ class WorkCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.overloadpacket not in flop_registry:
-            # in inference mode operations arrive whole that elsewhere arrive as their parts
+        kind = kind_of([func.__name__])
+        if kind in MULTIPLYING and func.overloadpacket not in flop_registry:
+            # in inference mode, what is elsewhere taken apart arrives whole: aten.linear for aten.addmm
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
         if not (func.is_view or func.__name__.split(".")[0] in WITHOUT_WORK):
-            work = Work(_flop(func, args, kwargs, result), _bytes(func, args, kwargs, result))
-            self.kinds[kind_of([func.__name__])] += work
+            self.kinds[kind] += Work(_flop(func, args, kwargs, result), _bytes(func, args, kwargs, result))
         return result
 
 

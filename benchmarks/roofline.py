@@ -197,17 +197,16 @@ def measure(args: argparse.Namespace, device: Device, precision: str, compiled: 
     from mmseg.engine.numerics import set_precision
 
     make = {"step": make_step, "inference": make_inference}[args.work]
+    dtype = set_precision(precision, device.place)
+    rate, bandwidth = device.multiplications(dtype or torch.float32), device.bandwidth()
     with ExitStack() as stack:
-        dtype = set_precision(precision, device.place)
-        stack.callback(set_precision, "fp32", device.place)
-        rate, bandwidth = device.multiplications(dtype or torch.float32), device.bandwidth()
-        with ExitStack() as plain, WorkCounter() as counter:
-            # what the compiler joins is counted apart
-            work = make(args, device, precision, False, plain)
-            counter.kinds.clear()
+        # what a compiler joins cannot be counted by itself
+        work = make(args, device, precision, False, stack)
+        with WorkCounter() as counter:
             work()
-        if compiled:
-            work = make(args, device, precision, True, stack)
+        del work
+    with ExitStack() as stack:
+        work = make(args, device, precision, compiled, stack)
         for _ in range(WARM_UP[device.place.type]):
             work()
         if device.place.type == "cuda":

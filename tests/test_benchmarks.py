@@ -195,6 +195,7 @@ def test_roofline(work, monkeypatch, tmp_path):
         kinds = row["kinds"]
         assert kinds["convolutions"]["tflop"] > 0 < kinds["attention"]["tflop"]
         assert all(kind["floor_s"] >= 0 <= kind["seconds"] for kind in kinds.values())
+        assert kinds["resizing"]["gigabytes"] > 0
         assert ("optimiser and teacher" in kinds) == (work == "step")
         assert row["seconds"] > 0
         assert row["peak_gib"] is None
