@@ -35,6 +35,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/data_speed.py
 	$(BIN)/python benchmarks/flops.py
 	$(BIN)/python benchmarks/step_speed.py --checkpointing
+	$(BIN)/python benchmarks/roofline.py --batch 1
 
 docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

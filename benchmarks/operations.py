@@ -28,7 +28,7 @@ KINDS = {
 REST = "element by element"
 MULTIPLYING = {"attention", "convolutions", "matrix products"}
 # operations that touch no element, and those that do not read what they write to
-WITHOUT_WORK = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
+WITHOUT_WORK = {"device", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 WRITE_ONLY = {"copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"}
 
 

@@ -13,6 +13,7 @@ from golden_tools import GOLDEN
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import data_speed
+import flops
 import plain
 import roofline
 from operations import REST, WorkCounter, kind_of
@@ -203,3 +204,16 @@ def test_roofline(work, monkeypatch, tmp_path):
     fp32, bf16 = (row["kinds"]["matrix products"] for row in rows)
     assert bf16["tflop"] == fp32["tflop"]
     assert bf16["gigabytes"] < fp32["gigabytes"]
+
+
+def test_work_of_a_step():
+    """16 bits multiply as often and move less; optimiser and teacher stay in 32."""
+    config = ROOT / "configs" / "demo" / "cmda_toy_city.py"
+    fp32, bf16 = (flops.count(config, precision) for precision in ("fp32", "bf16"))
+    assert fp32.keys() == bf16.keys()
+    for name, work in fp32.items():
+        assert bf16[name].flop == work.flop
+        assert 0.4 < bf16[name].bytes / work.bytes <= 1
+    assert "Image Motion-Extractor" not in fp32
+    parts = [work for name, work in fp32.items() if name not in ("training step", "inference")]
+    assert fp32["training step"].flop == sum(work.flop for work in parts)
