@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmseg.config import IGNORED_KEYS, flat
+from mmseg.config import flat
+from mmseg.config_keys import IGNORED_KEYS
 from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
 from mmseg.errors import CheckpointError
 
