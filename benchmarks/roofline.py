@@ -2,8 +2,8 @@
 
 First the device's ceilings are measured: how fast it multiplies large matrices in each precision, and how fast it
 copies. Then the work of every kind of operation is counted as it runs; its floor is the longer of multiplying and of
-moving bytes at these rates. Last, the step is timed, and profiled by kind. Weights and inputs are random: no files are
-needed.
+moving bytes at these rates. Last, the step is timed, and profiled by kind; what a compiler joins then counts as element
+by element, whatever it was. Weights and inputs are random: no files are needed.
 """
 
 from __future__ import annotations
