@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,8 @@ VARIABLES = {
 DEFAULT_PORT = "29500"
 # Gradients travel in pieces of this many numbers, so that the copy of them stays small.
 BUCKET = 25_000_000
+# How long processes wait for the first, which evaluates and writes checkpoints alone; NCCL itself waits ten minutes.
+PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,27 @@ def _numbers(launcher: str) -> tuple[int, int, int]:
     return rank, world, local
 
 
+def gpu_of(launcher: str, local: int, gpus: int) -> int:
+    """Number of the GPU that a process takes.
+
+    Args:
+        launcher: ``pytorch`` or ``slurm``.
+        local: number of the process on its machine.
+        gpus: how many the process sees.
+
+    Raises:
+        ConfigError: it has none left.
+    """
+    if launcher == "slurm" and gpus == 1:
+        # srun --gpus-per-task=1 shows each process its own alone, as number 0
+        return 0
+    if local >= gpus:
+        raise ConfigError(
+            f"process {local} of this machine has no GPU, there are {gpus}: start as many processes as GPUs"
+        )
+    return local
+
+
 @contextmanager
 def process_group(launcher: str) -> Iterator[Ranks]:
     """Join the processes that a launcher started, and leave them at the end; inside of such a block, nothing is done.
@@ -76,19 +100,14 @@ def process_group(launcher: str) -> Iterator[Ranks]:
         return
     rank, world, local = _numbers(launcher)
     if torch.cuda.is_available():
-        if local >= torch.cuda.device_count():
-            raise ConfigError(
-                f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many "
-                "processes as GPUs"
-            )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(gpu_of(launcher, local, torch.cuda.device_count()))
     if launcher == "slurm":
         os.environ.setdefault("MASTER_ADDR", _first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
         os.environ.setdefault("MASTER_PORT", DEFAULT_PORT)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=world)
+    dist.init_process_group(backend, rank=rank, world_size=world, timeout=None if backend == "nccl" else PATIENCE)
     global _on_cpu
-    _on_cpu = dist.new_group(backend="gloo") if backend == "nccl" else dist.group.WORLD
+    _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
     try:
         yield Ranks(rank, world)
     finally:
@@ -170,14 +189,14 @@ def _average_bucket(tensors: list[Tensor]) -> None:
 
 
 def wait_for_all() -> None:
-    """Let no process go on before all are here."""
+    """Let no process go on before all are here; GPUs are not waited for."""
     if several():
-        dist.barrier()
+        dist.barrier(group=_on_cpu)
 
 
 def from_first(text: str | None) -> str:
     """A text of the first process, in every process."""
     texts = [text]
     if several():
-        dist.broadcast_object_list(texts)
+        dist.broadcast_object_list(texts, group=_on_cpu)
     return texts[0]

@@ -18,6 +18,7 @@ from mmseg.distributed import (
     Ranks,
     _first_host,
     any_over_ranks,
+    gpu_of,
     mean_over_ranks,
     process_group,
     wait_for_all,
@@ -168,3 +169,13 @@ def test_a_launcher_that_did_not_start_this_is_named(monkeypatch, launcher, star
 )
 def test_first_host_of_a_slurm_list(nodes, first):
     assert _first_host(nodes) == first
+
+
+def test_each_process_takes_a_gpu():
+    """srun --gpus-per-task=1 shows a process its own GPU alone."""
+    assert [gpu_of("pytorch", local, 4) for local in range(4)] == [0, 1, 2, 3]
+    assert [gpu_of("slurm", local, 4) for local in range(4)] == [0, 1, 2, 3]
+    assert gpu_of("slurm", 3, 1) == 0
+    for launcher, gpus in (("pytorch", 1), ("slurm", 2)):
+        with pytest.raises(ConfigError, match=f"process 2 of this machine has no GPU, there are {gpus}"):
+            gpu_of(launcher, 2, gpus)
