@@ -78,6 +78,30 @@ def test_rates_come_from_the_config_on_resuming(tmp_path):
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
 
 
+def test_a_state_of_another_device_takes_the_place_that_the_optimizer_needs(tmp_path):
+    """Fused kernels want the number of updates in float32 beside the weights, others leave it on the host as it is."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    for state in optimizer.state.values():
+        state["step"] = state["step"].double()
+    save_checkpoint(tmp_path / "iter_1.pth", model, optimizer, 1, {})
+    fused = torch.optim.AdamW(model.parameters(), fused=True)
+    load_training(tmp_path / "iter_1.pth", model, fused)
+    assert fused.param_groups[0]["fused"]
+    assert {state["step"].dtype for state in fused.state.values()} == {torch.float32}
+    fused.step()
+    assert {state["step"].item() for state in fused.state.values()} == {2}
+
+
+def test_an_optimizer_of_other_groups(tmp_path):
+    model, _ = saved(tmp_path, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias]}]
+    with pytest.raises(CheckpointError, match=r"the optimiser state in .*iter_1\.pth does not fit"):
+        load_training(tmp_path / "iter_1.pth", model, torch.optim.AdamW(groups))
+
+
 def test_no_training_checkpoint(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "w.pth")
     model = nn.Linear(2, 2)

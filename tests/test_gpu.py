@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_numerics import SIDE, small_batch, small_method
 
+from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
 from mmseg.engine.numerics import make_scaler, set_numerics
 from mmseg.engine.optim import build_optimizer
@@ -58,6 +59,21 @@ def test_a_step_waits_for_nothing():
             method.train_step(batch, draw)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_training_begun_on_the_cpu_goes_on(tmp_path):
+    method = small_method()
+    optimizer = build_optimizer(method.model, OPTIMIZER)
+    method.train_step(small_batch(), StepDraws.make(method.settings, 2, 0, 100, seed=0))
+    optimizer.step()
+    save_checkpoint(tmp_path / "iter_1.pth", method, optimizer, 1, {})
+    method.to(DEVICE)
+    optimizer = build_optimizer(method.model, OPTIMIZER)
+    load_training(tmp_path / "iter_1.pth", method, optimizer)
+    method.train_step(to_device(small_batch(), DEVICE), StepDraws.make(method.settings, 2, 1, 100, seed=0))
+    optimizer.step()
+    assert all(torch.isfinite(p).all() for p in method.model.parameters())
+    assert {(state["step"].device.type, state["step"].item()) for state in optimizer.state.values()} == {("cuda", 2)}
 
 
 @pytest.mark.parametrize("direction", SHIFTS)

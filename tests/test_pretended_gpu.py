@@ -10,10 +10,13 @@ from test_numerics import small_batch, small_method
 from test_uda import dark_zurich_method, golden_batch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg.engine.numerics import set_numerics
+from mmseg.extractors import content
 from mmseg.extractors.content import NIGHT_PARAMS, content_map
-from mmseg.uda.augment import input_grey_level
+from mmseg.uda import augment, feature_distance
+from mmseg.uda.augment import input_grey_level, to_uint8
 from mmseg.uda.draws import StepDraws
 
 DEVICE = torch.device("cuda")
@@ -23,8 +26,13 @@ DEVICE = torch.device("cuda")
 def pretence(monkeypatch):
     """Mode in which tensors on the GPU can be made. Its engine of the way back asks for a driver, so it is left out."""
     monkeypatch.setattr(torch.autograd, "backward", lambda *args, **kwargs: None)
+    kept = (augment._mean_std_largest, content._log_table, feature_distance._chosen)
+    for constants in kept:
+        constants.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
+    for constants in kept:
+        constants.cache_clear()
 
 
 def on_gpu(value):
@@ -72,6 +80,26 @@ def test_content_maps_stay_on_the_gpu(pretence):
     grey = input_grey_level(torch.empty((2, 3, 64, 64), device=DEVICE))
     assert (grey.dtype, grey.device.type) == (torch.uint8, "cuda")
     assert content_map(grey, NIGHT_PARAMS, "all").device.type == "cuda"
+
+
+class Divisors(TorchDispatchMode):
+    """Keeps what is divided by."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name == "aten::div":
+            self.seen.append(args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_8_bit_images_are_divided_as_on_the_cpu(pretence):
+    """By a number on the GPU: it multiplies by the reciprocal of one on the host, which gives other 8-bit values."""
+    with Divisors() as divisors:
+        to_uint8(torch.empty((3, 8, 8), device=DEVICE))
+    assert [getattr(divisor, "device", torch.device("cpu")).type for divisor in divisors.seen] == ["cuda"]
 
 
 def test_the_pretence_sees_mixed_devices_and_fetched_values(pretence):

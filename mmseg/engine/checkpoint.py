@@ -207,6 +207,19 @@ def _one_before(path: Path) -> str:
     return f"the one before is {sound}" if sound else ""
 
 
+def _with_settings_of(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Moments of a checkpoint with the settings of an optimiser.
+
+    The config decides on rates and decays, the device on the kernels: those of a GPU want the number of updates on the
+    GPU, to where they are put if the settings say so.
+    """
+    groups = [
+        {**group, **{k: v for k, v in own.items() if k != "params"}, "initial_lr": own["lr"]}
+        for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**saved, "param_groups": groups}
+
+
 def load_training(
     path: str | Path,
     method: nn.Module,
@@ -230,16 +243,11 @@ def load_training(
     message = report_mismatch(method.state_dict(), content["state_dict"])
     if message:
         raise CheckpointError(f"{path} does not fit the model of the config ({message})")
-    # The config decides on rates and decays; the checkpoint brings the moments.
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     method.load_state_dict(content["state_dict"])
     try:
-        optimizer.load_state_dict(content["optimizer"])
-    except (ValueError, KeyError) as error:
+        optimizer.load_state_dict(_with_settings_of(optimizer, content["optimizer"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the optimiser state in {path} does not fit ({error})") from error
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
-        group["initial_lr"] = own["lr"]
     if scaler is not None and "scaler" in content:
         scaler.load_state_dict(content["scaler"])
     return content["meta"]

@@ -23,21 +23,24 @@ EPSILON = 1e-6
 
 
 @lru_cache(maxsize=8)
-def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """(3, 1, 1) each. Kept, since a copy to a GPU would make the step wait."""
-    return tuple(torch.tensor(v, device=device, dtype=dtype).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+def _mean_std_largest(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) and the largest grey level. Kept, since a copy to a GPU would make the step wait."""
+    mean, std = (torch.tensor(v, device=device, dtype=dtype).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+    return mean, std, torch.tensor(255.0, device=device, dtype=dtype)
 
 
 def denormalize(image: Tensor) -> Tensor:
     """Network input (..., 3, H, W) -> intensities in [0, 1]."""
-    mean, std = _mean_and_std(image.device, image.dtype)
-    return (image * std + mean) / 255.0
+    mean, std, largest = _mean_std_largest(image.device, image.dtype)
+    # A GPU multiplies by the reciprocal of a number of the host, but divides by one of its own: only so are 8-bit
+    # images of it those of a CPU (0.4 % of their values would be one off).
+    return (image * std + mean) / largest
 
 
 def renormalize(image: Tensor) -> Tensor:
     """Inverse of :func:`denormalize`."""
-    mean, std = _mean_and_std(image.device, image.dtype)
-    return (image * 255.0 - mean) / std
+    mean, std, largest = _mean_std_largest(image.device, image.dtype)
+    return (image * largest - mean) / std
 
 
 def to_uint8(image: Tensor) -> Tensor:
