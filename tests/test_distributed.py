@@ -91,7 +91,7 @@ def resumed_process(rank: int, port: int, folder: Path) -> None:
 
 def join(rank: int, port: int) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
 
 
 def process(rank: int, port: int, folder: Path, freeze: bool) -> None:

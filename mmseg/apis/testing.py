@@ -16,6 +16,7 @@ from mmseg.config import check_config, effective, get_key, load_config, plain, s
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
+from mmseg.engine.numerics import set_precision
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
@@ -131,6 +132,8 @@ def test(
     for name, count in weights.left_out.items():
         say(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
+    # as in the evaluations of a training; torch itself lets a GPU round the factors of convolutions
+    set_precision("fp32", device)
     progress = partial(track, console=console, disable=not console.is_terminal)
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
     try:
