@@ -132,7 +132,7 @@ def test(
     for name, count in weights.left_out.items():
         say(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
-    # as in the evaluations of a training; torch itself lets a GPU round the factors of convolutions
+    # As the evaluations of an fp32 training do; torch by itself lets a GPU round the factors of convolutions.
     set_precision("fp32", device)
     progress = partial(track, console=console, disable=not console.is_terminal)
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"

@@ -55,6 +55,7 @@ def has_right_checksums(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
+    # What zipfile raises depends on which bytes are damaged; each of these says that the sums cannot be right.
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error):
         return False
 
