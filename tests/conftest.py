@@ -9,6 +9,27 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--no-onednn", action="store_true", help="run PyTorch's own kernels in place of oneDNN's")
+    parser.addoption("--figures", action="store_true", help="print how near the golden numbers came to each limit")
+
+
+def pytest_configure(config) -> None:
+    if config.getoption("--no-onednn"):
+        import torch
+
+        torch.backends.mkldnn.enabled = False
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    if config.getoption("--figures"):
+        from golden_tools import FIGURES
+
+        terminalreporter.section("worst figures")
+        for what, (share, error, limit, where) in sorted(FIGURES.items()):
+            terminalreporter.write_line(f"{share:8.3f} of {limit:.2e}: {error:10.3e}  {what}  [{where}]")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Root of the repository."""

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from golden_tools import events_input, fill, image_input, label_input
-from test_uda import uda_settings, without_dropout
+from method_tools import uda_settings, without_dropout
 from torch import nn
 
 from mmseg.engine.numerics import compile_networks, make_scaler, set_numerics, set_precision

@@ -6,8 +6,9 @@ either would fail, or make the step wait. Not shown: what the GPU computes, and 
 
 import pytest
 import torch
+from method_tools import golden_batch
 from test_numerics import small_batch, small_method
-from test_uda import dark_zurich_method, golden_batch
+from test_uda import dark_zurich_method
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
