@@ -7,7 +7,17 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from golden_tools import GOLDEN, GoldenArrays, events_input, fill, image_input, load_json
+from golden_tools import (
+    FORWARD,
+    GOLDEN,
+    GoldenArrays,
+    assert_clear_classes,
+    double,
+    events_input,
+    fill,
+    image_input,
+    load_json,
+)
 from PIL import Image
 from test_datasets import assert_sample
 from test_scripts import ROOT, run
@@ -172,13 +182,15 @@ def test_predictions():
     encoder = dict(type="mit_b1", style="pytorch", in_chans=3)
     model = load_json("configs/work_dir_cs2dz.json")["model"]
     segmentor = SEGMENTORS.build({**model, "pretrained": None, "backbone_image": encoder, "backbone_events": encoder})
-    fill(segmentor).eval()
+    double(fill(segmentor).eval())
     image, isr = image_input("encdec:image", (1, 3, 64, 64)), events_input("encdec:isr", (1, 3, 64, 64))
     golden = GoldenArrays("c05_encode_decode_cs2dz_b1.npz")
     for output, key in (("image", "fusion"), ("fusion", "image_isr")):
-        streams = {"image": image, "events": isr}
-        assert (segmentor.predict(streams, output)[0].numpy() == golden[f"simple_test.{key}"]).all()
-    golden.assert_close("test.fusion", resize_logits(segmentor.output_logits(streams, "fusion"), (64, 64)))
+        streams = double({"image": image, "events": isr})
+        logits = resize_logits(segmentor.output_logits(streams, output), (64, 64))
+        labels = segmentor.predict(streams, output)
+        assert_clear_classes("c05 classes", labels, golden[f"simple_test.{key}"][None], logits, 1e-5, output)
+    golden.assert_close("test.fusion", logits, FORWARD)
 
 
 def test_images_alone_are_the_default():
