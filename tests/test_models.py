@@ -1,6 +1,7 @@
 """Networks against the golden numbers: names and shapes of the state dicts, and forward passes."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -77,6 +78,20 @@ def test_encoder_features(arch, shape):
     encoder = double(fill(BACKBONES.build(dict(type=arch, style="pytorch", in_chans=3))).eval())
     for i, feature in enumerate(encoder(double(image_input(f"mit:{arch}:{size}:image", shape)))):
         golden.assert_close(f"f{i}", feature, FORWARD)
+
+
+@pytest.mark.parametrize("norms", [r"block\d+\.\d+\.norm", r"^norm\d", "patch_embed", r"attn\.norm"])
+@torch.no_grad()
+def test_a_wrong_epsilon_is_seen(norms):
+    """1e-5 in place of 1e-6, or the reverse, in one kind of norm moves the features beyond what is allowed."""
+    golden = GoldenArrays("c02_mit_b0_2x3x64x96.npz")
+    encoder = double(fill(BACKBONES.build(dict(type="mit_b0"))).eval())
+    layers = [m for n, m in encoder.named_modules() if isinstance(m, torch.nn.LayerNorm) and re.search(norms, n)]
+    assert layers
+    for layer in layers:
+        layer.eps = 1e-6 if layer.eps == 1e-5 else 1e-5
+    features = encoder(double(image_input("mit:mit_b0:2x3x64x96:image", (2, 3, 64, 96))))
+    assert max(golden.error(f"f{i}", feature) for i, feature in enumerate(features)) > FORWARD
 
 
 def test_drop_path_rises_linearly():
