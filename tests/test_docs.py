@@ -126,7 +126,12 @@ def test_there_are_commands_to_check():
     assert {"my_run_experiments.py", "my_test.py", "tools/infer.py", "tools/export.py", "tools/report.py"} <= named
 
 
-OPTIONS_OF_OTHERS = {"--nproc_per_node": "torchrun", "--gpus-per-task": "srun"}
+OPTIONS_OF_OTHERS = {
+    "--nproc_per_node": "torchrun",
+    "--gpus-per-task": "srun",
+    "--no-onednn": "pytest",
+    "--figures": "pytest",
+}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
