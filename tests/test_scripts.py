@@ -16,6 +16,7 @@ from PIL import Image
 from script_tools import PUBLISHED, ROOT, make_project, options, run
 
 from mmseg.datasets.classes import CLASSES
+from mmseg.log_file import read_log
 
 SCRIPTS = [
     "my_run_experiments.py",
@@ -77,7 +78,16 @@ def test_launcher_files(project, trained):
     for record in training:
         for key in ("decode.loss_seg", "mix.decode.loss_seg", "decode.acc_seg", "mix.decode.acc_seg"):
             assert np.isfinite(record[key])
-    assert [r["iter"] for r in records if r["mode"] == "val"] == [2, 4]
+    evaluations = [r for r in records if r["mode"] == "val"]
+    assert [r["iter"] for r in evaluations] == [2, 4]
+    for record in evaluations:
+        assert record["unit"] == "percent"
+        metrics = json.loads((trained / "evaluations" / f"iter_{record['iter']}" / "metrics.json").read_text())
+        for name, share in metrics["scores"].items():
+            assert record[name] == pytest.approx(100 * share, abs=0.01), name
+        for name, of in metrics["per_class"].items():
+            found, share = record[f"IoU.{name.replace(' ', '_')}"], of["IoU"]
+            assert found is None if share is None else found == pytest.approx(100 * share, abs=0.01), name
     assert list((trained / "tensorboard").glob("events.*"))
     assert {p.name for p in (trained / "pictures").iterdir()} == {"iter_000001.png", "iter_000003.png"}
     assert json.loads((trained / "environment.json").read_text())["device"] == "cpu"
@@ -92,7 +102,11 @@ def test_tensorboard_holds_scalars_and_pictures(trained):
     board = EventAccumulator(str(trained / "tensorboard"))
     board.Reload()
     tags = board.Tags()
-    assert {"train/decode.loss_seg", "train/lr", "val/mIoU", "val/mIoU_18"} <= set(tags["scalars"])
+    assert {"train/decode.loss_seg", "train/lr", "val/mIoU", "val/mIoU_18", "val/IoU.road"} <= set(tags["scalars"])
+    logged = [record for record in read_log(trained) if record["mode"] == "val"]
+    for name in ("mIoU_18", "IoU.road"):
+        shown = [event.value for event in board.Scalars(f"val/{name}")]
+        assert shown == pytest.approx([record[name] for record in logged], rel=1e-5)
     assert tags["images"] == ["step"]
 
 

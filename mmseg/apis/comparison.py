@@ -15,6 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from mmseg.errors import ConfigError
+from mmseg.evaluation.logged import CLASS_KEYS
 from mmseg.log_file import read_log
 
 # What runs of one experiment with different seeds do not have in common.
@@ -64,7 +65,7 @@ class Row:
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
-    """Scores that a training logged, in [0, 1], in order of their iterations.
+    """Scores that a training logged, in percent, in order of their iterations.
 
     Raises:
         ConfigError: the log cannot be read.
@@ -104,7 +105,9 @@ def read_run(work_dir: str | Path) -> RunScores:
         if "train_isr_parms" in path.parent.name:
             output += " (train_isr_parms)"
         of = found.setdefault((metrics.get("model", "student"), output), {})
-        of[iteration] = Score(iteration, _means(metrics["scores"]), classes)
+        shares = {key: metrics["scores"].get(key) for key in MEANS}
+        means = {key: 100 * share for key, share in shares.items() if share is not None}
+        of[iteration] = Score(iteration, means, classes)
     _add_logged(found, work_dir)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
     return RunScores(name, config.get("seed") or 0, _experiment(config), scores)
@@ -116,11 +119,9 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: Path) 
     evaluated = {_read_json(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
     for record in validation_records(work_dir):
-        found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], _means(record)))
-
-
-def _means(scores: Mapping[str, Any]) -> dict[str, float]:
-    return {key: 100 * scores[key] for key in MEANS if scores.get(key) is not None}
+        means = {key: record[key] for key in MEANS if record.get(key) is not None}
+        classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
+        found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
 
 
 def _read_json(path: Path) -> Any:

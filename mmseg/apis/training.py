@@ -35,7 +35,9 @@ from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
+from mmseg.evaluation.logged import logged_scores
 from mmseg.files import atomic_path, remove_leftovers, write_text
+from mmseg.log_file import PERCENT
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
@@ -394,7 +396,7 @@ def _evaluator(
             log.warning(f"left out of the evaluation: {reason}")
         if result.scores is not None:
             summary = result.scores.summary()
-            log.record("val", done, summary)
+            log.record("val", done, logged_scores(result.scores), PERCENT)
             log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
             keep_best(done, summary)
 
