@@ -29,7 +29,7 @@ class Clock:
 
 def test_nothing_is_foretold_from_the_first_iterations():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock=clock)
     for seconds in (90.0, 30.0):
         assert pace.remaining(100) is None
         clock.pass_(seconds)
@@ -43,7 +43,7 @@ def test_nothing_is_foretold_from_the_first_iterations():
 
 def test_the_last_iterations_count():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock=clock)
     for number in range(10 + RECENT):
         clock.pass_(5.0 if number < 10 else 1.0)
         pace.tick()
@@ -52,7 +52,7 @@ def test_the_last_iterations_count():
 
 def test_pauses_are_part_of_what_remains_and_of_no_iteration():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock=clock)
     window = LogWindow(pace)
     for _ in range(10):
         clock.pass_(2.0)
@@ -67,6 +67,20 @@ def test_pauses_are_part_of_what_remains_and_of_no_iteration():
     assert pace.seconds() == pytest.approx(2.0)
     # an evaluation of 30 s every 10 iterations
     assert pace.remaining(20) == pytest.approx(20 * 2 + 2 * 30)
+
+
+def test_a_pause_at_the_beginning_does_not_foretell_many():
+    """The first iteration of every 500 draws a picture."""
+    clock = Clock()
+    pace = Pace(500, clock)
+    for iteration in range(3):
+        clock.pass_(0.5)
+        pace.tick()
+        if iteration == 0:
+            pace.hold()
+            clock.pass_(5.0)
+            pace.go_on()
+    assert pace.remaining(40_000) == pytest.approx(40_000 * 0.5 + 80 * 5.0)
 
 
 def test_lines_for_people():
@@ -116,7 +130,7 @@ class Bar:
 def run(tmp_path, monkeypatch) -> SimpleNamespace:
     """Ten iterations, the first two slow, an evaluation of 100 s after 5 and 10, a checkpoint of 10 s after 4 and 8."""
     clock, bar = Clock(), Bar()
-    monkeypatch.setattr(training_loop, "Pace", lambda: Pace(clock))
+    monkeypatch.setattr(training_loop, "Pace", lambda period: Pace(period, clock))
     monkeypatch.setattr(training_loop, "progress_bar", lambda log: bar)
     method = Method(clock, [30.0, 10.0, *[2.0] * 8])
     optimizer = torch.optim.SGD(method.model.parameters(), 0.01)

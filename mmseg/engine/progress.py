@@ -26,11 +26,12 @@ class Pace:
     """Clock of a training, which is held in pauses: evaluations, checkpoints, pictures.
 
     Args:
+        period: iterations over which pauses repeat themselves; one in the first of them does not foretell many.
         clock: seconds, from any origin.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(self, period: int = 1, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock, self._period = clock, period
         self._iterations = 0
         self._paused = 0.0
         self._held: float | None = None
@@ -68,7 +69,9 @@ class Pace:
         None while only the first iterations are known.
         """
         seconds = self.seconds()
-        return None if seconds is None else iterations * (seconds + self._paused / self._iterations)
+        if seconds is None:
+            return None
+        return iterations * (seconds + self._paused / max(self._iterations, self._period))
 
 
 @dataclass

@@ -172,7 +172,8 @@ def run_style_transfer(
     Raises:
         CMDAError: a loss is no longer finite.
     """
-    settings, iterator, pace = trainer.settings, iter(batches), Pace()
+    settings, iterator = trainer.settings, iter(batches)
+    pace = Pace(period=max(settings.picture_interval, settings.checkpoint_interval))
     window = LogWindow(pace)
     with progress_bar(log) as progress:
         task = progress.add_task("training", total=settings.iterations, completed=first, remaining="", shown="")

@@ -50,6 +50,11 @@ class LoopSettings:
     ranks: Ranks = ONE_PROCESS
     safety_interval: int = 0
 
+    @property
+    def longest_interval(self) -> int:
+        """Iterations within which everything that interrupts the training happens once."""
+        return max(self.checkpoint_interval, self.evaluation_interval, self.picture_interval, self.safety_interval)
+
 
 def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
     """Seed what a step draws inside the network (dropout, drop path), so that a resumed run repeats it."""
@@ -102,7 +107,8 @@ class TrainingLoop:
             Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
             CMDAError: a loss or gradient is not finite, or a file cannot be read or written.
         """
-        iterator, settings, pace = iter(self.batches), self.settings, Pace()
+        iterator, settings = iter(self.batches), self.settings
+        pace = Pace(period=settings.longest_interval)
         window = LogWindow(pace)
         with Interruptions() as interruptions, progress_bar(self.log) as progress:
             task = progress.add_task("training", total=settings.last, completed=settings.first, remaining="", shown="")
