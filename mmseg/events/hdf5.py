@@ -27,6 +27,11 @@ CONVERT = (
     "t_offset (µs)."
 )
 INCOMPLETE = f"Download it again if it is one of DSEC's. {CONVERT}"
+INSTALL_FILTER = (
+    "That filter is not installed: name the folder of its plug-in in HDF5_PLUGIN_PATH, or write the file anew with "
+    "Blosc or gzip."
+)
+FILTER_NAMES = {36559: "ECF of Prophesee"}
 # HDF5 unpacks whole chunks; those of DSEC have some hundred KB.
 MAX_CHUNK_BYTES = 1 << 29
 # Entries of ms_to_idx that are read: more than two hours. Events are searched for without the rest.
@@ -86,13 +91,6 @@ def _matter(path: Path, error: BaseException) -> tuple[str, str]:
     cut = re.search(r"truncated file: eof = (\d+).*stored_eof = (\d+)", text)
     if cut:
         return f"it is cut short, {int(cut[1]):,} of {int(cut[2]):,} bytes", DOWNLOAD_AGAIN
-    missing = re.search(r"required filter '?([^')]*)'?|filter (\d+)? ?.*is not (?:registered|available)", text)
-    if missing:
-        name = missing[1] or missing[2] or "of its compression"
-        return f"it is compressed with the HDF5 filter {name}, which is not installed", (
-            "Install the plug-in of that filter and name its folder in HDF5_PLUGIN_PATH, or write the file anew with "
-            "Blosc or gzip."
-        )
     if "file signature not found" in text:
         return _no_signature(path)
     return cause(error), DOWNLOAD_AGAIN
@@ -152,7 +150,13 @@ def declared_array(file: h5py.File, name: str, remedy: str = DOWNLOAD_AGAIN) -> 
 
 
 def _check_storage(found: h5py.Dataset, name: str) -> None:
-    """Values that were never written would be read as zeros."""
+    """See that all values can be read, and are there: those that were never written would be read as zeros."""
+    creation = found.id.get_create_plist()
+    for i in range(creation.get_nfilters()):
+        code, _, _, title = creation.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            title = title.decode("utf-8", "replace") or FILTER_NAMES.get(code, "")
+            raise H5Fault(f"its {name} is compressed with the HDF5 filter {code} {title}".rstrip(), INSTALL_FILTER)
     if found.chunks is None:
         written = not found.size or found.id.get_storage_size() > 0
     else:

@@ -13,7 +13,6 @@ import numpy as np
 
 from mmseg.errors import DataError
 from mmseg.events.columns import (
-    KEYS,
     brighter,
     check_count,
     check_order,

@@ -59,10 +59,7 @@ def voxel_grid(
     _check_lengths(t, x, y, p)
     grid = np.zeros((bins, height, width))
     position = x.astype(np.float32), y.astype(np.float32), p.astype(np.float32)
-    if bins == 1:
-        wrong = _add_events(grid[0], *position)
-    else:
-        wrong = _add_timed_events(grid, _scaled(t, bins), *position)
+    wrong = _add_events(grid[0], *position) if bins == 1 else _add_timed_events(grid, _scaled(t, bins), *position)
     if wrong >= 0:
         x, y, p = (float(column[wrong]) for column in position)
         raise ValueError(f"event {wrong} has an impossible time ({t[wrong]}), position ({x}, {y}) or polarity ({p})")
