@@ -516,7 +516,10 @@ THREE = "--timestamps three.txt"
         (f"photos --events cut.npz {THREE}", "cut.npz is not a readable .npz"),
         (f"photos --events txy.npz {THREE}", "txy.npz holds no p"),
         (f"photos --events falling.npz {THREE}", "falling.npz holds times that are not in order (event 1 at"),
-        (f"photos --events seconds.npz {THREE}", "seconds.npz holds times that are not whole microseconds (event 1: t=0.5); give whole"),
+        (
+            f"photos --events seconds.npz {THREE}",
+            "seconds.npz holds times that are not whole microseconds",
+        ),
         (f"photos --events ragged.npz {THREE}", "ragged.npz holds columns of several lengths (2 t, 1 x, 2 y, 2 p)"),
         (f"photos --events words.csv {THREE}", "words.csv is not a readable table of events"),
         (f"photos --events late.npz {THREE}", "are these times on its clock?"),

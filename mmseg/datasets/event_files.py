@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -205,6 +205,25 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
         raise DataError(f"{path} is no event recording by its name; known: {', '.join(EVENT_SUFFIXES)}")
     columns, size = read_event_table(path)
     return ArrayEvents(path, columns, size, rectify_map)
+
+
+def usable_events(events: Events) -> Events:
+    """Events of a window, from anywhere, in the types that a voxel grid is made of.
+
+    Raises:
+        DataError: they are not columns of one length, not in order of time, not numbers, or all at one time.
+    """
+    columns = {key: np.asarray(getattr(events, key)) for key in KEYS}
+    with faults_in("the window holds", "give t in whole µs and in order, x and y in pixels, p above 0 for brighter"):
+        t, p = whole_times(columns["t"]), brighter(columns["p"])
+        x, y = positions(columns["x"], columns["y"])
+        check_lengths(columns)
+        check_order(t)
+        if isinstance(events, FrameEvents) and events.size is not None:
+            check_size(*events.size)
+    if len(t) < 2 or t[0] == t[-1]:
+        raise DataError(f"{len(t)} events at one time make no voxel grid; give None in their place")
+    return replace(events, t=t, x=x, y=y, p=p)
 
 
 def find_windows(
