@@ -29,7 +29,7 @@ from mmseg.apis.testing import choose_test_set
 from mmseg.config import get_key, load_config
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.datasets.dark_zurich import DATA_TYPES
-from mmseg.datasets.event_files import FrameEvents
+from mmseg.datasets.event_files import FrameEvents, usable_events
 from mmseg.datasets.images import grey_tensor, three_channels
 from mmseg.datasets.normalization import normalize_image
 from mmseg.datasets.picture_files import read_image
@@ -367,8 +367,8 @@ def prepare(
     output = output or model.usual_output(events is not None)
     if events is None and model.needs_events(output):
         raise DataError(f"the output {output!r} needs events, and there are none for the image; take 'image'")
-    if events is not None and (len(events.t) < 2 or events.t[0] == events.t[-1]):
-        raise DataError(f"{len(events.t)} events at one time make no voxel grid; give None in their place")
+    if events is not None:
+        events = usable_events(events)
     rows = min(rows or image.shape[0], image.shape[0])
     shown = (rows, image.shape[1])
     seen = _size_in_network(model, shown, size)

@@ -15,7 +15,13 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 def normalize_image(rgb: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input."""
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input.
+
+    Raises:
+        ValueError: an image of another type or form, which the compiled loop would read beyond its table.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"the image is {rgb.shape} of {rgb.dtype}, not (H, W, 3) of uint8")
     normal = np.empty((3, *rgb.shape[:2]), np.float32)
     _look_up(rgb, _table(), normal)
     return torch.from_numpy(normal)

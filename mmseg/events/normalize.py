@@ -49,7 +49,7 @@ def standardize_events(grid: np.ndarray) -> np.ndarray:
         return np.zeros_like(grid)
     mean = total / count
     std = np.sqrt(max(squares / count - mean**2, 0.0))
-    standard = np.empty_like(grid)
+    standard = np.empty(grid.shape, grid.dtype)
     _standardize(grid.ravel(), np.float32(mean), np.float32(std + EPSILON), standard.reshape(-1))
     return standard
 
@@ -70,7 +70,7 @@ def rescale_array(signed: np.ndarray, clip: float, rows: slice = _ALL, columns: 
     low, high = (np.clip(value, np.float32(0), clip) for value in (least, most))
     below, above = (np.clip(value, -clip, np.float32(0)) for value in (least, most))
     part = np.ascontiguousarray(signed[:, rows, columns], np.float32)
-    scaled = np.empty_like(part)
+    scaled = np.empty(part.shape, part.dtype)
     _rescale(part.ravel(), clip, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
     return scaled
 
