@@ -8,15 +8,16 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
-from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
+from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
 from mmseg.apis.resuming import AUTO
 from mmseg.apis.training import variant
 from mmseg.config import (
@@ -31,8 +32,9 @@ from mmseg.config import (
     uses_isr_fusion,
 )
 from mmseg.engine.environment import git_revision
-from mmseg.errors import ConfigError
+from mmseg.errors import CMDAError, ConfigError
 from mmseg.files import write_text
+from mmseg.uda.streams import check_switches
 
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
@@ -51,12 +53,14 @@ class Child:
         content: its ``_base_`` and what differs from it.
         resolved: the whole config.
         notes: what to tell the user of flags that nothing reads.
+        flags: the flags that it was planned with, as they were read.
     """
 
     name: str
     content: dict[str, Any]
     resolved: Config
     notes: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -76,11 +80,15 @@ class Child:
         """Check the config as a training does, before anything is built or written.
 
         Raises:
-            CMDAError: naming the key; what data sets find in their files is another matter.
+            CMDAError: naming the key, and the flag that wrote it; what data sets find in their files is another matter.
         """
-        cfg = effective(self.resolved)
-        check_config(cfg, for_training=True)
-        variant(cfg)
+        with _naming_flags(self.flags):
+            cfg = effective(self.resolved)
+            # Before the files: who gives flags that exclude each other shall not look for data first.
+            if isinstance(cfg.get("uda"), Mapping):
+                check_switches(cfg["uda"].get("train_type"), cfg["uda"])
+            check_config(cfg, for_training=True)
+            variant(cfg)
 
     def write(self) -> Path:
         """Write the file and return its path."""
@@ -152,7 +160,16 @@ def plan_child(
         again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
         child |= again
         resolved.merge_from_dict(again)
-    return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))))
+    return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))), values)
+
+
+@contextmanager
+def _naming_flags(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have errors about config keys name the flags that wrote them."""
+    try:
+        yield
+    except CMDAError as error:
+        raise type(error)(naming_flags(str(error), values)) from error
 
 
 def _earlier_run(name: str, config: Config) -> str | None:
