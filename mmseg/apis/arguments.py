@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mmseg.errors import did_you_mean
+from mmseg.interpreter import check_version
+
+# Every script imports this module first: an old Python shall say so before it meets what it does not understand.
+check_version()
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from mmseg.compiled import compiled
+
 _ONE = np.float32(1)
 
 
@@ -96,7 +98,6 @@ def _scaled(t: np.ndarray, bins: int) -> np.ndarray:
     return (t - t[0]) / (t[-1] - t[0]) * np.float32(bins - 1)
 
 
-_compiled = numba.njit(cache=True, nogil=True)
 _inlined = numba.njit(inline="always")
 
 
@@ -133,19 +134,19 @@ def _sign(polarity):
     return np.float32(2) * np.float32(polarity) - _ONE
 
 
-@_compiled
+@compiled
 def _add_events(plane, x, y, p):
     for i in range(x.shape[0]):
         _spread(plane, x[i], y[i], _sign(p[i]))
 
 
-@_compiled
+@compiled
 def _add_timed_events(grid, times, x, y, p):
     for i in range(x.shape[0]):
         _spread_in_time(grid, times[i], x[i], y[i], _sign(p[i]))
 
 
-@_compiled
+@compiled
 def _add_raw_events(plane, x, y, p, rectify_map):
     """Whether every event lies on the map.
 
@@ -166,7 +167,7 @@ def _add_raw_events(plane, x, y, p, rectify_map):
     return True
 
 
-@_compiled
+@compiled
 def _add_timed_raw_events(grid, times, x, y, p, rectify_map):
     """Whether every event lies on the map."""
     for i in range(x.shape[0]):

@@ -49,7 +49,7 @@ class FrameList:
         self.path = Path(settings["dataset_txt_path"])
         self.problem = ""
         try:
-            self.frames = read_frame_list(self.path)
+            self.frames = read_frame_list(self.path, settings.get("root_path"))
         except DataError as error:
             self.frames, self.problem = [], one_line(error)
 
