@@ -22,6 +22,7 @@ from mmseg.config_keys import (
     ANCHORS,
     DATA_PATH_KEYS,
     IGNORED_KEYS,
+    LIST_SECTIONS,
     LISTS,
     NUMBERS,
     OFF_VALUES,
@@ -170,7 +171,8 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
 
     A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
     paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
-    this machine: it moves only where it does not exist as it stands.
+    this machine: it moves only where it does not exist as it stands. What a list names is looked for below ``root``
+    too.
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
@@ -179,6 +181,11 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
         candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
         existing = [path for path in (*candidates, Path(value)) if path.exists()]
         config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
+    for section in LIST_SECTIONS:
+        key, path = f"{section}.root_path", get_key(config, f"{section}.dataset_txt_path")
+        # A list looks below its own folder by itself.
+        if path and key not in (options or {}) and (get_key(config, key) or Path(path).parent != Path(root)):
+            config.merge_from_dict({key: str(root)})
 
 
 def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:

@@ -31,6 +31,8 @@ from mmseg.config import (
     set_root,
     uses_isr_fusion,
 )
+from mmseg.config_keys import LIST_SECTIONS
+from mmseg.data_root import check_root, outside_root
 from mmseg.engine.environment import git_revision
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.files import write_text
@@ -54,6 +56,8 @@ class Child:
         resolved: the whole config.
         notes: what to tell the user of flags that nothing reads.
         flags: the flags that it was planned with, as they were read.
+        root: folder that its paths were set to, if any.
+        options: dotted keys that the user gave.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Child:
     resolved: Config
     notes: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -87,6 +93,8 @@ class Child:
             # Before the files: who gives flags that exclude each other shall not look for data first.
             if isinstance(cfg.get("uda"), Mapping):
                 check_switches(cfg["uda"].get("train_type"), cfg["uda"])
+            if self.root:
+                check_root(self.resolved, self.root, self.options)
             check_config(cfg, for_training=True)
             variant(cfg)
 
@@ -160,7 +168,10 @@ def plan_child(
         again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
         child |= again
         resolved.merge_from_dict(again)
-    return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))), values)
+    notes = flag_notes(values, Base(resolved.to_dict()))
+    if root_path:
+        notes += outside_root(resolved, root_path, cfg_options)
+    return Child(full_name, child, resolved, tuple(notes), values, root_path, cfg_options)
 
 
 @contextmanager
@@ -246,7 +257,8 @@ def _changes(
         base.merge_from_dict({key: _over(base, key, value)})
     changes |= cfg_options
     if root_path:
-        before = {key: get_key(base, key) for key in DATA_PATH_KEYS}
+        keys = (*DATA_PATH_KEYS, *(f"{section}.root_path" for section in LIST_SECTIONS))
+        before = {key: get_key(base, key) for key in keys}
         set_root(base, root_path, spelt_out)
         changes |= {key: get_key(base, key) for key, value in before.items() if get_key(base, key) != value}
     unused = _unused_parts(base, cfg_options)

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
+from mmseg.config import check_config, effective, get_key, load_config, plain
+from mmseg.data_root import use_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
@@ -122,11 +123,13 @@ def test(
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     config = load_config(config_path, cfg_options)
     if root_path:
-        set_root(config, root_path, cfg_options)
+        for line in use_root(config, root_path, cfg_options or {}, for_training=False):
+            say(f"note: {line}")
     output = choose_test_set(config, output, split, image_isr, train_isr_parms)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
+    say(dataset.read_from)
     weights = load_segmentor(segmentor, checkpoint, model)
     say(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():

@@ -173,6 +173,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     log = _open_work_dir(work_dir, config, device, console, ranks)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        log.info(train_set.target.read_from)
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
         if remark:

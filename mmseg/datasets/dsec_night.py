@@ -132,7 +132,7 @@ class DSECDataset(Dataset):
         self.params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, "DSECDataset.isr_parms")
         frames = read_frame_list(dataset_txt_path, root_path)
         self.read_from = describe_folders(dataset_txt_path, frames)
-        self._check_files(frames)
+        self._check_files(frames, dataset_txt_path)
         self.recordings = {f.sequence_dir: EventRecording(f.events_file, f.rectify_map_file) for f in frames}
         self.left_out = ""
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
@@ -143,7 +143,7 @@ class DSECDataset(Dataset):
             recording.close()
         self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
-    def _check_files(self, frames: list[DSECFrame]) -> None:
+    def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}
         if "events_vg" in self.outputs:
             needed |= {path for f in frames for path in (f.events_file, f.rectify_map_file)}
@@ -151,8 +151,10 @@ class DSECDataset(Dataset):
             needed |= {frame.label for frame in frames}
         missing = sorted(path for path in needed if not path.is_file())
         if missing:
+            _, _, named = self.read_from.partition("; ")
+            elsewhere = f" ({named})" if named else ""
             raise DataError(
-                f"{len(missing)} files are missing, the first is {missing[0]} ({self.read_from}); add them "
+                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}{elsewhere}; add them "
                 "(docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
                 "create_dsec_dataset_txt.py"
             )
