@@ -34,7 +34,8 @@ from mmseg.config_keys import (
     TOP_LEVEL_KEYS,
     WHOLE_NUMBERS,
 )
-from mmseg.errors import ConfigError, did_you_mean
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.foreign_configs import refuse_foreign_keys, refuse_foreign_text
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -49,13 +50,19 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist{_similar_file(path)}")
+        address = address_remedy(path)
+        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
     try:
         config = Config.fromfile(str(path))
+        refuse_foreign_keys(path, config.keys())
         config.merge_from_dict(dict(options or {}))
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
+        refuse_foreign_text(path)
         raise ConfigError(f"{path}: a file that its _base_ names does not exist: {error}") from error
     except Exception as error:  # a Python config can raise anything
+        refuse_foreign_text(path)
         raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
     return config
 
@@ -350,4 +357,4 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
     for key, remedy in remedies.items():
         value = get_key(config, key)
         if value and not Path(value).exists():
-            raise ConfigError(f"{key}: {value} does not exist; {remedy}")
+            raise ConfigError(f"{key}: {value} does not exist; {address_remedy(value) or remedy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -60,6 +61,14 @@ _SYSTEM_REMEDIES = {
     errno.EIO: "check the disk",
     errno.ESTALE: "check the network drive",
 }
+
+
+def address_remedy(path: object) -> str:
+    """What to do where an address of the web stands for a path, else an empty string."""
+    # Two letters or more: one is a drive. A path drops the second slash.
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        return ""
+    return "this is an address, and nothing is downloaded here: download it, and give the path of the file"
 
 
 def run_as_script(main: Callable[[], None]) -> None:

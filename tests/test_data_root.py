@@ -42,7 +42,7 @@ def test_wrong_level_names_the_right_one(city, given, for_training):
 
 
 @pytest.mark.parametrize(
-    ("given", "state"), [("nowhere", "does not exist"), ("night_dataset_warp.txt", "not a folder")]
+    ("given", "state"), [("nowhere", "does not exist"), ("night_dataset_warp.txt", "is not a folder")]
 )
 def test_what_is_no_folder(city, given, state):
     with pytest.raises(ConfigError, match=rf"--root_path .*{given} {state}; give the folder that holds data/"):

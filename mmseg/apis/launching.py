@@ -33,15 +33,18 @@ from mmseg.config import (
 )
 from mmseg.config_keys import LIST_SECTIONS
 from mmseg.data_root import check_root, outside_root
-from mmseg.engine.environment import git_revision
+from mmseg.engine.environment import choose_device, git_revision
+from mmseg.engine.numerics import check_numerics
 from mmseg.errors import CMDAError, ConfigError
-from mmseg.files import write_text
+from mmseg.files import LONGEST_NAME, write_text
 from mmseg.uda.streams import check_switches
 
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
+# The longest of what files of a run have after its name.
+LONGEST_ENDING = ".log.json"
 # Keys of a child config that are no settings.
 RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
 
@@ -97,6 +100,7 @@ class Child:
                 check_root(self.resolved, self.root, self.options)
             check_config(cfg, for_training=True)
             variant(cfg)
+            check_numerics(cfg, choose_device())
 
     def write(self) -> Path:
         """Write the file and return its path."""
@@ -151,6 +155,9 @@ def plan_child(
     values = read_flags(flags or {})
     name = name_prefix(values) + name
     full_name = experiment_name(name)
+    too_long = len(os.fsencode(f"{full_name}{LONGEST_ENDING}")) - LONGEST_NAME
+    if too_long > 0:
+        raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
     changes = _changes(base, str(base_config), root_path, cfg_options, values)

@@ -154,8 +154,8 @@ class DSECDataset(Dataset):
             _, _, named = self.read_from.partition("; ")
             elsewhere = f" ({named})" if named else ""
             raise DataError(
-                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}{elsewhere}; add them "
-                "(docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
+                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}{elsewhere}; add "
+                "them (docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
                 "create_dsec_dataset_txt.py"
             )
 
