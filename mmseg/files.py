@@ -34,7 +34,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def _temporary_name(path: Path) -> str:
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
     end = f".{os.getpid()}.tmp{suffix}"
-    if len(os.fsencode(path.stem)) + 1 + len(end) <= LONGEST_NAME:
+    if suffix == path.suffix and len(os.fsencode(path.stem)) + 1 + len(end) <= LONGEST_NAME:
         return f".{path.stem}{end}"
     # Long names that begin alike must not share one temporary file.
     end = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{end}"
