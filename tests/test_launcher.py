@@ -363,6 +363,22 @@ def test_every_flag_is_accepted_by_some_base_or_was_never_published(planned):
     assert accepted == BY_NAME.keys() - never
 
 
+def test_precision_that_the_device_lacks_is_refused_first(root, existing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launching, "choose_device", lambda: torch.device("cpu"))
+    for precision in ("fp16", "tf32"):
+        with pytest.raises(ConfigError, match=f"precision='{precision}' needs a CUDA GPU; set 'fp32' or 'bf16'"):
+            plan_child(root / CS2DSEC, "n", str(existing), {"precision": precision}).check()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "夜" * 80])
+def test_name_that_is_too_long_for_files(bases, name):
+    with pytest.raises(ConfigError, match=r"--name '.*' is \d+ bytes too long for the names of the run's files"):
+        plan_child(bases["cs2dsec"], name, None, {})
+    plan_child(bases["cs2dsec"], "x" * 228, None, {})
+
+
 def test_what_the_help_recommends_together_is_accepted(planned):
     """The published runs give both; the second names the module of the first."""
     assert not planned(CS2DSEC, ("fuse_both_ice_and_e", "fusion_isr"))
