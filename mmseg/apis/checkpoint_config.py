@@ -49,7 +49,11 @@ def carried_config(checkpoint: str | Path) -> Config:
     meta = content.get("meta") if isinstance(content, Mapping) else None
     text = meta.get("config") if isinstance(meta, Mapping) else None
     if not isinstance(text, str) or not text.strip():
-        raise ConfigError(f"{checkpoint} carries no config; give the config file of its training, or its work dir")
+        name = f"{Path(checkpoint).resolve().parent.name.split('[')[0]}.json"
+        raise ConfigError(
+            f"{checkpoint} carries no config; give the config file of its training, or put it beside the checkpoint as "
+            f"{name}, the name that it has in a work dir"
+        )
     try:
         values = json.loads(text) if text.lstrip().startswith("{") else _assignments(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
