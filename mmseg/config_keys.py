@@ -198,5 +198,7 @@ DATA_PATH_KEYS = (
     "model.pretrained",
     "uda.cyclegan_itrd2en_path",
 )
+# Sections whose lists name data by paths of their own, which are looked for below a root.
+LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
 # Folders of the project that a path of another machine is cut at.
 ANCHORS = ("data", "pretrained")

@@ -148,6 +148,23 @@ def test_my_test_repeats_the_score_of_the_training(project, trained):
     assert (preds / "panels" / "zurich_city_09_a_000797.png").is_file()
 
 
+def test_checkpoint_without_its_config_with_options_beside_other_results(project, trained, tmp_path):
+    """The checkpoint carries the config; results with options lie beside those without, and say so."""
+    (tmp_path / "alone" / "preds").mkdir(parents=True)
+    (tmp_path / "alone" / "preds" / "metrics.json").write_text("{}")
+    checkpoint = shutil.copy(trained / "iter_4.pth", tmp_path / "alone")
+    option = "data.test.events_clip_range=(0.1,0.1)"
+    arguments = ("--root_path", project, "--no_panels", "--cfg-options", option)
+    result = run("my_test.py", "--work_dir", tmp_path / "alone", *arguments, cwd=tmp_path)
+    assert f"config: that of {checkpoint}, which carries it" in result.stdout
+    assert f"frames are read from {project / 'data' / 'DSEC_Night'}\n" in result.stdout
+    (folder,) = (tmp_path / "alone").glob("preds_options_*")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["options"] == {"data.test.events_clip_range": [0.1, 0.1]}
+    assert metrics["mode"] == "whole"
+    assert (tmp_path / "alone" / "preds" / "metrics.json").read_text() == "{}"
+
+
 def test_work_dir_from_python_with_nothing_but_its_path(project, trained, monkeypatch):
     """As ``mmseg.apis.test_work_dir(path)``: the student, the fused output, into ``preds``."""
     from mmseg.apis import testing
@@ -245,7 +262,8 @@ def published_folder(project) -> Path:
     torch.save({"meta": {"iter": 40000}, "state_dict": state}, folder / "iter_40000.pth")
     lines = (project / "night_test_dataset_warp.txt").read_text().splitlines()
     (project / "published_root").mkdir()
-    (project / "published_root" / "night_test_dataset_warp.txt").write_text(lines[0] + "\n")
+    # as the authors' lists do, it names a place of its own
+    (project / "published_root" / "night_test_dataset_warp.txt").write_text(f"{project}/{lines[0]}\n")
     return folder
 
 

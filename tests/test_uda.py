@@ -254,7 +254,7 @@ def test_consistency_reaches_the_image_encoder_alone():
         ("cs2dsec", dict(without_events=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(fuse_both_ice_and_e=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, without_isd=True), "exclude each other"),
-        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge alone"),
+        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge only"),
         ("cs2dsec", dict(train_type="cs2dsec_image+event"), "did you mean 'cs2dsec_image\\+events'"),
         ("cs2dz", dict(train_type="cs2dz_image+d2n-isr"), "day_t_isr"),
     ],
@@ -262,6 +262,18 @@ def test_consistency_reaches_the_image_encoder_alone():
 def test_switches_that_mean_nothing(published, changes, message):
     with pytest.raises(ConfigError, match=message):
         stream_plan(UDASettings(**uda_settings(published, **changes) | {"forward_cfg": {}}))
+
+
+@pytest.mark.parametrize("events_drawn", [True, False])
+def test_fuse_both_is_the_same_with_the_module_named_beside_it(events_drawn):
+    """As the launcher of the published runs writes them."""
+    both, named = (
+        stream_plan(UDASettings(**uda_settings(fuse_both_ice_and_e=True, **more)))
+        for more in ({}, {"isr_another_fusion": True})
+    )
+    assert named.passes(events_drawn) == both.passes(events_drawn)
+    assert named.passes(events_drawn).student_fusion == "all"
+    assert named.needs_isr_fusion
 
 
 def test_a_stream_that_is_never_drawn_is_not_loaded():

@@ -93,7 +93,9 @@ def read_run(work_dir: str | Path) -> RunScores:
         raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
     config = _read_json(config_path)
     found: dict[tuple[str, str], dict[int, Score]] = {}
-    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *sorted(work_dir.glob("preds*/metrics.json"))]
+    tests = sorted(work_dir.glob("preds*/metrics.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    # of two tests of the same, the later one counts
+    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *tests]
     for path in tested:
         metrics = _read_json(path)
         if not metrics.get("scores"):
@@ -104,6 +106,8 @@ def read_run(work_dir: str | Path) -> RunScores:
         output = metrics.get("output", NO_SCORE)
         if "train_isr_parms" in path.parent.name:
             output += " (train_isr_parms)"
+        if isinstance(metrics.get("options"), dict) and metrics["options"]:
+            output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
         of = found.setdefault((metrics.get("model", "student"), output), {})
         shares = {key: metrics["scores"].get(key) for key in MEANS}
         means = {key: 100 * share for key, share in shares.items() if share is not None}

@@ -10,7 +10,7 @@ from typing import Any
 from mmseg.config import flat
 from mmseg.config_keys import IGNORED_KEYS
 from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, address_remedy
 
 AUTO = "auto"
 # Keys that may differ between a training and its resumption without a difference in its weights.
@@ -54,7 +54,8 @@ def checkpoint_to_resume(given: str | None, work_dir: Path) -> tuple[Path | None
     folder = work_dir if given == AUTO else Path(given)
     if given != AUTO and not folder.is_dir():
         if not folder.is_file():
-            raise CheckpointError(f"resume_from: {given} does not exist; give a checkpoint, a work dir, or auto")
+            remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
+            raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
         return folder, ""
     path, damaged = newest_sound_checkpoint(folder)
     names = ", ".join(p.name for p in damaged)

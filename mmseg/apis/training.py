@@ -29,7 +29,7 @@ from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
 from mmseg.engine.loggers import check_hooks, open_loggers
-from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
+from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
@@ -161,6 +161,8 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     check_config(cfg, for_training=True)
     check_optimisation(cfg["optimizer"], cfg["lr_config"])
     check_hooks(_hooks(cfg))
+    device = choose_device()
+    check_numerics(cfg, device)
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
@@ -169,12 +171,12 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
             console.print(message, highlight=False, soft_wrap=True)
         return work_dir
     train_set, val_set = build_datasets(cfg)
-    device = choose_device()
     if device.type == "cpu":
         keep_freed_memory()
     log = _open_work_dir(work_dir, config, device, console, ranks)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        log.info(train_set.target.read_from)
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
         if remark:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -260,10 +260,21 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
         (TRAIN_LIST, [frame for sequence in sequences for frame in sequence.train]),
         (TEST_LIST, [frame for sequence in sequences for frame in sequence.test]),
     ):
-        lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in frames]
+        folders = {frame.sequence_dir: _seen_from(out_dir, frame.sequence_dir) for frame in frames}
+        listed = [replace(frame, sequence_dir=folders[frame.sequence_dir]) for frame in frames]
+        lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in listed]
         _write_lines(out_dir / list_name, lines, remedy)
         if not frames:
             logger.warning("%s is empty: no frame fits", out_dir / list_name)
+
+
+def _seen_from(folder: Path, sequence_dir: Path) -> Path:
+    """Path of a sequence relative to a folder, absolute where that does not lead there (links, other drives)."""
+    with contextlib.suppress(ValueError, OSError):
+        relative = Path(os.path.relpath(sequence_dir, folder))
+        if os.path.samefile(folder / relative, sequence_dir):
+            return relative
+    return sequence_dir.absolute()
 
 
 def _report(sequences: list[SequenceFrames], console: Console) -> None:
@@ -298,8 +309,8 @@ def create_dsec_lists(
 ) -> list[SequenceFrames]:
     """Write the event index of every sequence under ``root_dir``, and the train and test list.
 
-    Nothing is written before everything is computed. The lists hold image paths that start with ``root_dir``
-    as given, so with a relative one they are valid from the present working directory only.
+    Nothing is written before everything is computed. The lists hold image paths relative to their own folder, so that
+    lists and data can move together.
 
     Args:
         root_dir: folder of DSEC_Night, with or without a slash at its end.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmseg.compiled import compiled
 
 # ImageNet mean and standard deviation of RGB in 0..255.
 IMAGE_MEAN = (123.675, 116.28, 103.53)
@@ -34,7 +35,7 @@ def _table() -> np.ndarray:
     return (values - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _look_up(rgb, table, normal):
     for row in range(rgb.shape[0]):
         for column in range(rgb.shape[1]):

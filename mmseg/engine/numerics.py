@@ -28,6 +28,19 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
         Number format for autocast, or None.
 
     Raises:
+        ConfigError: see :func:`check_precision`.
+    """
+    check_precision(precision, device)
+    rounded = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = rounded
+    torch.backends.cudnn.allow_tf32 = rounded
+    return PRECISIONS[precision]
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that a device does not have.
+
+    Raises:
         ConfigError: no such precision, or the device does not have it.
     """
     if precision not in PRECISIONS:
@@ -36,10 +49,17 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
         raise ConfigError(f"precision={precision!r} needs a CUDA GPU; set 'fp32' or 'bf16'")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(f"{torch.cuda.get_device_name(device)} has no bf16; set precision='fp16' or 'fp32'")
-    rounded = precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = rounded
-    torch.backends.cudnn.allow_tf32 = rounded
-    return PRECISIONS[precision]
+
+
+def check_numerics(cfg: Mapping[str, Any], device: torch.device) -> None:
+    """Refuse what :func:`set_numerics` cannot apply, before anything is built.
+
+    Raises:
+        ConfigError: ``precision`` or ``sync_bn`` that the device does not have.
+    """
+    check_precision(cfg.get("precision") or "fp32", device)
+    if cfg.get("sync_bn") and several() and device.type != "cuda":
+        raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
 
 
 def make_scaler(precision: str | None) -> torch.amp.GradScaler | None:
@@ -73,9 +93,8 @@ def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> 
     for module in method.model.modules():
         if isinstance(module, MixVisionTransformer):
             module.gradient_checkpointing = bool(cfg.get("gradient_checkpointing", False))
+    check_numerics(cfg, device)
     if cfg.get("sync_bn") and several():
-        if device.type != "cuda":
-            raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
         method.model = nn.SyncBatchNorm.convert_sync_batchnorm(method.model)
         method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
     if cfg.get("compile", False):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmseg.compiled import compiled
 
 EPSILON = 1e-8
 _ALL = slice(None)
@@ -75,10 +76,7 @@ def rescale_array(signed: np.ndarray, clip: float, rows: slice = _ALL, columns: 
     return scaled
 
 
-_compiled = numba.njit(cache=True, nogil=True)
-
-
-@_compiled
+@compiled
 def _moments(cells):
     """Number, sum and sum of squares of the cells that are not 0."""
     count, total, squares = 0, 0.0, 0.0
@@ -90,13 +88,13 @@ def _moments(cells):
     return count, total, squares
 
 
-@_compiled
+@compiled
 def _standardize(cells, mean, std, out):
     for i in range(cells.shape[0]):
         out[i] = (cells[i] - mean) / std if cells[i] != 0 else np.float32(0)
 
 
-@_compiled
+@compiled
 def _rescale(cells, clip, low, span, below, span_below, out):
     """Scale positive cells from [low, low + span] to [0, 1], negative ones from [below, below + span] to [-1, 0]."""
     nothing, one = np.float32(0), np.float32(1)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from mmseg.compiled import compiled
+
 _ONE = np.float32(1)
 
 
@@ -115,7 +117,6 @@ def _scaled(t: np.ndarray, bins: int) -> np.ndarray:
     return (t - t[0]) / (t[-1] - t[0]) * np.float32(bins - 1)
 
 
-_compiled = numba.njit(cache=True, nogil=True)
 _inlined = numba.njit(inline="always")
 
 
@@ -155,7 +156,7 @@ def _sign(polarity):
     return np.float32(1) if polarity > 0 else np.float32(-1) if polarity <= 0 else np.float32(0)
 
 
-@_compiled
+@compiled
 def _add_events(plane, x, y, p):
     """Number of the first event that cannot be added, or -1."""
     for i in range(x.shape[0]):
@@ -166,7 +167,7 @@ def _add_events(plane, x, y, p):
     return -1
 
 
-@_compiled
+@compiled
 def _add_timed_events(grid, times, x, y, p):
     """Number of the first event that cannot be added, or -1."""
     for i in range(x.shape[0]):
@@ -177,7 +178,7 @@ def _add_timed_events(grid, times, x, y, p):
     return -1
 
 
-@_compiled
+@compiled
 def _add_raw_events(plane, x, y, p, rectify_map):
     """Number of the first event that cannot be added, or -1.
 
@@ -199,7 +200,7 @@ def _add_raw_events(plane, x, y, p, rectify_map):
     return -1
 
 
-@_compiled
+@compiled
 def _add_timed_raw_events(grid, times, x, y, p, rectify_map):
     """Number of the first event that cannot be added, or -1."""
     height, width = rectify_map.shape[:2]
