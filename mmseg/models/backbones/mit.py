@@ -7,7 +7,8 @@ stage norms, 1e-5 in patch embeddings and in the norm after spatial reduction) i
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmseg.models.kernels import InputNorm
 from mmseg.registry import BACKBONES
 
 BLOCK_NORM_EPS = 1e-6
@@ -97,7 +99,7 @@ class EfficientSelfAttention(nn.Module):
         self.sr_ratio = sr_ratio
         if sr_ratio > 1:
             self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
-            self.norm = nn.LayerNorm(dim)
+            self.norm = InputNorm(dim)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -118,16 +120,52 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
         super().__init__()
-        norm = partial(nn.LayerNorm, eps=BLOCK_NORM_EPS)
-        self.norm1 = norm(dim)
+        self.norm1 = InputNorm(dim, eps=BLOCK_NORM_EPS)
         self.attn = EfficientSelfAttention(dim, num_heads, sr_ratio)
         self.drop_path = DropPath(drop_path)
-        self.norm2 = norm(dim)
+        self.norm2 = InputNorm(dim, eps=BLOCK_NORM_EPS)
         self.mlp = MixFFN(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
-        return x + self.drop_path(self.mlp(self.norm2(x), height, width))
+    def forward(self, x: Tensor, height: int, width: int, kept: Tensor | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: tokens (B, height * width, dim).
+            kept: factors (2, B, 1, 1) on both branches, see :func:`draw_paths`; None for 1.
+        """
+        branch = self.attn(self.norm1(x), height, width)
+        x = x + (branch if kept is None else branch * kept[0])
+        branch = self.mlp(self.norm2(x), height, width)
+        return x + (branch if kept is None else branch * kept[1])
+
+
+@lru_cache(maxsize=32)
+def _keep_shares(rates: tuple[float, ...], device: torch.device) -> Tensor:
+    """(blocks, 1, 1, 1, 1). Kept, since a copy to a GPU would make the step wait."""
+    return 1 - torch.tensor(rates, device=device).view(-1, 1, 1, 1, 1)
+
+
+def draw_paths(blocks: Sequence[Block], x: Tensor) -> Sequence[Tensor | None]:
+    """Draw stochastic depth (Huang et al., ECCV 2016) for the branches of some blocks, in one go.
+
+    Drawn outside of the blocks, so that a block that is computed a second time for its gradients does the same.
+
+    Args:
+        blocks: their ``drop_path`` holds the rate, and whether anything is dropped.
+        x: whose first dimension is the batch.
+
+    Returns:
+        For every block a tensor (2, B, 1, 1) of 0, or of 1 / (1 - rate), by which a sample's branches are multiplied;
+        in the format in which branches are computed. None where nothing is dropped.
+    """
+    rates = tuple(block.drop_path.drop_prob if block.drop_path.training else 0.0 for block in blocks)
+    if not any(rates):
+        return [None] * len(blocks)
+    shares = _keep_shares(rates, x.device)
+    drawn = torch.rand((len(blocks), 2, len(x), 1, 1), device=x.device)
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return (torch.where(drawn < shares, 1 / shares, 0.0).to(dtype)).unbind()
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -189,13 +227,16 @@ class MixVisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps at strides 4, 8, 16 and 32 of ``x`` (B, in_chans, H, W)."""
         features = []
+        kept = iter(draw_paths([block for i in range(1, 5) for block in getattr(self, f"block{i}")], x))
         for i in range(1, 5):
             x, height, width = getattr(self, f"patch_embed{i}")(x)
             for block in getattr(self, f"block{i}"):
                 if self.gradient_checkpointing and torch.is_grad_enabled():
-                    x = checkpoint(block, x, height, width, use_reentrant=False)
+                    # nothing is drawn inside
+                    options = {"use_reentrant": False, "preserve_rng_state": False}
+                    x = checkpoint(block, x, height, width, next(kept), **options)
                 else:
-                    x = block(x, height, width)
+                    x = block(x, height, width, next(kept))
             # What reads the features is quicker with the channels first, the dilated convolutions above all.
             x = to_map(getattr(self, f"norm{i}")(x), height, width).contiguous()
             features.append(x)
