@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import to_map, to_tokens
-from mmseg.models.kernels import DepthwiseConv2d
+from mmseg.models.kernels import DilatedConv2d
 from mmseg.registry import HEADS, LOSSES
 
 DECODERS = ("image", "events", "fusion")
@@ -29,7 +29,7 @@ class ConvBNReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, **conv: int) -> None:
         super().__init__()
-        kind = DepthwiseConv2d if conv.get("groups", 1) == in_channels else nn.Conv2d
+        kind = DilatedConv2d if conv.get("groups", 1) == in_channels else nn.Conv2d
         self.conv = kind(in_channels, out_channels, kernel, bias=False, **conv)
         self.bn = nn.BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")

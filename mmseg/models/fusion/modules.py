@@ -15,6 +15,7 @@ from mmseg.models.backbones.mit import (
     SR_RATIOS,
     Block,
     MixFFN,
+    closed,
     draw_paths,
     init_transformer_weights,
     to_map,
@@ -66,7 +67,7 @@ class AttentionAvgFusion(nn.Module):
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = [
-                self.basic_block[2 * i + j](to_tokens(feature), height, width, kept[2 * i + j])
+                closed(self.basic_block[2 * i + j](to_tokens(feature), None, height, width, kept[2 * i + j]))
                 for j, feature in enumerate(pair)
             ]
             fused.append(to_map((tokens[0] + tokens[1]) / 2, height, width).contiguous())
@@ -90,7 +91,7 @@ class AttentionFusion(nn.Module):
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = to_tokens(torch.cat(pair, dim=1))
-            tokens = self.basic_block[i](tokens, height, width, kept[i])
+            tokens = closed(self.basic_block[i](tokens, None, height, width, kept[i]))
             fused.append(to_map(self.linear_block[i](tokens, height, width), height, width).contiguous())
         return fused
 

@@ -1,6 +1,7 @@
-"""GPU kernels of our own, in Triton, where PyTorch's take several times the time that their bytes need.
+"""Faster ways to compute some layers on a GPU, where PyTorch's kernels take several times the time of their bytes.
 
-The layers here are PyTorch's, with the same weights and names; they take the kernel on a GPU that has it.
+The layers here are PyTorch's, with the same weights and names. On a GPU that can run Triton they take the kernels of
+this package: the dilated depth-wise convolution always, the others where autocast lets them compute in 16 bits.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ def _usable(x: Tensor) -> bool:
     return x.is_cuda and not torch.compiler.is_compiling() and available()
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """Depth-wise convolution; 3x3 with dilation and without bias has a kernel of its own on a GPU."""
+def _in_16_bits(x: Tensor) -> torch.dtype | None:
+    """Format in which autocast computes products on a GPU; None where it does not, or without kernels."""
+    return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") and _usable(x) else None
+
+
+class DilatedConv2d(nn.Conv2d):
+    """Depth-wise convolution; 3x3 with dilation and without bias has a kernel of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
         plain = (self.kernel_size, self.stride, self.bias) == ((3, 3), (1, 1), None) and self.padding == self.dilation
@@ -32,16 +38,62 @@ class DepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         from mmseg.models.kernels.depthwise import dilated_depthwise
 
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+        dtype = _in_16_bits(x) or x.dtype
         return dilated_depthwise(x.to(dtype), self.weight.to(dtype), self.dilation[0])
 
 
-class InputNorm(nn.LayerNorm):
-    """Layer norm whose result only linear layers and convolutions read: under autocast it is rounded at once."""
+class TokenConv2d(nn.Conv2d):
+    """Depth-wise 3x3 convolution with bias over tokens, that is over a map with the channels last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (torch.is_autocast_enabled("cuda") and _usable(x)):
+        dtype = _in_16_bits(x) if torch.is_grad_enabled() else None
+        if dtype is None:
             return super().forward(x)
-        from mmseg.models.kernels.layer_norm import layer_norm
+        from mmseg.models.kernels.linear import depthwise_tokens
 
-        return layer_norm(x, self.weight, self.bias, self.eps, torch.get_autocast_dtype("cuda"))
+        return depthwise_tokens(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class TokenLinear(nn.Linear):
+    """Linear layer with bias over tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = _in_16_bits(x) if torch.is_grad_enabled() else None
+        if dtype is None:
+            return super().forward(x)
+        from mmseg.models.kernels.linear import linear
+
+        return linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class TokenNorm(nn.LayerNorm):
+    """Layer norm of tokens, whose result only linear layers and convolutions read; see :meth:`after`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(x, None, None)[1]
+
+    def after(self, x: Tensor, branch: Tensor | None, factor: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Residual sum and its norm.
+
+        Args:
+            x: tokens (B, N, C).
+            branch: (B, N, C) to be added to them, or None.
+            factor: (B, 1, 1) by which the branch is multiplied, or None for 1.
+
+        Returns:
+            The sum, and its norm; in 16 bits under autocast where kernels are available.
+        """
+        dtype = _in_16_bits(x)
+        if dtype is None:
+            x = residual_sum(x, branch, factor)
+            return x, super().forward(x)
+        from mmseg.models.kernels.layer_norm import add_norm
+
+        return add_norm(x, branch, factor, self.weight, self.bias, self.eps, dtype)
+
+
+def residual_sum(x: Tensor, branch: Tensor | None, factor: Tensor | None) -> Tensor:
+    """``x + branch * factor``; arguments as of :meth:`TokenNorm.after`."""
+    if branch is None:
+        return x
+    return x + (branch if factor is None else branch * factor)
