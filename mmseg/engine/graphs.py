@@ -21,7 +21,7 @@ from mmseg.distributed import several
 from mmseg.errors import ConfigError
 from mmseg.models.concurrency import side_stream
 from mmseg.uda.cmda import DACS
-from mmseg.uda.parts import Part, PlainRunner, Tensors, flatten, map_tensors
+from mmseg.uda.parts import Part, Tensors, flatten, map_tensors
 
 # Largest relative difference between the losses of a part and of its replay, by whether the networks multiply in 16
 # bits; the gradient as a whole may differ by GRADIENT_FACTOR times as much, since some of its sums have no fixed order.
@@ -77,10 +77,12 @@ class CudaRecorder:
 
     Args:
         device: a CUDA device.
+        side_by_side: record independent networks on streams of their own. They share no memory.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._recording, self._side, self._beside = (torch.cuda.Stream(device) for _ in range(3))
+    def __init__(self, device: torch.device, side_by_side: bool = True) -> None:
+        self._recording, self._beside = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        self._side = torch.cuda.Stream(device) if side_by_side else None
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, part: Part, inputs: Tensors) -> dict[str, Any]:
@@ -133,14 +135,16 @@ class ReplayingRunner:
 
     Args:
         method: the training method on its device, in the precision in which it will be trained.
-        make_recorder: makes a recorder. There are two, as parts that run beside each other share no memory.
+        recorder: records the parts.
+        recorder_beside: records those that run beside others, with which they share no memory; None runs them in turn.
         warn: told in one line why parts are run plainly from now on.
     """
 
-    def __init__(self, method: DACS, make_recorder: Callable[[], Recorder], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, method: DACS, recorder: Recorder, recorder_beside: Recorder | None, warn: Callable[[str], None]
+    ) -> None:
         self._method, self._warn = method, warn
-        self._recorder, self._recorder_beside = make_recorder(), make_recorder()
-        self._plain = PlainRunner()
+        self._recorder, self._recorder_beside = recorder, recorder_beside
         self._records: dict[Hashable, Replayable] = {}
         self._sizes: dict[Hashable, tuple] = {}
         self._odd: set[Hashable] = set()
@@ -151,13 +155,14 @@ class ReplayingRunner:
         return self._run((name, variant), part, inputs, self._recorder)
 
     def begin(self, name: str, variant: Hashable, part: Part, inputs: Tensors) -> Callable[[], dict[str, Any]]:
-        if not self.replays or (name, variant) not in self._records:
-            return lambda: self._run((name, variant), part, inputs, self._recorder_beside)
-        with self._recorder_beside.beside():
-            outputs = self._run((name, variant), part, inputs, self._recorder_beside)
+        beside = self._recorder_beside
+        if beside is None or not self.replays or (name, variant) not in self._records:
+            return lambda: self._run((name, variant), part, inputs, beside or self._recorder)
+        with beside.beside():
+            outputs = self._run((name, variant), part, inputs, beside)
 
         def join() -> dict[str, Any]:
-            self._recorder_beside.join()
+            beside.join()
             return outputs
 
         return join
@@ -352,4 +357,7 @@ def use_graphs(method: DACS, cfg: Mapping[str, Any], device: torch.device, say: 
         if device.type == "cuda":
             say(f"steps run without CUDA graphs: {reason}")
         return
-    method.parts = ReplayingRunner(method, lambda: CudaRecorder(device), say)
+    # What runs side by side shares no memory: where memory was asked to be saved, everything runs in turn.
+    spacious = not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
+    recorder = CudaRecorder(device, side_by_side=spacious)
+    method.parts = ReplayingRunner(method, recorder, CudaRecorder(device) if spacious else None, say)

@@ -10,6 +10,7 @@ import importlib.util
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -40,6 +41,31 @@ class DilatedConv2d(nn.Conv2d):
 
         dtype = _in_16_bits(x) or x.dtype
         return dilated_depthwise(x.to(dtype), self.weight.to(dtype), self.dilation[0])
+
+
+class BatchNormReLU(nn.BatchNorm2d):
+    """Batch norm and the ReLU behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        usual = self.training and self.affine and self.track_running_stats and self.momentum is not None
+        if not (usual and x.numel() > x.shape[1] and _usable(x)):
+            return F.relu(super().forward(x))
+        from mmseg.models.kernels.batch_norm import batch_norm_relu
+
+        self.num_batches_tracked.add_(1)
+        parameters = (self.weight, self.bias, self.running_mean, self.running_var)
+        return batch_norm_relu(x, *parameters, self.eps, self.momentum)
+
+
+def enlarge(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation of a map (B, C, h, w) to ``size`` (H, W); under autocast in 16 bits where possible."""
+    dtype = None if align_corners else _in_16_bits(x)
+    if dtype is not None:
+        from mmseg.models.kernels import upsampling
+
+        if upsampling.is_exact(x, size):
+            return upsampling.enlarge(x.to(dtype), size)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 class TokenConv2d(nn.Conv2d):
