@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg.distributed import several
+from mmseg.engine.numerics import is_spacious
 from mmseg.errors import ConfigError
 from mmseg.models.concurrency import side_stream
 from mmseg.uda.cmda import DACS
@@ -104,6 +105,9 @@ class CudaRecorder:
         try:
             with side_stream(self._side), torch.cuda.graph(graph, **options):
                 outputs = part(inputs)
+        except RuntimeError:
+            _renew_random_numbers(self._recording.device)
+            raise
         finally:
             if collects:
                 gc.enable()
@@ -117,6 +121,12 @@ class CudaRecorder:
 
     def join(self) -> None:
         torch.cuda.current_stream().wait_stream(self._beside)
+
+
+def _renew_random_numbers(device: torch.device) -> None:
+    """Give a device's generator a new state: after a recording that failed, the old one waits for its end."""
+    generator = torch.cuda.default_generators[device.index or 0]
+    generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 
 
 @dataclass
@@ -357,7 +367,7 @@ def use_graphs(method: DACS, cfg: Mapping[str, Any], device: torch.device, say: 
         if device.type == "cuda":
             say(f"steps run without CUDA graphs: {reason}")
         return
-    # What runs side by side shares no memory: where memory was asked to be saved, everything runs in turn.
-    spacious = not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
+    # what runs side by side shares no memory
+    spacious = is_spacious(cfg)
     recorder = CudaRecorder(device, side_by_side=spacious)
     method.parts = ReplayingRunner(method, recorder, CudaRecorder(device) if spacious else None, say)

@@ -65,6 +65,11 @@ def set_determinism(cfg: Mapping[str, Any]) -> None:
     torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False)) and not deterministic
 
 
+def is_spacious(cfg: Mapping[str, Any]) -> bool:
+    """Whether memory may be traded for time: a config that saves memory elsewhere saves it here too."""
+    return not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
+
+
 def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:
     """Apply the keys ``precision``, ``compile``, ``gradient_checkpointing``, ``micro_batch`` and ``sync_bn``.
 
@@ -83,7 +88,7 @@ def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> 
         method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
     if cfg.get("compile", False):
         compile_networks(method)
-    method.multiply_in(dtype)
+    method.multiply_in(dtype, is_spacious(cfg))
 
 
 def compile_networks(method: DACS) -> None:

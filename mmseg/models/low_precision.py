@@ -16,6 +16,9 @@ from torch import nn
 # The layers whose products autocast computes in 16 bits. Norms keep their 32-bit weights.
 CAST_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
+# Numbers whose gradients are added at a time.
+AT_A_TIME = 16_000_000
+
 
 class WeightCopies:
     """The 16-bit copies of the weights of linear layers and convolutions.
@@ -59,8 +62,16 @@ class WeightCopies:
     def collect_gradients(self) -> None:
         """Add the gradients of the copies to those of the weights, and drop them."""
         reached = [(w, c) for w, c in zip(self._weights, self._copies, strict=True) if c.grad is not None]
-        if not reached:
-            return
+        # some at a time, so that their 32-bit form stays small
+        first, numbers = 0, 0
+        for last, (weight, _) in enumerate(reached, 1):
+            numbers += weight.numel()
+            if numbers >= AT_A_TIME or last == len(reached):
+                self._collect(reached[first:last])
+                first, numbers = last, 0
+
+    @staticmethod
+    def _collect(reached: list[tuple[nn.Parameter, nn.Parameter]]) -> None:
         # in 32 bits first: the sums of lists of one format are one launch
         gradients = [torch.empty_like(weight) for weight, _ in reached]
         torch._foreach_copy_(gradients, [copy.grad for _, copy in reached])

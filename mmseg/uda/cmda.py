@@ -121,10 +121,17 @@ class DACS(nn.Module):
             without_noise(self.ema_model)
         return self
 
-    def multiply_in(self, dtype: torch.dtype | None) -> None:
-        """Let the networks multiply in 16 bits, or (None) in the format of their weights; on their device."""
+    def multiply_in(self, dtype: torch.dtype | None, spacious: bool = True) -> None:
+        """Let the networks multiply in a format, once they are on their device.
+
+        Args:
+            dtype: of 16 bits; None for the format of their weights.
+            spacious: keep copies of all weights in that format; else of the student's only, which are read more often.
+        """
         self.autocast = dtype
-        networks = [self.model, self.ema_model, *([self.imnet_model] if hasattr(self, "imnet_model") else [])]
+        networks = [self.model]
+        if spacious:
+            networks += [self.ema_model, *([self.imnet_model] if hasattr(self, "imnet_model") else [])]
         self._copies = {} if dtype is None else {network: WeightCopies(network, dtype) for network in networks}
 
     def train_step(
