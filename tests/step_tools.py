@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import torch
 from golden_tools import events_input, fill, image_input, label_input
-from test_uda import uda_settings
+from method_tools import uda_settings
 from torch import nn
 
 from mmseg.engine import graphs
