@@ -7,6 +7,7 @@ from typing import Any
 TOP_LEVEL_KEYS = {
     "checkpoint_config",
     "compile",
+    "cuda_graphs",
     "cudnn_benchmark",
     "data",
     "deterministic",
@@ -61,6 +62,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_level": (None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "precision": (None, "fp32", "tf32", "bf16", "fp16"),
     "compile": (None, False, True),
+    "cuda_graphs": (None, "auto", False, True),
     "deterministic": (None, False, True),
     "evaluation.save_best": (None, True, False, "mIoU", "mIoU_18", "mAcc", "aAcc"),
     "gradient_checkpointing": (None, False, True),

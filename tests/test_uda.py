@@ -29,7 +29,6 @@ from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
-from mmseg.uda.cmda import Truth
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.feature_distance import downscale_label
 from mmseg.uda.settings import UDASettings
@@ -91,8 +90,8 @@ def test_losses_and_gradients(case):
     # In single precision the gradients go astray by up to 1e-3 from run to run.
     model, streams = double(model), double(streams)
     method.train()
-    truth = {"image": Truth(label, weight)}
-    logs = method._student_pass(streams, truth, passes, consistency=passes.source_consistency)
+    truth = {"image": {"label": label, "weight": weight}}
+    logs = method._student_passes("source pass", streams, truth, passes.source_consistency, passes=passes)
     loss = sum(value for name, value in logs.items() if "loss" in name)
     assert_within("c06 sum of losses", loss.item() - golden["parsed_loss"], FORWARD * abs(golden["parsed_loss"]), case)
     for name, value in golden["log_vars"].items():
@@ -133,7 +132,8 @@ def test_source_only_is_the_first_half_of_the_step():
     draws, _ = reference_draws(0, batch["source"]["label"], None, 0)
     method = without_dropout(UDA.build(uda_settings(type="DACS", model=small_model(), source_only=True)))
     result = method.train_step(batch, draws)
-    assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg"}
+    streams = {"image", "events", "fusion", "img_self_res"}
+    assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg", *(f"decode.ce_{name}" for name in streams)}
     gradients = [p.grad.clone() for p in method.model.parameters() if p.grad is not None]
     method.zero_grad()
     label = batch["source"]["label"][:, 0]

@@ -28,6 +28,7 @@ from mmseg.engine.checkpoint import (
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
+from mmseg.engine.graphs import use_graphs
 from mmseg.engine.loggers import check_hooks, open_loggers
 from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
@@ -184,6 +185,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
         set_determinism(cfg)
         method = build_method(cfg).to(device)
         set_numerics(method, cfg, device)
+        use_graphs(method, cfg, device, log.warning)
         optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
         first = _resume(resumed, config, method, optimizer, scaler, log, ranks) if resumed else 0
         settings = loop_settings(cfg, first, ranks)

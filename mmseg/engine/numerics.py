@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import nn
 
 from mmseg.distributed import several
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.mit import MixVisionTransformer
+from mmseg.models.backbones.mit import Block, MixVisionTransformer
+from mmseg.models.decode_heads.daformer_head import SeparableASPP
+from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.uda.cmda import DACS
 
 # precision -> number format of the networks' matrix products, None for that of the weights
@@ -82,13 +85,18 @@ def set_determinism(cfg: Mapping[str, Any]) -> None:
     torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False)) and not deterministic
 
 
+def is_spacious(cfg: Mapping[str, Any]) -> bool:
+    """Whether memory may be traded for time: a config that saves memory elsewhere saves it here too."""
+    return not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
+
+
 def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:
     """Apply the keys ``precision``, ``compile``, ``gradient_checkpointing``, ``micro_batch`` and ``sync_bn``.
 
     Raises:
         ConfigError: a value that cannot be used.
     """
-    method.autocast = set_precision(cfg.get("precision") or "fp32", device)
+    dtype = set_precision(cfg.get("precision") or "fp32", device)
     method.micro_batch = cfg.get("micro_batch")
     for module in method.model.modules():
         if isinstance(module, MixVisionTransformer):
@@ -99,12 +107,16 @@ def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> 
         method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
     if cfg.get("compile", False):
         compile_networks(method)
+    method.multiply_in(dtype, is_spacious(cfg))
 
 
 def compile_networks(method: DACS) -> None:
-    """Compile encoders, fusion modules and decoders in place; names in the state dict stay as they are."""
-    networks: list[nn.Module] = [method.model, method.ema_model]
-    networks += [getattr(method, name) for name in ("imnet_model", "cyclegan_itrd2en") if hasattr(method, name)]
-    for network in networks:
-        for child in network.children():
-            child.compile(dynamic=False)
+    """Compile the networks in place, block by block; names in the state dict stay as they are.
+
+    Blocks of one stage share what is compiled for them: a whole encoder at once takes minutes, the blocks seconds.
+    """
+    # every stage, batch size and way of use (student, teacher) of a block is compiled anew
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for module in method.modules():
+        if isinstance(module, (Block, SeparableASPP, ResnetGenerator)):
+            module.compile(dynamic=False)
