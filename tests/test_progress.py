@@ -175,7 +175,8 @@ def test_log_and_bar_show_one_remaining_time(run):
 def test_memory_leaves_out_the_first_iteration(tmp_path, monkeypatch):
     """There cuDNN tries its algorithms."""
     peak = [34.0]
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0] * 2**30)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak[0] * 2**30)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 10.8))
     log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.01)

@@ -136,8 +136,9 @@ def short(values: Mapping[str, float]) -> str:
 
 
 def log_line(done: int, last: int, values: Mapping[str, float], remaining: float | None) -> str:
-    """Line for people about an iteration."""
-    parts = [*(f"{name} {value:.4g}" for name, value in values.items()), remaining_text(remaining)]
+    """Line for people about an iteration. Cross entropies of single streams are left to the curves."""
+    shown = {name: value for name, value in values.items() if ".ce_" not in name}
+    parts = [*(f"{name} {value:.4g}" for name, value in shown.items()), remaining_text(remaining)]
     return f"iteration {done}/{last}: {', '.join(filter(None, parts))}"
 
 

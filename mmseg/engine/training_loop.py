@@ -255,9 +255,11 @@ def _write_logs(
     values["lr"] = optimizer.param_groups[0]["lr"]
     if device.type == "cuda":
         if done - settings.first > 1:
-            values["memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+            # what the process holds: the tensors of a CUDA graph live in memory that no longer counts as allocated
+            values["memory_gib"] = torch.cuda.max_memory_reserved(device) / 2**30
         else:
             # the first iteration tries the algorithms of cuDNN, some of which take several times as much
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
     log.record("train", done, values)
     log.info(log_line(done, settings.last, values, window.pace.remaining(settings.last - done)))
