@@ -149,10 +149,10 @@ class Block(nn.Module):
         return x, (self.mlp(normal, height, width), mix)
 
 
-def closed(opened: tuple[Tensor, Branch]) -> Tensor:
-    """Tokens of a block with its last branch added."""
+def closed(opened: tuple[Tensor, Branch | None]) -> Tensor:
+    """Tokens of a block with its last branch added, if there is one."""
     x, pending = opened
-    return residual_sum(x, *pending)
+    return residual_sum(x, *(pending or (None, None)))
 
 
 @lru_cache(maxsize=32)
