@@ -13,7 +13,7 @@ import numpy as np
 
 from mmseg.compiled import compiled
 
-_ONE = np.float32(1)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def normalized_time(t: np.ndarray) -> np.ndarray:
@@ -59,12 +59,16 @@ def voxel_grid(
     """
     _check_duration(t)
     _check_lengths(t, x, y, p)
+    _check_polarity(p)
     grid = np.zeros((bins, height, width))
-    position = x.astype(np.float32), y.astype(np.float32), p.astype(np.float32)
-    wrong = _add_events(grid[0], *position) if bins == 1 else _add_timed_events(grid, _scaled(t, bins), *position)
-    if wrong >= 0:
-        x, y, p = (float(column[wrong]) for column in position)
-        raise ValueError(f"event {wrong} has an impossible time ({t[wrong]}), position ({x}, {y}) or polarity ({p})")
+    x, y, p = x.astype(np.float32), y.astype(np.float32), p.astype(np.float32)
+    # Both keep what is not a number, and are quick.
+    if not all(np.isfinite(values.min()) and np.isfinite(values.max()) for values in (x, y)):
+        raise ValueError("a position of an event is not a number")
+    if bins == 1:
+        _add_events(grid[0], x, y, p)
+    else:
+        _check_times(_add_timed_events(grid, _scaled(t, bins), x, y, p), t)
     return grid.astype(np.float32)
 
 
@@ -93,6 +97,7 @@ def rectified_voxel_grid(
         raise ValueError(f"pixels are {x.dtype} and {y.dtype}, not whole numbers")
     if rectify_map.ndim != 3 or rectify_map.shape[2] != 2:
         raise ValueError(f"the rectify map has shape {rectify_map.shape}, not (height, width, 2)")
+    _check_polarity(p)
     grid = np.zeros((bins, *rectify_map.shape[:2]))
     if bins == 1:
         wrong = _add_raw_events(grid[0], x, y, p, rectify_map)
@@ -103,8 +108,18 @@ def rectified_voxel_grid(
         height, width = rectify_map.shape[:2]
         if not (0 <= x[wrong] < width and 0 <= y[wrong] < height):
             raise IndexError(f"pixels outside {width}x{height}")
-        raise ValueError(f"event {wrong} has an impossible time or polarity ({p[wrong]})")
+        _check_times(wrong, t)
     return grid.astype(np.float32)
+
+
+def _check_times(wrong: int, t: np.ndarray) -> None:
+    if wrong >= 0:
+        raise ValueError(f"event {wrong} is at {t[wrong]}, outside the window of {t[0]} to {t[-1]}")
+
+
+def _check_polarity(p: np.ndarray) -> None:
+    if p.dtype.kind == "f" and len(p) and np.isnan(p.min()):
+        raise ValueError("the polarity of an event is not a number")
 
 
 def _check_lengths(*columns: np.ndarray) -> None:
@@ -122,65 +137,66 @@ _inlined = numba.njit(inline="always")
 
 @_inlined
 def _spread(plane, x, y, value):
-    """Add a value to the four cells of a plane around (x, y), of which some or all may lie outside."""
+    """Add a value to the four cells of a plane around (x, y), of which some or all may lie outside.
+
+    What does not lie near the plane is told from floats: whole numbers do not hold every one of them.
+    """
     height, width = plane.shape
-    # before they become whole numbers, which do not hold every float
-    if x > -2 and x < width and y > -2 and y < height:
+    if x >= _ZERO and x < np.float32(width - 1) and y >= _ZERO and y < np.float32(height - 1):
         column, row = int(x), int(y)
         left, right = _ONE - abs(np.float32(column) - x), _ONE - abs(np.float32(column + 1) - x)
         upper, lower = value * (_ONE - abs(np.float32(row) - y)), value * (_ONE - abs(np.float32(row + 1) - y))
-        if row >= 0 and row + 1 < height and column >= 0 and column + 1 < width:
-            plane[row, column] += upper * left
-            plane[row, column + 1] += upper * right
-            plane[row + 1, column] += lower * left
-            plane[row + 1, column + 1] += lower * right
-        else:
-            for down in range(2):
-                for aside in range(2):
-                    if 0 <= row + down < height and 0 <= column + aside < width:
-                        plane[row + down, column + aside] += (lower if down else upper) * (right if aside else left)
+        # without a sign, or numba would look for indices from the end
+        first, second, above, below = np.uint64(column), np.uint64(column + 1), np.uint64(row), np.uint64(row + 1)
+        plane[above, first] += upper * left
+        plane[above, second] += upper * right
+        plane[below, first] += lower * left
+        plane[below, second] += lower * right
+    elif x > np.float32(-2) and x < np.float32(width) and y > np.float32(-2) and y < np.float32(height):
+        column, row = int(x), int(y)
+        left, right = _ONE - abs(np.float32(column) - x), _ONE - abs(np.float32(column + 1) - x)
+        upper, lower = value * (_ONE - abs(np.float32(row) - y)), value * (_ONE - abs(np.float32(row + 1) - y))
+        for down in range(2):
+            for aside in range(2):
+                if 0 <= row + down < height and 0 <= column + aside < width:
+                    plane[row + down, column + aside] += (lower if down else upper) * (right if aside else left)
 
 
 @_inlined
 def _spread_in_time(grid, time, x, y, value):
     """Add a value to the eight cells of a grid around (x, y, time), where 0 <= time <= bins - 1."""
     first = int(time)
-    _spread(grid[first], x, y, value * (_ONE - abs(np.float32(first) - time)))
+    _spread(grid[np.uint64(first)], x, y, value * (_ONE - abs(np.float32(first) - time)))
     if first + 1 < grid.shape[0]:
-        _spread(grid[first + 1], x, y, value * (_ONE - abs(np.float32(first + 1) - time)))
+        _spread(grid[np.uint64(first + 1)], x, y, value * (_ONE - abs(np.float32(first + 1) - time)))
 
 
 @_inlined
 def _sign(polarity):
-    """1, -1, or 0 for what is not a number."""
-    return np.float32(1) if polarity > 0 else np.float32(-1) if polarity <= 0 else np.float32(0)
+    """1 or -1, without a branch: nothing foretells it."""
+    return np.float32(2) * np.float32(polarity > _ZERO) - _ONE
 
 
 @compiled
 def _add_events(plane, x, y, p):
-    """Number of the first event that cannot be added, or -1."""
     for i in range(x.shape[0]):
-        sign = _sign(p[i])
-        if sign == 0 or not (np.isfinite(x[i]) and np.isfinite(y[i])):
-            return i
-        _spread(plane, x[i], y[i], sign)
-    return -1
+        _spread(plane, x[i], y[i], _sign(p[i]))
 
 
 @compiled
 def _add_timed_events(grid, times, x, y, p):
-    """Number of the first event that cannot be added, or -1."""
+    """Number of the first event whose time lies outside, or -1."""
+    last = np.float32(grid.shape[0] - 1)
     for i in range(x.shape[0]):
-        sign = _sign(p[i])
-        if sign == 0 or not (np.isfinite(x[i]) and np.isfinite(y[i]) and 0 <= times[i] <= grid.shape[0] - 1):
+        if not (times[i] >= _ZERO and times[i] <= last):
             return i
-        _spread_in_time(grid, times[i], x[i], y[i], sign)
+        _spread_in_time(grid, times[i], x[i], y[i], _sign(p[i]))
     return -1
 
 
 @compiled
 def _add_raw_events(plane, x, y, p, rectify_map):
-    """Number of the first event that cannot be added, or -1.
+    """Number of the first event whose pixel lies outside the map, or -1.
 
     All events of a raw pixel go to the same cells with the same shares: they are counted first, and the plane is then
     filled in the order of its memory.
@@ -188,10 +204,10 @@ def _add_raw_events(plane, x, y, p, rectify_map):
     height, width = rectify_map.shape[:2]
     balance = np.zeros((height, width), np.int32)
     for i in range(x.shape[0]):
-        column, row, sign = np.int64(x[i]), np.int64(y[i]), _sign(p[i])
-        if column < 0 or column >= width or row < 0 or row >= height or sign == 0:
+        column, row = np.int64(x[i]), np.int64(y[i])
+        if column < 0 or column >= width or row < 0 or row >= height:
             return i
-        balance[row, column] += np.int32(sign)
+        balance[row, column] += 1 if p[i] > 0 else -1
     for row in range(height):
         for column in range(width):
             if balance[row, column] != 0:
@@ -202,14 +218,15 @@ def _add_raw_events(plane, x, y, p, rectify_map):
 
 @compiled
 def _add_timed_raw_events(grid, times, x, y, p, rectify_map):
-    """Number of the first event that cannot be added, or -1."""
+    """Number of the first event whose pixel or time lies outside, or -1."""
     height, width = rectify_map.shape[:2]
+    last = np.float32(grid.shape[0] - 1)
     for i in range(x.shape[0]):
-        column, row, sign = np.int64(x[i]), np.int64(y[i]), _sign(p[i])
-        if column < 0 or column >= width or row < 0 or row >= height or sign == 0:
+        column, row = np.int64(x[i]), np.int64(y[i])
+        if column < 0 or column >= width or row < 0 or row >= height:
             return i
-        if not 0 <= times[i] <= grid.shape[0] - 1:
+        if not (times[i] >= _ZERO and times[i] <= last):
             return i
         position = rectify_map[row, column]
-        _spread_in_time(grid, times[i], position[0], position[1], sign)
+        _spread_in_time(grid, times[i], position[0], position[1], _sign(p[i]))
     return -1

@@ -29,7 +29,8 @@ def test_a_compiled_loop_stays_within_its_arrays(name):
 
 def test_every_compiled_loop_is_attacked():
     """A new loop needs an attack of its own."""
-    sources = {path for path in (ROOT / "mmseg").rglob("*.py") if re.search(r"^import numba", path.read_text(), re.M)}
+    uses = r"^from mmseg.compiled import compiled|^ *@numba"
+    sources = {path for path in (ROOT / "mmseg").rglob("*.py") if re.search(uses, path.read_text("utf-8"), re.M)}
     assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources} == ATTACKS.keys()
     for name, (_, loops) in ATTACKS.items():
         found = vars(importlib.import_module(name)).items()
@@ -62,6 +63,23 @@ def test_columns_of_several_lengths_are_refused():
             voxel_grid.voxel_grid(t, x, x[:3], x, bins, 5, 7)
         with pytest.raises(ValueError, match="columns of events have the shapes"):
             rectified_voxel_grid(t, x.astype(int), x[:2].astype(int), x, np.zeros((5, 7, 2), np.float32), bins)
+
+
+@pytest.mark.parametrize("bins", [1, 2])
+def test_what_is_not_a_number_is_refused(bins):
+    t, x = np.linspace(0, 1, 4, dtype=np.float32), np.ones(4, np.float32)
+    for odd in (np.nan, np.inf, -np.inf):
+        wrong = np.array([1, 1, odd, 1], np.float32)
+        for columns in ((wrong, x, x), (x, wrong, x)):
+            with pytest.raises(ValueError, match="position of an event is not a number"):
+                voxel_grid.voxel_grid(t, *columns, bins, 5, 7)
+    with pytest.raises(ValueError, match="polarity of an event is not a number"):
+        voxel_grid.voxel_grid(t, x, x, np.array([1, np.nan, 0, 1]), bins, 5, 7)
+    for time in (-0.1, 1.1, np.nan):
+        wrong = np.array([0, time, 0.5, 1], np.float32)
+        if bins > 1:
+            with pytest.raises(ValueError, match=r"event 1 is at .*, outside the window"):
+                voxel_grid.voxel_grid(wrong, x, x, x, bins, 5, 7)
 
 
 def test_an_image_of_another_type_is_refused():
