@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.file_work import WorkReport, write_files
+from mmseg.datasets.image_decoding import read_header
 from mmseg.datasets.images import open_image
-from mmseg.datasets.png_files import file_state, read_png_header, save_png
+from mmseg.datasets.png_files import file_state, save_png
 from mmseg.errors import DataError, did_you_mean
 from mmseg.extractors.motion import CLIP_RANGE, LOG_OFFSET, THRESHOLD, image_change
+from mmseg.files import visible
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
 CHANGE_FOLDER = "leftImg8bit_IC1"
@@ -53,7 +55,7 @@ def change_tasks(
     """
     images, frames = root / "leftImg8bit" / split, root / sequence_dir / split
     if not images.is_dir():
-        splits = [p.name for p in images.parent.iterdir() if p.is_dir()] if images.parent.is_dir() else []
+        splits = [p.name for p in visible(images.parent, "*") if p.is_dir()]
         raise DataError(
             f"{images} is not a folder{did_you_mean(split, splits)}: give the Cityscapes root, with "
             "leftImg8bit_trainvaltest.zip extracted in it, and one of its splits"
@@ -67,9 +69,7 @@ def change_tasks(
     if changes.resolve() in (images.resolve(), frames.resolve()):
         raise DataError(f"--out_dir {out_dir} is the folder of the images themselves: give another one")
     tasks = []
-    for path in sorted(images.glob(f"*/*{SUFFIX}")):
-        if path.name.startswith("."):
-            continue
+    for path in visible(images, f"*/*{SUFFIX}"):
         match, city = _NAME.fullmatch(path.name), path.parent.name
         if match is None:
             raise DataError(f"{path} is not named <city>_<sequence>_<frame of 6 digits>{SUFFIX}: rename or remove it")
@@ -101,22 +101,28 @@ def make_change(task: ChangeTask, offset: int = 1, force: bool = False) -> str:
     Raises:
         DataError: a frame is missing, damaged or of another size, or the file cannot be written.
     """
-    size = read_png_header(task.labelled).size
+    size = read_header(task.labelled).size
     for frame in (task.current, task.previous):
         if not frame.is_file():
             raise DataError(f"sequence frame {frame} does not exist: extract its city again, or look at --offset")
-        own = read_png_header(frame).size
-        if own != size:
-            raise DataError(
-                f"sequence frame {frame} is {own[0]}x{own[1]}, its labelled image {size[0]}x{size[1]}: replace the file"
-            )
+        _check_size(frame, read_header(frame).size, size)
     settings = change_settings(offset)
     state = file_state(task.target, size, settings, (task.current, task.previous))
     if state != "missing" and not force:
         return state
-    grey = (np.array(open_image(frame, "L")) for frame in (task.current, task.previous))
-    save_png(task.target, Image.fromarray(image_change(*grey)), settings)
+    grey = [open_image(frame, "L") for frame in (task.current, task.previous)]
+    # One that its camera noted as lying on its side was turned.
+    for frame, image in zip((task.current, task.previous), grey, strict=True):
+        _check_size(frame, image.size, size)
+    save_png(task.target, Image.fromarray(image_change(*map(np.array, grey))), settings)
     return "written"
+
+
+def _check_size(frame: Path, own: tuple[int, int], size: tuple[int, int]) -> None:
+    if own != size:
+        raise DataError(
+            f"sequence frame {frame} is {own[0]}x{own[1]}, its labelled image {size[0]}x{size[1]}: replace the file"
+        )
 
 
 def make_changes(

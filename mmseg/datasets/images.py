@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
+from mmseg.datasets.image_decoding import decode, stored_samples, upright
 from mmseg.errors import ConfigError, DataError
-
-VALID_LABELS = {*range(len(CLASSES)), IGNORE_LABEL}
 
 
 @dataclass(frozen=True)
@@ -38,34 +37,75 @@ class CropDraw:
 
 
 def open_image(path: str | Path, mode: str) -> Image.Image:
-    """Read an image file whole and convert it to a PIL mode.
+    """Read an image file whole, upright, as 8 bits a value.
+
+    Palettes, alpha (left out), one-bit, grey and CMYK images become the mode asked for. More than 8 bits a value are
+    refused: which part of their range the picture fills is not said in a file.
+
+    Args:
+        path: a file of one of :data:`.FORMATS`, whatever its suffix.
+        mode: ``RGB`` or ``L``.
 
     Raises:
-        DataError: missing or damaged file.
+        DataError: see :func:`.decode`; or more than 8 bits a value, or colours that cannot be converted.
     """
+    image, header = decode(path)
+    if header.bits > 8:
+        raise DataError(f"{path} has more than 8 bits a value ({header.bits}); convert it to 8 bits")
+    image = upright(image)
+    if image.mode == mode:
+        return image
+    # One colour that counts as transparent does not change the pixels, but makes Pillow warn.
+    image.info.pop("transparency", None)
     try:
-        with Image.open(path) as image:
-            return image.convert(mode) if image.mode != mode else image.copy()
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable image ({error}); replace the file") from error
+        return image.convert(mode)
+    except ValueError:
+        raise DataError(f"{path} has colours of mode {image.mode}; convert it to RGB") from None
 
 
-def open_label(path: str | Path) -> Image.Image:
-    """Read a map of train ids (0..18, 255 ignored) as mode 'L'.
+@dataclass(frozen=True)
+class LabelKind:
+    """What the values of a label map may be, and how messages call one of them."""
+
+    values: frozenset[int]
+    name: str
+
+
+TRAIN_IDS = LabelKind(frozenset({*range(len(CLASSES)), IGNORE_LABEL}), "train id")
+LABEL_IDS = LabelKind(frozenset({label_id % 256 for label_id in LABEL_NAME_TO_ID.values()} | {255}), "label id")
+
+
+def open_label(path: str | Path, remedy: str = "replace the file", kind: LabelKind = TRAIN_IDS) -> Image.Image:
+    """Read a label map, a PNG file of grey samples (1 to 16 bits, as they are stored) or palette indices.
+
+    Args:
+        path: the file.
+        remedy: ends the messages on a file that is not such a map.
+        kind: values that it may hold.
+
+    Returns:
+        Image of mode ``L`` with these values.
 
     Raises:
-        DataError: missing or damaged file, or other values in it.
+        DataError: missing or damaged file, colours in the place of classes, or other values.
     """
-    label = open_image(path, "L")
-    strange = [value for value, count in enumerate(label.histogram()) if count and value not in VALID_LABELS]
-    if strange:
+    image, header = decode(path, formats=("PNG",), remedy=remedy)
+    label = stored_samples(image, header)
+    if label is None:
         raise DataError(
-            f"{path} holds the values {strange[:5]}, which are no train ids (0..{len(CLASSES) - 1}, {IGNORE_LABEL}); "
-            "make label maps with tools/convert_datasets/cityscapes.py"
+            f"{path} has pixels of mode {header.color!r}, expected 8-bit grey or palette indices: it is a picture, not "
+            f"a map of classes; {remedy}"
         )
-    return label
+    if label.mode == "L":
+        values = [value for value, count in enumerate(label.histogram()) if count]
+    else:
+        values = np.unique(label).tolist()
+    strange = [value for value in values if value not in kind.values]
+    if len(strange) == 1:
+        raise DataError(f"{path} holds the value {strange[0]}, which is not a Cityscapes {kind.name}; {remedy}")
+    if strange:
+        raise DataError(f"{path} holds the values {strange[:5]}, which are no {kind.name}s; {remedy}")
+    return label if label.mode == "L" else Image.fromarray(np.asarray(label).astype(np.uint8))
 
 
 def label_tensor(label: Image.Image) -> Tensor:
