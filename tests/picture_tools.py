@@ -61,7 +61,7 @@ def write_video(path: Path, frames: int = 5, rate: float = 20.0, code: str = "MJ
     """A film whose frames grow lighter by 40."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), rate, size)
     for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
+        writer.write(np.full((size[1], size[0], 3), 40 * number % 256, np.uint8))
     writer.release()
     return path
 

@@ -117,6 +117,7 @@ def test_images_stand_upright(tmp_path, orientation, suffix):
     turned = {1: lying, 6: lying.rotate(-90, expand=True), 8: lying.rotate(90, expand=True), 3: lying.rotate(180)}
     read = open_image(tmp_path / f"x.{suffix}", "L")
     assert read.size == (lying.size if orientation < 5 else lying.size[::-1])
+    assert read_header(tmp_path / f"x.{suffix}").size == read.size
     if orientation in turned:
         assert np.abs(np.array(read).astype(int) - np.array(turned[orientation])).max() < 20
 

@@ -105,24 +105,18 @@ def make_change(task: ChangeTask, offset: int = 1, force: bool = False) -> str:
     for frame in (task.current, task.previous):
         if not frame.is_file():
             raise DataError(f"sequence frame {frame} does not exist: extract its city again, or look at --offset")
-        _check_size(frame, read_header(frame).size, size)
+        own = read_header(frame).size
+        if own != size:
+            raise DataError(
+                f"sequence frame {frame} is {own[0]}x{own[1]}, its labelled image {size[0]}x{size[1]}: replace the file"
+            )
     settings = change_settings(offset)
     state = file_state(task.target, size, settings, (task.current, task.previous))
     if state != "missing" and not force:
         return state
-    grey = [open_image(frame, "L") for frame in (task.current, task.previous)]
-    # One that its camera noted as lying on its side was turned.
-    for frame, image in zip((task.current, task.previous), grey, strict=True):
-        _check_size(frame, image.size, size)
-    save_png(task.target, Image.fromarray(image_change(*map(np.array, grey))), settings)
+    grey = (np.array(open_image(frame, "L")) for frame in (task.current, task.previous))
+    save_png(task.target, Image.fromarray(image_change(*grey)), settings)
     return "written"
-
-
-def _check_size(frame: Path, own: tuple[int, int], size: tuple[int, int]) -> None:
-    if own != size:
-        raise DataError(
-            f"sequence frame {frame} is {own[0]}x{own[1]}, its labelled image {size[0]}x{size[1]}: replace the file"
-        )
 
 
 def make_changes(

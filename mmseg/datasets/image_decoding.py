@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 1 << 26
 START_BYTES = 8
 REPLACE = "replace the file"
-BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF, and the second of EXIF
+BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF and EXIF
 # How a picture is turned upright, by the EXIF orientation of its camera.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,6 +36,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = {UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+# Where Pillow keeps what a file says of it.
+NOTES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 # Pillow widens grey samples of few bits to 0..255; divided by this they are the stored ones again.
 WIDENED = {2: 85, 4: 17}
 
@@ -51,7 +55,8 @@ def decode(
         remedy: ends the messages on a damaged file.
 
     Returns:
-        The loaded image, and its header: bits a sample, and the colour type (Pillow's mode where it is not a PNG).
+        The loaded image, and its header: size when it stands upright, bits a sample, and the colour type (Pillow's mode
+        where it is not a PNG).
 
     Raises:
         DataError: the file is missing, damaged, cut off, of another format, too large, or holds several pictures.
@@ -77,9 +82,12 @@ def _opened(
                 # A photo of a telephone is two pictures in one JPEG (MPO); the first is the photo.
                 if image.format != "MPO" and getattr(image, "is_animated", False):
                     raise DataError(f"{path} holds several pictures; save the one to use as a file of its own")
+                header = header or PngHeader(*image.size, _bits(image), image.mode)
+                if _turn(image) in SIDEWAYS:
+                    header = replace(header, width=header.height, height=header.width)
                 if load:
                     image.load()
-                return image, header or PngHeader(*image.size, _bits(image), image.mode)
+                return image, header
     except DataError:
         raise
     except FileNotFoundError:
@@ -117,12 +125,20 @@ def _bits(image: Image.Image) -> int:
     return int(max(bits)) if isinstance(bits, tuple) else int(bits)
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns an image upright, as its camera noted in EXIF; None where nothing is to be done."""
+    # Pillow turns a TIFF by itself.
+    if image.format == "TIFF" or not NOTES & image.info.keys():
+        return None
+    try:
+        return UPRIGHT.get(image.getexif().get(ORIENTATION))
+    except Exception:  # damaged EXIF says nothing; the pixels are whole
+        return None
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Turn a decoded image as its camera noted in EXIF."""
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
-    except Exception:  # damaged EXIF says nothing; the pixels are whole
-        turn = None
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
 
 
