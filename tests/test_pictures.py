@@ -3,6 +3,8 @@
 import ast
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,7 @@ from mmseg.datasets.checks.images import ImageFiles, ImageTask, check_headers, r
 from mmseg.datasets.cityscapes_conversion import LABEL_ID_TABLE, map_label_ids
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
 from mmseg.datasets.dsec_warp import read_disparity
-from mmseg.datasets.image_decoding import MAX_PIXELS, read_header
-from mmseg.datasets.images import open_image, open_label
+from mmseg.datasets.image_reading import MAX_PIXELS, open_image, open_label, read_header
 from mmseg.datasets.picture_files import open_pictures
 from mmseg.datasets.picture_files import read_image as read_for_inference
 from mmseg.datasets.uda import UDADataset
@@ -280,6 +281,16 @@ def test_labels_that_are_none(tmp_path, kind):
         read_image(ImageTask(path, "label"))
 
 
+def test_a_changed_byte_in_a_label_is_found(tmp_path):
+    """Decoders do not compare all checksums."""
+    content = png_bytes(np.kron(IDS, np.ones((20, 20), int)), 8)
+    for place in range(8, len(content), 3):
+        changed = bytearray(content)
+        changed[place] ^= 16
+        with pytest.raises(DataError, match=r"x\.png is (not a readable image|too large)"):
+            open_label(write(tmp_path / "x.png", bytes(changed)))
+
+
 def test_a_label_on_its_side_is_turned_as_its_image(tmp_path):
     ids = Image.fromarray(IDS.astype(np.uint8))
     on_its_side(ids, tmp_path / "x.png")
@@ -308,7 +319,7 @@ def test_disparity_maps_are_stored_samples(tmp_path):
 
 def test_nothing_else_decodes_images():
     """Another reader would see other pixels, or let another decoder at a file."""
-    allowed = {"mmseg/datasets/image_decoding.py", "mmseg/datasets/png_files.py"}
+    allowed = {"mmseg/datasets/image_reading.py", "mmseg/datasets/png_files.py"}
     found = set()
     for path in (p for folder in ("mmseg", "tools") for p in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -317,6 +328,14 @@ def test_nothing_else_decodes_images():
                 if name in ("Image.open", "cv2.imread", "cv2.imdecode", "cv2.imreadmulti", "plt.imread"):
                     found.add(path.relative_to(ROOT).as_posix())
     assert found <= allowed
+
+
+def test_tools_read_images_without_torch():
+    """Each of their processes would wait seconds for it."""
+    modules = ("checks.images", "cityscapes_conversion", "dsec_warp_files", "picture_files")
+    imports = "; ".join(f"import mmseg.datasets.{module}" for module in modules)
+    command = [sys.executable, "-c", f"{imports}; import sys; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(command, cwd=ROOT, timeout=120).returncode == 0
 
 
 @pytest.fixture

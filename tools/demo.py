@@ -126,7 +126,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     from mmseg.apis.checkpoint_config import config_of
     from mmseg.apis.testing import work_dir_config
     from mmseg.config import set_root
-    from mmseg.datasets.images import open_label
+    from mmseg.datasets.image_reading import open_label
     from mmseg.registry import DATASETS
     from mmseg.visualization.panels import (
         color_label,

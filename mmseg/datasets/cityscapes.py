@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.cache import ArrayCache, CacheLayout
+from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
     check_outputs,
     grey_tensor,
     label_tensor,
-    open_image,
-    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image

@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.file_work import WorkReport, write_files
-from mmseg.datasets.image_decoding import read_header
-from mmseg.datasets.images import open_image
+from mmseg.datasets.image_reading import open_image, read_header
 from mmseg.datasets.png_files import file_state, save_png
 from mmseg.errors import DataError, did_you_mean
 from mmseg.extractors.motion import CLIP_RANGE, LOG_OFFSET, THRESHOLD, image_change

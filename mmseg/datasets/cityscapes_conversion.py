@@ -40,8 +40,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
-from mmseg.datasets.image_decoding import MAX_PIXELS
-from mmseg.datasets.images import LABEL_IDS, open_label
+from mmseg.datasets.image_reading import LABEL_IDS, MAX_PIXELS, open_label
 from mmseg.errors import DataError, did_you_mean
 from mmseg.files import atomic_path, read_text, visible, write_text
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import yaml
 
-from mmseg.datasets.image_decoding import decode, stored_samples
+from mmseg.datasets.image_reading import decode, stored_samples
 from mmseg.errors import DataError
 from mmseg.files import read_text
 

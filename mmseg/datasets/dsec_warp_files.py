@@ -21,7 +21,7 @@ from mmseg.datasets.dsec_warp import (
     warp_image,
 )
 from mmseg.datasets.file_work import WorkReport, write_files
-from mmseg.datasets.images import open_image
+from mmseg.datasets.image_reading import open_image
 from mmseg.datasets.png_files import file_state, save_png
 from mmseg.errors import DataError
 from mmseg.files import visible

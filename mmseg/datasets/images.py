@@ -1,18 +1,18 @@
-"""Reading image and label files, random crops, and the tensors made of them."""
+"""Random crops of images and label maps, and the tensors made of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
-from mmseg.datasets.image_decoding import decode, stored_samples, upright
-from mmseg.errors import ConfigError, DataError
+# Whoever makes samples finds the readers here too; tools take them from their own module, which is without torch.
+from mmseg.datasets.image_reading import open_image as open_image
+from mmseg.datasets.image_reading import open_label as open_label
+from mmseg.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -34,78 +34,6 @@ class CropDraw:
         """Crop and flip an image."""
         image = image.crop((self.x, self.y, self.x + crop_width, self.y + crop_height))
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image
-
-
-def open_image(path: str | Path, mode: str) -> Image.Image:
-    """Read an image file whole, upright, as 8 bits a value.
-
-    Palettes, alpha (left out), one-bit, grey and CMYK images become the mode asked for. More than 8 bits a value are
-    refused: which part of their range the picture fills is not said in a file.
-
-    Args:
-        path: a file of one of :data:`.FORMATS`, whatever its suffix.
-        mode: ``RGB`` or ``L``.
-
-    Raises:
-        DataError: see :func:`.decode`; or more than 8 bits a value, or colours that cannot be converted.
-    """
-    image, header = decode(path)
-    if header.bits > 8:
-        raise DataError(f"{path} has more than 8 bits a value ({header.bits}); convert it to 8 bits")
-    image = upright(image)
-    if image.mode == mode:
-        return image
-    # One colour that counts as transparent does not change the pixels, but makes Pillow warn.
-    image.info.pop("transparency", None)
-    try:
-        return image.convert(mode)
-    except ValueError:
-        raise DataError(f"{path} has colours of mode {image.mode}; convert it to RGB") from None
-
-
-@dataclass(frozen=True)
-class LabelKind:
-    """What the values of a label map may be, and how messages call one of them."""
-
-    values: frozenset[int]
-    name: str
-
-
-TRAIN_IDS = LabelKind(frozenset({*range(len(CLASSES)), IGNORE_LABEL}), "train id")
-LABEL_IDS = LabelKind(frozenset({label_id % 256 for label_id in LABEL_NAME_TO_ID.values()} | {255}), "label id")
-
-
-def open_label(path: str | Path, remedy: str = "replace the file", kind: LabelKind = TRAIN_IDS) -> Image.Image:
-    """Read a label map, a PNG file of grey samples (1 to 16 bits, as they are stored) or palette indices.
-
-    Args:
-        path: the file.
-        remedy: ends the messages on a file that is not such a map.
-        kind: values that it may hold.
-
-    Returns:
-        Image of mode ``L`` with these values.
-
-    Raises:
-        DataError: missing or damaged file, colours in the place of classes, or other values.
-    """
-    image, header = decode(path, formats=("PNG",), remedy=remedy)
-    label = stored_samples(image, header)
-    if label is None:
-        raise DataError(
-            f"{path} has pixels of mode {header.color!r}, expected 8-bit grey or palette indices: it is a picture, not "
-            f"a map of classes; {remedy}"
-        )
-    if label.mode == "L":
-        values = [value for value, count in enumerate(label.histogram()) if count]
-    else:
-        values = np.unique(label).tolist()
-    strange = [value for value in values if value not in kind.values]
-    if len(strange) == 1:
-        raise DataError(f"{path} holds the value {strange[0]}, which is not a Cityscapes {kind.name}; {remedy}")
-    if strange:
-        raise DataError(f"{path} holds the values {strange[:5]}, which are no {kind.name}s; {remedy}")
-    return label if label.mode == "L" else Image.fromarray(np.asarray(label).astype(np.uint8))
 
 
 def label_tensor(label: Image.Image) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mmseg.datasets.images import open_image
+from mmseg.datasets.image_reading import open_image
 from mmseg.datasets.videos import VIDEO_SUFFIXES, Picture, Video
 from mmseg.errors import DataError
 from mmseg.files import read_text, visible

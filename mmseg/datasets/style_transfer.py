@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.datasets.images import CropDraw, open_image
+from mmseg.datasets.image_reading import open_image
+from mmseg.datasets.images import CropDraw
 from mmseg.errors import ConfigError, DataError
 from mmseg.files import read_text, visible
 

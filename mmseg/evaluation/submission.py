@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.classes import CLASSES
-from mmseg.datasets.image_decoding import decode
-from mmseg.datasets.images import open_label
+from mmseg.datasets.image_reading import decode, open_label
 from mmseg.errors import DataError
 from mmseg.files import atomic_path, visible
 from mmseg.read_errors import READ_ERRORS, cause

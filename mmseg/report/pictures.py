@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, PALETTE
-from mmseg.datasets.image_decoding import decode, stored_samples
+from mmseg.datasets.image_reading import decode, stored_samples
 from mmseg.visualization.panels import GAP, TITLE_HEIGHT
 
 WIDTH = 440

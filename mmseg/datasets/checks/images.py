@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
-from mmseg.datasets.image_decoding import read_header
-from mmseg.datasets.images import open_image, open_label
+from mmseg.datasets.image_reading import open_image, open_label, read_header
 from mmseg.datasets.png_files import PngHeader
 from mmseg.errors import DataError
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mmseg.datasets.png_files import PngHeader, png_header
+from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
+from mmseg.datasets.png_files import PngHeader, check_sums, png_header
 from mmseg.errors import DataError
 
 # Pillow knows more: some start other programs (EPS), some are only half a decoder.
@@ -87,6 +88,9 @@ def _opened(
                     header = replace(header, width=header.height, height=header.width)
                 if load:
                     image.load()
+                    # Of label maps and disparity, one wrong value is a wrong result that nobody sees.
+                    if tuple(formats) == ("PNG",):
+                        check_sums(file, path, remedy)
                 return image, header
     except DataError:
         raise
@@ -159,3 +163,75 @@ def stored_samples(image: Image.Image, header: PngHeader) -> Image.Image | None:
     samples = np.asarray(image).astype(np.uint8)
     widened = WIDENED.get(header.bits, 1) if header.color == "grey" else 1
     return Image.fromarray(samples // widened)
+
+
+def open_image(path: str | Path, mode: str) -> Image.Image:
+    """Read an image file whole, upright, as 8 bits a value.
+
+    Palettes, alpha (left out), one-bit, grey and CMYK images become the mode asked for. More than 8 bits a value are
+    refused: which part of their range the picture fills is not said in a file.
+
+    Args:
+        path: a file of one of :data:`.FORMATS`, whatever its suffix.
+        mode: ``RGB`` or ``L``.
+
+    Raises:
+        DataError: see :func:`.decode`; or more than 8 bits a value, or colours that cannot be converted.
+    """
+    image, header = decode(path)
+    if header.bits > 8:
+        raise DataError(f"{path} has more than 8 bits a value ({header.bits}); convert it to 8 bits")
+    image = upright(image)
+    if image.mode == mode:
+        return image
+    # One colour that counts as transparent does not change the pixels, but makes Pillow warn.
+    image.info.pop("transparency", None)
+    try:
+        return image.convert(mode)
+    except ValueError:
+        raise DataError(f"{path} has colours of mode {image.mode}; convert it to RGB") from None
+
+
+@dataclass(frozen=True)
+class LabelKind:
+    """What the values of a label map may be, and how messages call one of them."""
+
+    values: frozenset[int]
+    name: str
+
+
+TRAIN_IDS = LabelKind(frozenset({*range(len(CLASSES)), IGNORE_LABEL}), "train id")
+LABEL_IDS = LabelKind(frozenset({label_id % 256 for label_id in LABEL_NAME_TO_ID.values()} | {255}), "label id")
+
+
+def open_label(path: str | Path, remedy: str = "replace the file", kind: LabelKind = TRAIN_IDS) -> Image.Image:
+    """Read a label map, a PNG file of grey samples (1 to 16 bits, as they are stored) or palette indices.
+
+    Args:
+        path: the file.
+        remedy: ends the messages on a file that is not such a map.
+        kind: values that it may hold.
+
+    Returns:
+        Image of mode ``L`` with these values.
+
+    Raises:
+        DataError: missing or damaged file, colours in the place of classes, or other values.
+    """
+    image, header = decode(path, formats=("PNG",), remedy=remedy)
+    label = stored_samples(image, header)
+    if label is None:
+        raise DataError(
+            f"{path} has pixels of mode {header.color!r}, expected 8-bit grey or palette indices: it is a picture, not "
+            f"a map of classes; {remedy}"
+        )
+    if label.mode == "L":
+        values = [value for value, count in enumerate(label.histogram()) if count]
+    else:
+        values = np.unique(label).tolist()
+    strange = [value for value in values if value not in kind.values]
+    if len(strange) == 1:
+        raise DataError(f"{path} holds the value {strange[0]}, which is not a Cityscapes {kind.name}; {remedy}")
+    if strange:
+        raise DataError(f"{path} holds the values {strange[:5]}, which are no {kind.name}s; {remedy}")
+    return label if label.mode == "L" else Image.fromarray(np.asarray(label).astype(np.uint8))
