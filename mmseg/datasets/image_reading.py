@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
-from mmseg.datasets.png_files import PngHeader, check_sums, png_header
+from mmseg.datasets.png_files import REPLACE, ImageHeader, check_sums, png_header
 from mmseg.errors import DataError
 
 # Pillow knows more: some start other programs (EPS), some are only half a decoder.
@@ -25,7 +25,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # 8192x8192: 200 MB as RGB, of which several are on the way at once.
 MAX_PIXELS = 1 << 26
 START_BYTES = 8
-REPLACE = "replace the file"
 BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF and EXIF
 # How a picture is turned upright, by the EXIF orientation of its camera.
 UPRIGHT = {
@@ -46,7 +45,7 @@ WIDENED = {2: 85, 4: 17}
 
 def decode(
     source: str | Path | BinaryIO, name: str | Path = "", formats: Sequence[str] = FORMATS, remedy: str = REPLACE
-) -> tuple[Image.Image, PngHeader]:
+) -> tuple[Image.Image, ImageHeader]:
     """Decode an image file whole, as it is stored.
 
     Args:
@@ -65,14 +64,14 @@ def decode(
     return _opened(source, name or source, formats, remedy, load=True)
 
 
-def read_header(path: str | Path, formats: Sequence[str] = FORMATS) -> PngHeader:
+def read_header(path: str | Path) -> ImageHeader:
     """Header of an image file, the pixels unread; errors as of :func:`decode`."""
-    return _opened(path, path, formats, REPLACE, load=False)[1]
+    return _opened(path, path, FORMATS, REPLACE, load=False)[1]
 
 
 def _opened(
     source: str | Path | BinaryIO, path: object, formats: Sequence[str], remedy: str, load: bool
-) -> tuple[Image.Image, PngHeader]:
+) -> tuple[Image.Image, ImageHeader]:
     try:
         with open(source, "rb") if isinstance(source, str | Path) else nullcontext(source) as file:
             header = png_header(file, path, remedy)
@@ -83,7 +82,7 @@ def _opened(
                 # A photo of a telephone is two pictures in one JPEG (MPO); the first is the photo.
                 if image.format != "MPO" and getattr(image, "is_animated", False):
                     raise DataError(f"{path} holds several pictures; save the one to use as a file of its own")
-                header = header or PngHeader(*image.size, _bits(image), image.mode)
+                header = header or ImageHeader(*image.size, _bits(image), image.mode)
                 if _turn(image) in SIDEWAYS:
                     header = replace(header, width=header.height, height=header.width)
                 if load:
@@ -146,7 +145,7 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def stored_samples(image: Image.Image, header: PngHeader) -> Image.Image | None:
+def stored_samples(image: Image.Image, header: ImageHeader) -> Image.Image | None:
     """Samples of a decoded PNG file as it holds them: grey ones of any depth unscaled, of a palette the indices.
 
     Returns:
@@ -204,7 +203,7 @@ TRAIN_IDS = LabelKind(frozenset({*range(len(CLASSES)), IGNORE_LABEL}), "train id
 LABEL_IDS = LabelKind(frozenset({label_id % 256 for label_id in LABEL_NAME_TO_ID.values()} | {255}), "label id")
 
 
-def open_label(path: str | Path, remedy: str = "replace the file", kind: LabelKind = TRAIN_IDS) -> Image.Image:
+def open_label(path: str | Path, remedy: str = REPLACE, kind: LabelKind = TRAIN_IDS) -> Image.Image:
     """Read a label map, a PNG file of grey samples (1 to 16 bits, as they are stored) or palette indices.
 
     Args:

@@ -20,6 +20,7 @@ END = b"IEND\xaeB`\x82"
 HEADER_BYTES, CHUNK_FRAME = 33, 12
 # A few programs add bytes after the end mark; where they are more, the chunks are followed one by one.
 END_SEARCH = 64
+REPLACE = "replace the file"
 # Key of the text chunk that holds the settings a file was made with.
 SETTINGS_KEY = "made with"
 
@@ -27,8 +28,8 @@ COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey+alpha", 6: "RGBA"}
 
 
 @dataclass(frozen=True)
-class PngHeader:
-    """Header of a PNG file: size in pixels, bits a channel, and the name of the colour type."""
+class ImageHeader:
+    """Header of an image file: size in pixels, bits a channel, and the name of the colour type."""
 
     width: int
     height: int
@@ -41,7 +42,7 @@ class PngHeader:
         return self.width, self.height
 
 
-def png_header(file: BinaryIO, path: object, remedy: str = "replace the file") -> PngHeader | None:
+def png_header(file: BinaryIO, path: object, remedy: str = REPLACE) -> ImageHeader | None:
     """Read header and end mark of an open file, not the pixels. The file is left at its start.
 
     Args:
@@ -63,7 +64,7 @@ def png_header(file: BinaryIO, path: object, remedy: str = "replace the file") -
         raise DataError(f"{path} is not a readable image (it is cut off: its end is missing); {remedy}")
     file.seek(0)
     width, height, bits, color = struct.unpack(">IIBB", start[16:26])
-    return PngHeader(width, height, bits, COLOR_TYPES.get(color, f"colour type {color}"))
+    return ImageHeader(width, height, bits, COLOR_TYPES.get(color, f"colour type {color}"))
 
 
 def _has_end(file: BinaryIO) -> bool:
@@ -81,7 +82,7 @@ def _has_end(file: BinaryIO) -> bool:
     return False
 
 
-def check_sums(file: BinaryIO, path: object, remedy: str = "replace the file") -> None:
+def check_sums(file: BinaryIO, path: object, remedy: str = REPLACE) -> None:
     """Compare the checksum of every chunk of an open PNG file; it is left at its start.
 
     Decoders pass over some: changed bytes in the pixels may go unseen.
@@ -102,7 +103,7 @@ def check_sums(file: BinaryIO, path: object, remedy: str = "replace the file") -
     file.seek(0)
 
 
-def read_png_header(path: str | Path) -> PngHeader:
+def read_png_header(path: str | Path) -> ImageHeader:
     """Read header and end mark, not the pixels.
 
     Raises:
@@ -136,7 +137,7 @@ def file_state(path: Path, size: tuple[int, int], settings: str, sources: tuple[
     try:
         if read_png_header(path).size != size:
             return "missing"
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             made_with = image.info.get(SETTINGS_KEY)
         time = path.stat().st_mtime_ns
         outdated = any(time < source.stat().st_mtime_ns for source in sources)

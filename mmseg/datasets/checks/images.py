@@ -14,7 +14,7 @@ from rich.progress import track
 
 from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
 from mmseg.datasets.image_reading import open_image, open_label, read_header
-from mmseg.datasets.png_files import PngHeader
+from mmseg.datasets.png_files import ImageHeader
 from mmseg.errors import DataError
 
 # Reading a header is waiting for the disk.
@@ -56,7 +56,7 @@ class ImageContent:
     uniform: bool
 
 
-Headers = dict[Path, PngHeader]
+Headers = dict[Path, ImageHeader]
 
 
 def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding], Headers]:
@@ -72,7 +72,7 @@ def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding
     headers: Headers = {}
     damaged, missing = [], []
     for path, header in _read_headers(files):
-        if isinstance(header, PngHeader):
+        if isinstance(header, ImageHeader):
             headers[path] = header
         elif path.exists():
             damaged.append(one_line(header))
@@ -103,7 +103,7 @@ def _format(files: ImageFiles, headers: Headers) -> list[Finding]:
     return [all_of(f"{files.title}: format", len(headers), strange, expected, remedy)]
 
 
-def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, PngHeader | DataError]]:
+def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, ImageHeader | DataError]]:
     with ThreadPoolExecutor(HEADER_THREADS) as executor:
         yield from track(
             zip(files.paths, executor.map(_header, files.paths), strict=True),
@@ -115,7 +115,7 @@ def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, PngHeader | DataErr
         )
 
 
-def _header(path: Path) -> PngHeader | DataError:
+def _header(path: Path) -> ImageHeader | DataError:
     try:
         return read_header(path)
     except DataError as error:
