@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+
+# Every plugin registers its format. Asked for one that it does not know yet, Pillow would import all of its decoders.
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
 from mmseg.datasets.png_files import REPLACE, ImageHeader, check_sums, png_header
