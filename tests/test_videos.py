@@ -157,6 +157,9 @@ def test_a_film_of_a_broken_run_is_no_file(tmp_path):
     film = film_file(tmp_path / "film.mp4", 20.0)
     film.__enter__().add(GREY)
     assert not film.__exit__(KeyError, KeyError(), None)
+    film = film_file(tmp_path / "film.mp4", 20.0)
+    film.__enter__()
+    assert not film.__exit__(FileNotFoundError, FileNotFoundError(), None)
     assert not list(tmp_path.iterdir())
 
 

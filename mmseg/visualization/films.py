@@ -6,7 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,10 @@ class Film:
             )
 
 
+class _NoFrame(Exception):
+    """There is nothing to rename."""
+
+
 @contextmanager
 def film_file(path: Path, rate: float) -> Iterator[Film]:
     """Yield a film; the file gets its name when all frames are in, and there is none where no frame came.
@@ -125,19 +129,16 @@ def film_file(path: Path, rate: float) -> Iterator[Film]:
         DataError: see :class:`Film`.
     """
     quiet_ffmpeg()
-    film = Film(path, rate)
-    try:
-        with atomic_path(path) as film.path:
-            try:
-                yield film
-            except BaseException:
-                film.release()
-                raise
-            film.close()
-    except FileNotFoundError:
-        # without a frame there is nothing to rename
-        if film.frames:
+    with suppress(_NoFrame), atomic_path(path) as temporary:
+        film = Film(temporary, rate)
+        try:
+            yield film
+        except BaseException:
+            film.release()
             raise
+        film.close()
+        if not film.frames:
+            raise _NoFrame
 
 
 def working_codec(rate: float, picture: np.ndarray) -> Codec:
