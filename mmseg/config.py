@@ -35,6 +35,7 @@ from mmseg.config_keys import (
     WHOLE_NUMBERS,
 )
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.files import visible
 from mmseg.foreign_configs import refuse_foreign_keys, refuse_foreign_text
 
 
@@ -68,7 +69,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 
 def _similar_file(path: Path) -> str:
-    siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+    siblings = [p.name for p in visible(path.parent, "*")]
     return did_you_mean(path.name, siblings)
 
 

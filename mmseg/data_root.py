@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmseg.config import get_key, set_root
 from mmseg.config_keys import DATA_PATH_KEYS
 from mmseg.errors import ConfigError
+from mmseg.files import visible
 
 DATASETS = ("cityscapes", "DSEC_Night", "dark_zurich")
 # Folders above a given one that are looked at for the one that was meant.
@@ -74,5 +75,5 @@ def _is_below(path: Path, root: Path) -> bool:
 def _likely_root(root: Path) -> Path | None:
     """A folder around the given one, or in it, whose ``data/`` holds a data set."""
     above = Path(os.path.abspath(root)).parents[:LEVELS]
-    candidates = [*above, *(path for path in sorted(root.iterdir()) if path.is_dir())]
+    candidates = [*above, *(path for path in visible(root, "*") if path.is_dir())]
     return next((path for path in candidates if any((path / "data" / name).is_dir() for name in DATASETS)), None)

@@ -60,6 +60,35 @@ def remove_leftovers(folder: str | Path) -> None:
             continue
 
 
+def visible(folder: str | Path, pattern: str) -> list[Path]:
+    """Paths below a folder that a glob pattern finds, sorted, without hidden ones.
+
+    A name that begins with a dot is a twin that macOS lays beside a file (``._x.png``), a note of a file manager, or a
+    leftover of an interrupted run, whatever its suffix says.
+    """
+    folder = Path(folder)
+    found = folder.glob(pattern)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether a folder is there and holds nothing but hidden files."""
+    return folder.is_dir() and not visible(folder, "*")
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """Text of a UTF-8 file, with or without the byte-order mark that some editors write; lines end in ``\\n``.
+
+    Args:
+        path: the file.
+        errors: what becomes of other bytes, as in :func:`open`.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is not UTF-8.
+    """
+    return Path(path).read_text(encoding="utf-8-sig", errors=errors)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.errors import ConfigError
+from mmseg.files import visible
 
 # Stands in every ``val`` record whose scores are in percent. Records of earlier versions hold shares, and no unit.
 PERCENT = {"unit": "percent"}
@@ -25,7 +26,7 @@ def read_log(work_dir: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         ConfigError: another line is no record, or its scores are in a unit that is not known.
     """
-    for path in sorted(Path(work_dir).glob("*.log.json")):
+    for path in visible(work_dir, "*.log.json"):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
             try:

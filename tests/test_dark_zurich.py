@@ -274,9 +274,9 @@ LABELS, INVALID, CONFIDENCE = FOLDERS
 DAMAGES = {
     "absent": (LABELS, lambda p: p.unlink(), "missing: {file}"),
     "half size": (LABELS, lambda p: redraw(p, size=(960, 540)), "960x540 pixels, not 1920x1080: {file}"),
-    "colour": (INVALID, lambda p: redraw(p, "RGB", color=(1, 2, 3)), "mode RGB, not 8-bit grey: {file}"),
+    "colour": (INVALID, lambda p: redraw(p, "RGB", color=(1, 2, 3)), "8-bit RGB, not 8-bit grey: {file}"),
     "ignored": (LABELS, lambda p: redraw(p, color=255), "values up to 255, not 0..18: {file}"),
-    "8-bit confidence": (CONFIDENCE, redraw, "mode L, not 16-bit grey: {file}"),
+    "8-bit confidence": (CONFIDENCE, redraw, "8-bit grey, not 16-bit grey: {file}"),
     "truncated": (CONFIDENCE, lambda p: p.write_bytes(p.read_bytes()[:900]), "not a readable PNG: {file}"),
     "renamed": (CONFIDENCE, lambda p: p.rename(p.parent / "x.png"), "not the name of a test image: confidence/x.png"),
     "beside": (LABELS, lambda p: (p.parent / "notes.txt").touch(), ": labelTrainIds/notes.txt"),

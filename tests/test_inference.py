@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 from golden_tools import GOLDEN
+from picture_tools import EPS, bomb, write_video
 from PIL import Image
 
 from mmseg.apis import infer, inference_model, init_model
 from mmseg.config import dump_config, load_config
 from mmseg.datasets.classes import PALETTE
 from mmseg.datasets.event_files import ArrayEvents, FrameEvents, find_windows, open_events
-from mmseg.datasets.picture_files import PictureTimes, Video, open_pictures, picture_times, read_image
+from mmseg.datasets.picture_files import PictureTimes, open_pictures, picture_times, read_image
+from mmseg.datasets.videos import Video
 from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.evaluation.evaluator import evaluate
 from mmseg.registry import DATASETS, SEGMENTORS
+from mmseg.visualization.films import CODECS
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = GOLDEN / "mini"
@@ -242,13 +245,20 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(model, phot
     (photos / "aa.png").write_bytes((photos / "a.png").read_bytes()[:200])
     Image.new("RGB", (10, 10)).save(photos / "tiny.png")
     Image.fromarray(np.zeros((64, 96), np.uint16)).save(photos / "deep.png")
+    bomb(photos / "bomb.png", 20_000)
+    (photos / "eps.png").write_bytes(EPS)
+    (photos / "._a.png").write_bytes(b"\0\5\x16\7")
     report = infer(model, [photos], tmp_path / "out", save=["label"], size="image", batch=2)
     assert report.written == 3
-    assert len(report.failures) == 3
-    for message, expected in zip(
-        report.failures, ("aa.png is not a readable image", "deep.png has more than 8 bits", "tiny: "), strict=True
-    ):
-        assert expected in message
+    expected = (
+        "aa.png is not a readable image",
+        "bomb.png is too large: 20000x20000",
+        "deep.png has more than 8 bits",
+        "eps.png is not a readable image",
+        "tiny: ",
+    )
+    for message, part in zip(report.failures, expected, strict=True):
+        assert part in message
 
 
 def test_pictures_stand_upright(tmp_path):
@@ -258,13 +268,6 @@ def test_pictures_stand_upright(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "side.png", exif=exif)
     assert read_image(tmp_path / "side.png").shape == (3, 2, 3)
-
-
-def write_video(path: Path, frames: int = 5, rate: float = 20.0) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (96, 64))
-    for number in range(frames):
-        writer.write(np.full((64, 96, 3), 40 * number, np.uint8))
-    writer.release()
 
 
 def test_video(model, tmp_path):
@@ -279,12 +282,8 @@ def test_video(model, tmp_path):
     shown = np.array(Image.open(tmp_path / "out" / "overlay" / "drive_000004.png"))
     assert np.abs(frames[4].astype(int) - shown).mean() < 12
     assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_times_of_a_video(tmp_path):
-    write_video(tmp_path / "drive.avi")
-    video = Video(tmp_path / "drive.avi")
-    assert picture_times(video, start_time=1000).times == (1000, 51000, 101000, 151000, 201000)
+    assert report.film in CODECS
+    assert f"overlay.mp4 is {report.film.name}" in "\n".join(report.lines())
 
 
 def test_times_of_images(tmp_path):

@@ -221,7 +221,7 @@ def test_folder_without_anything(tmp_path):
 def test_prediction_that_is_no_picture(tmp_path):
     test = make_test(tmp_path, frames=1)
     (test / "night_00.png").write_text("x")
-    with pytest.raises(DataError, match=r"night_00\.png cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"night_00\.png is not a readable image"):
         render(collect([test]))
 
 

@@ -126,6 +126,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     from mmseg.apis.checkpoint_config import config_of
     from mmseg.apis.testing import work_dir_config
     from mmseg.config import set_root
+    from mmseg.datasets.image_reading import open_label
     from mmseg.registry import DATASETS
     from mmseg.visualization.panels import (
         color_label,
@@ -144,7 +145,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         sample = dataset[int(index)]
         name = f"{sample['img_metas']['name']}.png"
         seen = {
-            title: color_label(cv2.imread(str(folder / "preds_fusion" / name), cv2.IMREAD_GRAYSCALE))
+            title: color_label(np.asarray(open_label(folder / "preds_fusion" / name)))
             for title, folder in (("source only", source_only), ("CMDA", cmda))
         }
         given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}

@@ -31,7 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(
         description="Segment pictures of your own. Into --out go <name>.png (train ids 0..18) and overlay/<name>.png, "
         "if asked for color/<name>.png and confidence/<name>.png (probability of the label, 0..255), of a video also "
-        "overlay.mp4. A picture that cannot be read is named at the end, with exit status 1.",
+        "overlay.mp4 (H.264 or VP9 if OpenCV can). A picture that cannot be read is named at the end, with exit status "
+        "1.",
         epilog="example: python tools/infer.py photos --work-dir work_dirs/local-basic/<run> --out out",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders of images, or one video")

@@ -24,6 +24,7 @@ from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
 from mmseg.engine.progress import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
+from mmseg.files import visible
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
 NAMED_LISTS = Path("configs/experiments")
@@ -79,7 +80,7 @@ def named_experiments(name: str) -> tuple[list[Experiment], list[int]]:
     """
     path = Path(name)
     if not (path.suffix and path.is_file()):
-        known = {p.stem: p for folder in (REPOSITORY / NAMED_LISTS, NAMED_LISTS) for p in sorted(folder.glob("*.py"))}
+        known = {p.stem: p for folder in (REPOSITORY / NAMED_LISTS, NAMED_LISTS) for p in visible(folder, "*.py")}
         if name not in known:
             raise ConfigError(
                 f"--exp {name}: there is no {NAMED_LISTS / name}.py{did_you_mean(name, known)}; "

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
 from mmseg.datasets.event_files import EventSource, find_windows, open_events
-from mmseg.datasets.picture_files import ImageFiles, Picture, Video, open_pictures, picture_times
+from mmseg.datasets.picture_files import ImageFiles, open_pictures, picture_times
+from mmseg.datasets.videos import Picture, Video
 from mmseg.errors import ConfigError, DataError
-from mmseg.files import atomic_path
+from mmseg.visualization.films import Codec, Film, film_file
 from mmseg.visualization.panels import color_label, save_picture
 
 # What can be saved -> folder below the output folder.
 SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
 OVERLAY_VIDEO = "overlay.mp4"
 USUAL_FRAME_RATE = 25.0
+NOT_IN_BROWSERS = (
+    ", which no browser plays: this OpenCV writes neither H.264 nor VP9; for browsers: ffmpeg -i overlay.mp4 -c:v "
+    "libx264 -pix_fmt yuv420p film.mp4"
+)
 LISTED_NAMES = 5
 # Threads that read and write beside the network, and pictures that are on the way at once, beyond a batch.
 THREADS = max(2, min(8, os.cpu_count() or 1))
@@ -48,6 +53,7 @@ class InferenceReport:
         without_events: names of the pictures that the recording has no events for.
         seconds: of the whole run.
         network_seconds: of these, in the network, copies to and from the device included.
+        film: how ``overlay.mp4`` is encoded; None where there is none.
     """
 
     outputs: dict[str, int] = field(default_factory=dict)
@@ -55,6 +61,7 @@ class InferenceReport:
     without_events: list[str] = field(default_factory=list)
     seconds: float = 0.0
     network_seconds: float = 0.0
+    film: Codec | None = None
 
     @property
     def written(self) -> int:
@@ -76,6 +83,8 @@ class InferenceReport:
                 ", ..." if len(self.without_events) > LISTED_NAMES else ""
             )
             lines.append(f"no events, or not the whole window, for {len(self.without_events):,} of them: {shown}")
+        if self.film is not None:
+            lines.append(f"{OVERLAY_VIDEO} is {self.film.name}" + ("" if self.film.in_browsers else NOT_IN_BROWSERS))
         return lines
 
     def add(self, step: _Step) -> None:
@@ -165,9 +174,8 @@ def infer(
     try:
         for kind in save:
             (out_dir / SAVED[kind]).mkdir(parents=True, exist_ok=True)
-        film = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
-        rate = getattr(pictures, "frame_rate", None) or USUAL_FRAME_RATE
-        with _threads() as pool, _video_file(film, rate) as add_frame, _progress(console, len(pictures)) as advance:
+        film_path = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
+        with _threads() as pool, _film(pictures, film_path) as film, _progress(console, len(pictures)) as advance:
             prepared = _ahead(pool, made.prepared, enumerate(pictures))
             predicted = _predicted(model, prepared, batch, report)
             write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
@@ -179,8 +187,10 @@ def infer(
                 if not report.written:
                     _say_sizes(model, step, size, console)
                 report.add(step)
-                if overlay is not None:
-                    add_frame(overlay)
+                if overlay is not None and film is not None:
+                    film.add(overlay)
+        if film is not None and film.codec is not None:
+            report.film = film.codec
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
     report.seconds = time.perf_counter() - started
@@ -314,29 +324,9 @@ def _write(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> t
     return replace(step, image=None), pictures.get("overlay")
 
 
-@contextmanager
-def _video_file(path: Path | None, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield what adds a frame (H, W, 3) uint8 RGB; the file gets its name when all are in. None writes none."""
-    if path is None:
-        yield lambda frame: None
-        return
-    writers: list[cv2.VideoWriter] = []
-    with atomic_path(path) as temporary:
-
-        def add(frame: np.ndarray) -> None:
-            if not writers:
-                # the size is known with the first frame
-                size = frame.shape[1::-1]
-                writers.append(cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, size))
-                if not writers[0].isOpened():
-                    raise ConfigError(f"OpenCV cannot write {path}; leave 'overlay' out of --save")
-            writers[0].write(np.ascontiguousarray(frame[..., ::-1]))
-
-        try:
-            yield add
-        finally:
-            for writer in writers:
-                writer.release()
+def _film(pictures: ImageFiles | Video, path: Path | None) -> AbstractContextManager[Film | None]:
+    """The film of the overlays of a video, as fast as the video; None where there is no path for it."""
+    return nullcontext() if path is None else film_file(path, pictures.frame_rate or USUAL_FRAME_RATE)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmseg.config import plain
 from mmseg.errors import ConfigError
+from mmseg.files import visible
 
 # What a test leaves in its folder, beside the predictions of its frames.
 FOLDERS = {"color", "panels", "submission"}
@@ -70,7 +71,7 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
         return None
     if old == new:
         return None
-    foreign = [path.name for path in out_dir.iterdir() if not _is_result(path)]
+    foreign = [path.name for path in visible(out_dir, "*") if not _is_result(path)]
     if foreign:
         raise ConfigError(
             f"{out_dir} holds the results of another test, and {foreign[0]}; choose another folder, so that they stay"

@@ -26,7 +26,7 @@ import numpy as np
 from mmseg.datasets.cache_record import RECORD, read_record
 from mmseg.datasets.file_work import run_tasks
 from mmseg.errors import CMDAError, ConfigError, DataError
-from mmseg.files import write_text
+from mmseg.files import is_bare, visible, write_text
 from mmseg.read_errors import READ_ERRORS, cause
 
 FULL, HALF = "float32", "float16"
@@ -281,7 +281,7 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
     """
     record = read_record(folder)
     if record is None:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and not is_bare(folder):
             raise ConfigError(f"{folder} is not empty and holds no cache: give another folder")
         return 0
     unlike = difference(record, layout)
@@ -359,4 +359,4 @@ def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int
 
 def directory_size(folder: Path) -> int:
     """Bytes of a cache's files."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return sum(path.stat().st_size for path in visible(folder, "*") if path.is_file())

@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.cache import ArrayCache, CacheLayout
+from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
     check_outputs,
     grey_tensor,
     label_tensor,
-    open_image,
-    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image
@@ -34,9 +33,11 @@ from mmseg.extractors.content import (
     random_direction,
     resized_content_map,
 )
+from mmseg.files import visible
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("image", "label", "img_time_res", "img_self_res")
+LABEL_REMEDY = "draw it anew from polygons or label ids: 'python tools/convert_datasets/cityscapes.py {} --force'"
 # Where the input of the Image Motion-Extractor comes from, by return_GI_or_IC.
 MOTION_FOLDERS = {"image_change": "leftImg8bit_IC1", "gray_image": "leftImg8bit"}
 # Parameters of the content map by cs_isr_data_type, where isr_parms gives none.
@@ -112,7 +113,7 @@ class CityscapesICDataset(Dataset):
                 "data.train.source.dataset_path"
             )
         suffix = "_leftImg8bit.png"
-        names = [f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in folder.glob(f"*/*{suffix}")]
+        names = [f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in visible(folder, f"*/*{suffix}")]
         if not names:
             raise DataError(f"{folder} holds no <city>/*{suffix}; see data/README.md")
         return sorted(names)
@@ -176,7 +177,9 @@ class CityscapesICDataset(Dataset):
             return Image.fromarray(self.cache.row(array, index))
         name = self.names[index]
         if array == "label":
-            return open_label(self.label_path(name)).resize(self.size, Image.Resampling.NEAREST)
+            return open_label(self.label_path(name), LABEL_REMEDY.format(self.root)).resize(
+                self.size, Image.Resampling.NEAREST
+            )
         path, mode = (self.image_path(name), "RGB") if array == "image" else (self.motion_path(name), "L")
         return open_image(path, mode).resize(self.size, Image.Resampling.BILINEAR)
 

@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.file_work import WorkReport, write_files
-from mmseg.datasets.images import open_image
-from mmseg.datasets.png_files import file_state, read_png_header, save_png
+from mmseg.datasets.image_reading import open_image, read_header
+from mmseg.datasets.png_files import file_state, save_png
 from mmseg.errors import DataError, did_you_mean
 from mmseg.extractors.motion import CLIP_RANGE, LOG_OFFSET, THRESHOLD, image_change
+from mmseg.files import visible
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
 CHANGE_FOLDER = "leftImg8bit_IC1"
@@ -53,7 +54,7 @@ def change_tasks(
     """
     images, frames = root / "leftImg8bit" / split, root / sequence_dir / split
     if not images.is_dir():
-        splits = [p.name for p in images.parent.iterdir() if p.is_dir()] if images.parent.is_dir() else []
+        splits = [p.name for p in visible(images.parent, "*") if p.is_dir()]
         raise DataError(
             f"{images} is not a folder{did_you_mean(split, splits)}: give the Cityscapes root, with "
             "leftImg8bit_trainvaltest.zip extracted in it, and one of its splits"
@@ -67,9 +68,7 @@ def change_tasks(
     if changes.resolve() in (images.resolve(), frames.resolve()):
         raise DataError(f"--out_dir {out_dir} is the folder of the images themselves: give another one")
     tasks = []
-    for path in sorted(images.glob(f"*/*{SUFFIX}")):
-        if path.name.startswith("."):
-            continue
+    for path in visible(images, f"*/*{SUFFIX}"):
         match, city = _NAME.fullmatch(path.name), path.parent.name
         if match is None:
             raise DataError(f"{path} is not named <city>_<sequence>_<frame of 6 digits>{SUFFIX}: rename or remove it")
@@ -101,11 +100,11 @@ def make_change(task: ChangeTask, offset: int = 1, force: bool = False) -> str:
     Raises:
         DataError: a frame is missing, damaged or of another size, or the file cannot be written.
     """
-    size = read_png_header(task.labelled).size
+    size = read_header(task.labelled).size
     for frame in (task.current, task.previous):
         if not frame.is_file():
             raise DataError(f"sequence frame {frame} does not exist: extract its city again, or look at --offset")
-        own = read_png_header(frame).size
+        own = read_header(frame).size
         if own != size:
             raise DataError(
                 f"sequence frame {frame} is {own[0]}x{own[1]}, its labelled image {size[0]}x{size[1]}: replace the file"

@@ -26,7 +26,6 @@ import functools
 import json
 import os
 import signal
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -41,8 +40,9 @@ from rich.progress import track
 from rich.table import Table
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
+from mmseg.datasets.image_reading import LABEL_IDS, MAX_PIXELS, open_label
 from mmseg.errors import DataError, did_you_mean
-from mmseg.files import atomic_path, write_text
+from mmseg.files import atomic_path, read_text, visible, write_text
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"
@@ -57,13 +57,14 @@ TRAIN_IDS_SUFFIX = "_gtFine_labelTrainIds.png"
 # longer than decoding a label id image (3 to 15 ms either way at 2048x1024).
 SOURCE_SUFFIXES = {"polygons": POLYGONS_SUFFIX, "label_ids": LABEL_IDS_SUFFIX}
 
+EXTRACT = "extract it anew from the archive"
+EXTRACT_SOURCES = "extract gtFine_trainvaltest.zip, to draw it anew from its polygons"
+
 # Enough tasks per message to hide the cost of passing them, few enough for a smooth progress bar.
 MAX_CHUNK = 16
 
 # Entry i is the train id of label id i. -1 (license plate) reads as 255 in an 8-bit image and stays ignored.
 LABEL_ID_TABLE = [LABEL_ID_TO_TRAIN_ID.get(label_id, IGNORE_LABEL) for label_id in range(256)]
-KNOWN_LABEL_IDS = frozenset(label_id % 256 for label_id in LABEL_NAME_TO_ID.values()) | {IGNORE_LABEL}
-KNOWN_TRAIN_IDS = frozenset(range(len(CLASSES))) | {IGNORE_LABEL}
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,11 @@ def draw_polygons(path: Path) -> Image.Image:
         DataError: the file cannot be read, is incomplete or has an unknown label.
     """
     try:
-        annotation = json.loads(path.read_text(encoding="utf-8"))
-        image = Image.new("L", (annotation["imgWidth"], annotation["imgHeight"]), IGNORE_LABEL)
+        annotation = json.loads(read_text(path))
+        width, height = annotation["imgWidth"], annotation["imgHeight"]
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width}x{height} are more than {MAX_PIXELS:,} pixels")
+        image = Image.new("L", (width, height), IGNORE_LABEL)
         objects = [
             (str(item["label"]), [(x, y) for x, y in item["polygon"]])
             for item in annotation["objects"]
@@ -166,7 +170,7 @@ def map_label_ids(path: Path) -> Image.Image:
     Raises:
         DataError: the file cannot be read, has more than one channel or holds an unknown id.
     """
-    return _read_ids(path, KNOWN_LABEL_IDS, "label id").point(LABEL_ID_TABLE)
+    return open_label(path, EXTRACT, LABEL_IDS).point(LABEL_ID_TABLE)
 
 
 def count_classes(image: Image.Image) -> dict[int, int]:
@@ -201,12 +205,11 @@ def find_samples(gt_dir: Path) -> dict[str, list[Sample]]:
 
 def _find_split_samples(split_dir: Path, split: str) -> list[Sample]:
     samples = []
-    for city in split_dir.iterdir():
+    for city in visible(split_dir, "*"):
         if not city.is_dir():
             continue
         sources: dict[str, set[str]] = {}
-        # Hidden files: leftovers of an interrupted run, or the "._" twins that macOS adds to archives.
-        for file_name in (f.name for f in city.iterdir() if not f.name.startswith(".")):
+        for file_name in (f.name for f in visible(city, "*")):
             for suffix in (POLYGONS_SUFFIX, LABEL_IDS_SUFFIX, TRAIN_IDS_SUFFIX):
                 if file_name.endswith(suffix):
                     sources.setdefault(file_name.removesuffix(suffix), set()).add(suffix)
@@ -239,8 +242,7 @@ def convert_sample(sample: Sample, source: str = "auto", force: bool = False) ->
         with _naming_unwritable(target), atomic_path(target) as temporary:
             image.save(temporary, format="PNG")
     elif counted:
-        remedy = "" if source_suffix == TRAIN_IDS_SUFFIX else "; use --force to redo it"
-        image = _read_ids(target, KNOWN_TRAIN_IDS, "train id", remedy)
+        image = open_label(target, EXTRACT_SOURCES if source_suffix == TRAIN_IDS_SUFFIX else "use --force to redo it")
     return write, count_classes(image) if counted else {}
 
 
@@ -261,27 +263,9 @@ def _is_outdated(target: Path, source: Path) -> bool:
         return True
 
 
-def _read_ids(path: Path, known: frozenset[int], kind: str, remedy: str = "") -> Image.Image:
-    """Read a one-channel 8-bit PNG; its palette, if any, is dropped and the indices are kept."""
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = opened.copy()
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise _unreadable(path, error, remedy) from error
-    if image.mode == "P":
-        image = Image.frombytes("L", image.size, image.tobytes())
-    if image.mode != "L":
-        raise DataError(f"{path} has pixels of mode {image.mode!r}, expected 8-bit grey{remedy}")
-    unknown = [value for value, pixels in enumerate(image.histogram()) if pixels and value not in known]
-    if unknown:
-        raise DataError(f"{path} holds the value {unknown[0]}, which is not a Cityscapes {kind}{remedy}")
-    return image
-
-
-def _unreadable(path: Path, error: Exception, remedy: str = "") -> DataError:
-    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return DataError(f"{path} cannot be read ({reason}){remedy or ': extract it anew from the archive'}")
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return DataError(f"{path} cannot be read ({reason}): {EXTRACT}")
 
 
 @contextmanager

@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.cache import ArrayCache, CacheLayout
+from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
     check_outputs,
     grey_tensor,
     label_tensor,
-    open_image,
-    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image
@@ -32,6 +31,7 @@ from mmseg.extractors.content import (
     random_direction,
     resized_content_map,
 )
+from mmseg.files import visible
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("image", "night_isr", "label", "img_metas")
@@ -39,6 +39,7 @@ SPLITS = ("train", "val", "test")
 # Parameters of the content map by dz_isr_data_type, where isr_parms gives none.
 DATA_TYPES = {"night": NIGHT_PARAMS, "new_night": ContentParams((500.0, 1000.0), 0.02, 0.12, 3)}
 IMAGE_SUFFIX, LABEL_SUFFIX = "_rgb_anon.png", "_gt_labelTrainIds.png"
+LABEL_REMEDY = f"extract *{LABEL_SUFFIX} again from the Dark Zurich archive of the split (docs/data.md)"
 
 
 @DATASETS.register_module()
@@ -131,7 +132,7 @@ class DarkZurichICDataset(Dataset):
         folder = self.root / "rgb_anon" / self.split / "night"
         if not folder.is_dir():
             raise DataError(f"{folder} does not exist; put Dark Zurich there (see data/README.md) or set dataset_path")
-        files = sorted(folder.glob(f"*/*{IMAGE_SUFFIX}"))
+        files = visible(folder, f"*/*{IMAGE_SUFFIX}")
         if not files:
             raise DataError(f"{folder} holds no <sequence>/*{IMAGE_SUFFIX}; see data/README.md")
         first: dict[str, Path] = {}
@@ -199,7 +200,7 @@ class DarkZurichICDataset(Dataset):
                 content = self._content_map(original, draw)
                 sample["night_isr"] = three_channels(content)
         if "label" in self.outputs:
-            label = open_label(self.label_path(name)).resize(self.size, Image.Resampling.NEAREST)
+            label = open_label(self.label_path(name), LABEL_REMEDY).resize(self.size, Image.Resampling.NEAREST)
             sample["label"] = label_tensor(self._cut(label, draw))
         if "img_metas" in self.outputs:
             path = self.image_path(name)

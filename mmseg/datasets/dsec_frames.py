@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mmseg.errors import DataError
+from mmseg.files import read_text
 
 _COMMAND = "python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/"
 _CREATE = f"Create it with '{_COMMAND}' (give the folder of your DSEC_Night)."
@@ -73,7 +74,7 @@ def _read_lines(path: Path, remedy: str) -> list[str]:
     """Return the lines of a text file without blank ones at its end; a DataError ends with ``remedy``."""
     try:
         # bytes of folder names that are no UTF-8 are kept
-        return path.read_text(encoding="utf-8", errors="surrogateescape").rstrip().splitlines()
+        return read_text(path, errors="surrogateescape").rstrip().splitlines()
     except FileNotFoundError:
         raise DataError(f"{path} is missing. {remedy}") from None
     except OSError as error:

@@ -17,14 +17,13 @@ from torch.utils.data import Dataset
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
 from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
+from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
     check_outputs,
     grey_tensor,
     label_tensor,
-    open_image,
-    open_label,
     three_channels,
 )
 from mmseg.datasets.normalization import normalize_image
@@ -41,6 +40,10 @@ from mmseg.extractors.content import (
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")
+LABEL_REMEDY = (
+    "take labels/<sequence>_<frame>_grey_gtFine_labelTrainIds.png of the DSEC Night-Semantic labels, not the coloured "
+    "pictures of them (docs/data.md)"
+)
 # The car's hood covers the rows below.
 TEST_ROWS = 440
 
@@ -227,7 +230,7 @@ class DSECDataset(Dataset):
         if "events_vg" in self.outputs:
             sample["events_vg"] = three_channels(self._events(index, draw))
         if "label" in self.outputs:
-            sample["label"] = label_tensor(self._open(open_label, frame.label))[0, :TEST_ROWS]
+            sample["label"] = label_tensor(self._open(open_label, frame.label, LABEL_REMEDY))[0, :TEST_ROWS]
         if "img_metas" in self.outputs:
             name = f"{frame.sequence}_{frame.frame:06d}"
             sample["img_metas"] = {"name": name, "sequence": frame.sequence, "frame": frame.frame}
@@ -239,8 +242,8 @@ class DSECDataset(Dataset):
         return self._open(open_image, self.frames[index].warp_image, "RGB")
 
     @staticmethod
-    def _open(reader: Callable[..., Image.Image], path: Path, *mode: str) -> Image.Image:
-        image = reader(path, *mode)
+    def _open(reader: Callable[..., Image.Image], path: Path, argument: str) -> Image.Image:
+        image = reader(path, argument)
         if image.size != (WIDTH, HEIGHT):
             raise DataError(
                 f"{path} is {image.width}x{image.height}; warp images and labels are in the event camera's frame, "

@@ -20,7 +20,9 @@ import cv2
 import numpy as np
 import yaml
 
+from mmseg.datasets.image_reading import decode, stored_samples
 from mmseg.errors import DataError
+from mmseg.files import read_text
 
 INTERPOLATIONS = ("nearest", "bilinear", "area")
 # "area" averages this many by this many bilinear samples a pixel; the frame camera has two by two pixels in one.
@@ -58,7 +60,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist: extract the calibration of the sequence, or give --calibration"
@@ -215,12 +217,13 @@ def read_disparity(path: str | Path) -> np.ndarray:
         DataError: missing or damaged file, or not a 16-bit grey PNG.
     """
     path = Path(path)
-    try:
-        raw = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, cv2.error) as error:
-        raise DataError(f"disparity map {path} cannot be read ({error}); extract it again") from None
-    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-        raise DataError(f"disparity map {path} is no whole 16-bit grey PNG; extract it again")
+    image, header = decode(path, formats=("PNG",), remedy="extract the disparity map again")
+    samples = stored_samples(image, header)
+    if samples is None or header.bits != 16:
+        raise DataError(
+            f"disparity map {path} is no whole 16-bit grey PNG ({header.bits}-bit {header.color}); extract it again"
+        )
+    raw = np.asarray(samples)
     measured = raw > 0
     if not measured.any():
         return np.zeros(raw.shape, np.float32)

@@ -21,8 +21,10 @@ from mmseg.datasets.dsec_warp import (
     warp_image,
 )
 from mmseg.datasets.file_work import WorkReport, write_files
-from mmseg.datasets.png_files import file_state, read_png_header, save_png
+from mmseg.datasets.image_reading import open_image
+from mmseg.datasets.png_files import file_state, save_png
 from mmseg.errors import DataError
+from mmseg.files import visible
 
 SEQUENCES = tuple(f"zurich_city_09_{letter}" for letter in "abcde")
 RAW_FOLDER = Path("images/left/rectified")
@@ -108,7 +110,7 @@ def warp_tasks(
     Raises:
         DataError: the sequence has no images, calibration or disparity maps, or the calibration cannot be used.
     """
-    numbers = [p.name for p in (sequence / RAW_FOLDER).iterdir() if re.fullmatch(r"\d{6}\.png", p.name)]
+    numbers = [p.name for p in visible(sequence / RAW_FOLDER, "*.png") if re.fullmatch(r"\d{6}\.png", p.name)]
     if not numbers:
         raise DataError(f"{sequence / RAW_FOLDER} holds no image <6 digits>.png: extract the images there")
     if (sequence / out_dir).resolve() == (sequence / RAW_FOLDER).resolve():
@@ -170,17 +172,13 @@ def warp_file(task: WarpTask, interpolation: str) -> Image.Image:
 def _read_image(path: Path, calibration: Calibration) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the frame camera's size."""
     width, height = calibration.frame_size
-    size = read_png_header(path).size
-    if size != (width, height):
+    image = open_image(path, "RGB")
+    if image.size != (width, height):
         raise DataError(
-            f"{path} is {size[0]}x{size[1]}, the frame camera of the calibration {width}x{height}: put the rectified "
-            "images of the same camera there"
+            f"{path} is {image.width}x{image.height}, the frame camera of the calibration {width}x{height}: put the "
+            "rectified images of the same camera there"
         )
-    try:
-        with Image.open(path) as opened:
-            return np.array(opened.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable image ({error}); extract it again") from None
+    return np.array(image)
 
 
 def make_warp_image(task: WarpTask, interpolation: str, force: bool = False) -> str:

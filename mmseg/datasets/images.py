@@ -1,19 +1,18 @@
-"""Reading image and label files, random crops, and the tensors made of them."""
+"""Random crops of images and label maps, and the tensors made of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
-from mmseg.errors import ConfigError, DataError
-
-VALID_LABELS = {*range(len(CLASSES)), IGNORE_LABEL}
+# Whoever makes samples finds the readers here too; tools take them from their own module, which is without torch.
+from mmseg.datasets.image_reading import open_image as open_image
+from mmseg.datasets.image_reading import open_label as open_label
+from mmseg.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,37 +34,6 @@ class CropDraw:
         """Crop and flip an image."""
         image = image.crop((self.x, self.y, self.x + crop_width, self.y + crop_height))
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image
-
-
-def open_image(path: str | Path, mode: str) -> Image.Image:
-    """Read an image file whole and convert it to a PIL mode.
-
-    Raises:
-        DataError: missing or damaged file.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert(mode) if image.mode != mode else image.copy()
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable image ({error}); replace the file") from error
-
-
-def open_label(path: str | Path) -> Image.Image:
-    """Read a map of train ids (0..18, 255 ignored) as mode 'L'.
-
-    Raises:
-        DataError: missing or damaged file, or other values in it.
-    """
-    label = open_image(path, "L")
-    strange = [value for value, count in enumerate(label.histogram()) if count and value not in VALID_LABELS]
-    if strange:
-        raise DataError(
-            f"{path} holds the values {strange[:5]}, which are no train ids (0..{len(CLASSES) - 1}, {IGNORE_LABEL}); "
-            "make label maps with tools/convert_datasets/cityscapes.py"
-        )
-    return label
 
 
 def label_tensor(label: Image.Image) -> Tensor:

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
-from mmseg.datasets.images import open_image
+from mmseg.datasets.image_reading import open_image
+from mmseg.datasets.videos import VIDEO_SUFFIXES, Picture, Video
 from mmseg.errors import DataError
+from mmseg.files import read_text, visible
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv")
-# Modes of PIL with more than 8 bits a value: they would be cut off, not scaled.
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of a source.
-
-    Attributes:
-        name: of the files that are made of it, without suffix.
-        read: gives it as (H, W, 3) uint8 RGB, or raises a DataError.
-    """
-
-    name: str
-    read: Callable[[], np.ndarray]
 
 
 class PictureSource(Protocol):
     """Pictures in order."""
 
     def __len__(self) -> int:
-        """Number of pictures, as far as the files say."""
+        """Number of pictures."""
 
     def __iter__(self) -> Iterator[Picture]:
         """The pictures; those of a video are read on the way."""
@@ -50,19 +33,9 @@ def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB, upright as its camera noted (EXIF).
 
     Raises:
-        DataError: a missing or damaged file, or one of more than 8 bits a value.
+        DataError: see :func:`.open_image`.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-        if mode in DEEP_MODES:
-            raise DataError(f"{path} has more than 8 bits a value (PIL mode {mode}); convert it to 8 bits")
-        return np.array(ImageOps.exif_transpose(open_image(path, "RGB")))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is too large ({error}); make it smaller") from error
-    except (OSError, SyntaxError):
-        # open_image says it in our words
-        return np.array(open_image(path, "RGB"))
+    return np.array(open_image(path, "RGB"))
 
 
 class ImageFiles:
@@ -92,57 +65,6 @@ class ImageFiles:
     def __iter__(self) -> Iterator[Picture]:
         for path in self.paths:
             yield Picture(path.stem, lambda path=path: read_image(path))
-
-
-class Video:
-    """Frames of a video, named ``<stem>_<number from 0>``.
-
-    Args:
-        path: a file that OpenCV reads.
-
-    Attributes:
-        frame_rate: frames a second; None where the file does not say.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # FFmpeg's own messages; ours says what is wrong.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        capture = self._open()
-        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        capture.release()
-        self.frame_rate = rate if math.isfinite(rate) and 0 < rate <= 100_000 else None
-        self._count = int(count) if math.isfinite(count) and count > 0 else 0
-
-    def _open(self) -> cv2.VideoCapture:
-        if not self.path.is_file():
-            raise DataError(f"video {self.path} does not exist")
-        capture = cv2.VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise DataError(f"{self.path} is not a video that OpenCV can read; convert it, e.g. to .mp4")
-        return capture
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Picture]:
-        capture = self._open()
-        try:
-            number = 0
-            while True:
-                read, frame = capture.read()
-                if not read:
-                    break
-                rgb = np.ascontiguousarray(frame[..., ::-1])
-                yield Picture(f"{self.path.stem}_{number:06d}", lambda rgb=rgb: rgb)
-                number += 1
-        finally:
-            capture.release()
-        if number == 0:
-            raise DataError(f"{self.path}: not one frame can be read; convert it, e.g. to .mp4")
 
 
 def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
@@ -177,10 +99,11 @@ def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
 
 def _images_of(folder: Path) -> list[Path]:
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        # glob would find nothing in a folder that cannot be read
+        os.listdir(folder)
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
-    files = [path for path in files if not path.name.startswith(".")]
+    files = [path for path in visible(folder, "*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if not files:
         raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     return files
@@ -219,7 +142,8 @@ def picture_times(
         pictures: the pictures.
         timestamps: text file with a time in µs a line, ascending: a line for every picture, in their order. Of images
             whose names are numbers it may have other lines too: the number is the line then, from 0, as in DSEC.
-        start_time: time of the first frame of a video, whose frame rate says the others; or that of a single image.
+        start_time: time of the first frame of a video, which says how much later the others were taken; or that of a
+            single image.
 
     Raises:
         DataError: neither or both are given, or they do not fit the pictures.
@@ -234,9 +158,7 @@ def picture_times(
                 f"--start-time is for a video or one image, not for {len(pictures)}; give --timestamps FILE"
             )
         return PictureTimes.of_all([start_time])
-    if pictures.frame_rate is None or not len(pictures):
-        raise DataError(f"{pictures.path} does not say its frame rate and length; give --timestamps FILE")
-    return PictureTimes.of_all([start_time + round(i * 1e6 / pictures.frame_rate) for i in range(len(pictures))])
+    return PictureTimes.of_all([start_time + time for time in pictures.times])
 
 
 def _times_of_file(pictures: ImageFiles | Video, path: Path) -> PictureTimes:
@@ -255,7 +177,7 @@ def _times_of_file(pictures: ImageFiles | Video, path: Path) -> PictureTimes:
 
 def _read_times(path: Path) -> list[int]:
     try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+        lines = read_text(path).rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"timestamps {path} cannot be read ({error})") from error
     times: list[int] = []

@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.datasets.images import CropDraw, open_image
+from mmseg.datasets.image_reading import open_image
+from mmseg.datasets.images import CropDraw
 from mmseg.errors import ConfigError, DataError
+from mmseg.files import read_text, visible
 
 MANIFEST = "style_transfer_data.json"
 MAKE_COMMAND = "python tools/make_style_transfer_data.py"
@@ -38,7 +40,7 @@ def from_levels(image: Image.Image) -> Tensor:
 
 def _is_complete(manifest: Path) -> bool:
     try:
-        return bool(json.loads(manifest.read_text(encoding="utf-8"))["complete"])
+        return bool(json.loads(read_text(manifest))["complete"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -56,8 +58,7 @@ def domain_pictures(root: str | Path, part: str, domain: str) -> list[Path]:
     """
     root = Path(root)
     folder = root / f"{part}{DOMAINS[domain]}"
-    # Hidden files: leftovers of an interrupted run.
-    found = sorted(p for p in folder.glob("*.png") if not p.name.startswith("."))
+    found = visible(folder, "*.png")
     if not found:
         raise DataError(f"{folder} holds no *.png; make them with '{MAKE_COMMAND} {root}'")
     if (root / MANIFEST).is_file() and not _is_complete(root / MANIFEST):

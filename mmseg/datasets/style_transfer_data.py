@@ -24,7 +24,7 @@ from mmseg.datasets.images import CropDraw
 from mmseg.datasets.style_transfer import DOMAINS, MANIFEST, to_levels
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.recording import HEIGHT, WIDTH
-from mmseg.files import atomic_path, write_text
+from mmseg.files import atomic_path, is_bare, read_text, write_text
 
 # Cityscapes as a training of CMDA resizes it: width, height
 DAY_SIZE = (1024, 512)
@@ -212,10 +212,10 @@ def _write_manifest(out: Path, made_of: dict, pictures: dict[str, int], complete
 
 def _check_out(out: Path, made_of: dict) -> None:
     """Refuse a folder with other content."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or is_bare(out):
         return
     try:
-        earlier = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["made_of"]
+        earlier = json.loads(read_text(out / MANIFEST))["made_of"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{out} is not empty and holds no {MANIFEST}: give another folder") from None
     differ = [f"{key} {earlier.get(key)}, now {value}" for key, value in made_of.items() if earlier.get(key) != value]

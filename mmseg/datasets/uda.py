@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.images import CropDraw
 from mmseg.errors import CMDAError, ConfigError, DataError, did_you_mean
+from mmseg.files import read_text
 from mmseg.registry import DATASETS
 
 # keeps the samples' stream apart from that of the training step
@@ -57,13 +58,13 @@ def _file_key(path: str) -> str:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder, or "
             "set data.train.source_json_root"
         ) from None
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); run the Cityscapes converter again") from error
 
 

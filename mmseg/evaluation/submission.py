@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.classes import CLASSES
+from mmseg.datasets.image_reading import decode, open_label
 from mmseg.errors import DataError
-from mmseg.files import atomic_path
+from mmseg.files import atomic_path, visible
 from mmseg.read_errors import READ_ERRORS, cause
 
 LABELS, INVALID, CONFIDENCE = "labelTrainIds", "labelTrainIds_invalid", "confidence"
@@ -28,8 +29,6 @@ FULL_CONFIDENCE = 65535
 ARCHIVE = "submission.zip"
 # Images of the whole test split.
 TEST_IMAGES = 151
-# PIL's modes of a 16-bit grey PNG, by version.
-SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I")
 LISTED_FILES = 10
 
 
@@ -58,8 +57,7 @@ def write_submission(
         (folder / name).mkdir(parents=True, exist_ok=True)
     confidence = Image.fromarray(np.full(SIZE[::-1], FULL_CONFIDENCE, np.uint16))
     for name, path in progress(predictions.items()):
-        with Image.open(path) as prediction:
-            resized = prediction.resize(SIZE, Image.Resampling.NEAREST)
+        resized = open_label(path, "test the run again").resize(SIZE, Image.Resampling.NEAREST)
         for where, image in ((LABELS, resized), (INVALID, resized), (CONFIDENCE, confidence)):
             with atomic_path(folder / where / name) as temporary:
                 image.save(temporary, format="PNG")
@@ -86,7 +84,7 @@ def check_submission(path: str | Path, names: Collection[str] | None = None) -> 
     """
     path = Path(path)
     if path.is_dir():
-        files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file()}
+        files = {p.relative_to(path).as_posix(): p.read_bytes for p in visible(path, "**/*") if p.is_file()}
         return _check(path, files, names)
     if not path.is_file():
         raise DataError(f"{path} does not exist; give the folder of a submission, or its archive")
@@ -132,16 +130,16 @@ def _check(path: Path, files: Mapping[str, Callable[[], bytes]], names: Collecti
 def _image_fault(data: bytes, folder: str) -> str | None:
     """What is wrong with one file, or None."""
     try:
-        with Image.open(BytesIO(data), formats=("PNG",)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError):
+        image, header = decode(BytesIO(data), folder, formats=("PNG",))
+    except DataError:
         return "not a readable PNG"
+    kind = f"{header.bits}-bit {header.color}"
     if image.size != SIZE:
         return f"{image.width}x{image.height} pixels, not {SIZE[0]}x{SIZE[1]}"
     if folder == CONFIDENCE:
-        return None if image.mode in SIXTEEN_BIT_MODES else f"mode {image.mode}, not 16-bit grey"
-    if image.mode != "L":
-        return f"mode {image.mode}, not 8-bit grey"
+        return None if kind == "16-bit grey" else f"{kind}, not 16-bit grey"
+    if kind != "8-bit grey":
+        return f"{kind}, not 8-bit grey"
     highest = image.getextrema()[1]
     return f"values up to {highest}, not 0..{len(CLASSES) - 1}" if highest >= len(CLASSES) else None
 

@@ -15,6 +15,7 @@ import numpy as np
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
+from mmseg.files import visible
 from mmseg.log_file import read_log
 from mmseg.report.recovery import recovered_details
 
@@ -205,7 +206,7 @@ def _without_copies(tests: Sequence[Test]) -> list[Test]:
 
 
 def _is_work_dir(path: Path) -> bool:
-    return any(path.glob("*.log.json")) or (path / f"{path.resolve().name.split('[')[0]}.json").is_file()
+    return bool(visible(path, "*.log.json")) or (path / f"{path.resolve().name.split('[')[0]}.json").is_file()
 
 
 def _work_dir_of(test_folder: Path) -> Path | None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, PALETTE
-from mmseg.errors import DataError
+from mmseg.datasets.image_reading import decode, stored_samples
 from mmseg.visualization.panels import GAP, TITLE_HEIGHT
 
 WIDTH = 440
@@ -23,16 +23,14 @@ _COLORS = (*PALETTE, (0, 0, 0))
 
 
 def open_pixels(path: Path) -> np.ndarray:
-    """Pixels of a file, (H, W) or (H, W, 3) uint8.
+    """Pixels of a file: (H, W) stored samples, or (H, W, 3) uint8 RGB.
 
     Raises:
         DataError: no such file, or no picture.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({error}); test the run again") from error
+    image, header = decode(path, remedy="test the run again")
+    samples = stored_samples(image, header)
+    return np.asarray(image.convert("RGB") if samples is None else samples)
 
 
 def panel_tiles(path: Path, titles: Sequence[str], width: int) -> dict[str, np.ndarray]:

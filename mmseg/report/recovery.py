@@ -11,6 +11,7 @@ import numpy as np
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
 from mmseg.errors import DataError
 from mmseg.evaluation.metrics import FrameScores
+from mmseg.files import visible
 from mmseg.report.pictures import open_pixels, panel_tiles, train_ids
 
 # Output of a sample -> title of its picture in a panel, in the order of the panel.
@@ -30,7 +31,7 @@ def recovered_details(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any
         folder: folder with ``<name>.png`` and, as far as they exist, ``panels/<name>.png``.
         metrics: content of its ``metrics.json``.
     """
-    names = sorted(path.stem for path in folder.glob("*.png"))
+    names = [path.stem for path in visible(folder, "*.png")]
     frames: list[dict[str, Any]] = [{"name": name} for name in names]
     titles = _titles(folder, names, metrics)
     if "label" not in titles:

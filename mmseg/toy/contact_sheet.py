@@ -6,20 +6,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST
+from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
+from mmseg.files import visible
 from mmseg.visualization.panels import color_label, panel, save_picture
 
 ROWS = 4
 CELL_WIDTH = 400
-
-
-def _read(path: Path, mode: str = "RGB") -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert(mode))
 
 
 def _fit(picture: np.ndarray, nearest: bool = False) -> np.ndarray:
@@ -55,13 +51,13 @@ def event_picture(frame: DSECFrame, scale: float = 2.0) -> np.ndarray:
 
 def _day_rows(city: Path) -> dict[str, np.ndarray]:
     pictures = {}
-    for path in _spread(sorted((city / "leftImg8bit/train").rglob("*.png")), ROWS):
+    for path in _spread(visible(city / "leftImg8bit/train", "*/*.png"), ROWS):
         name, folder = path.name.replace("_leftImg8bit.png", ""), path.parent.name
         label = city / "gtFine/train" / folder / f"{name}_gtFine_labelTrainIds.png"
         change = city / "leftImg8bit_IC1/train" / folder / path.name
-        pictures[f"day image {name}"] = _fit(_read(path))
-        pictures[f"label {name}"] = _fit(color_label(_read(label, "L")), nearest=True)
-        pictures[f"image change {name}"] = _fit(_read(change))
+        pictures[f"day image {name}"] = _fit(np.asarray(open_image(path, "RGB")))
+        pictures[f"label {name}"] = _fit(color_label(np.asarray(open_label(label))), nearest=True)
+        pictures[f"image change {name}"] = _fit(np.asarray(open_image(change, "RGB")))
     return pictures
 
 
@@ -70,10 +66,14 @@ def _night_rows(out: Path) -> dict[str, np.ndarray]:
     for name in (TEST_LIST, TRAIN_LIST):
         for frame in _spread(read_frame_list(out / name), ROWS if name == TEST_LIST else ROWS // 2):
             title = f"{frame.sequence} {frame.frame:06d}"
-            pictures[f"night image {title}"] = _fit(_read(frame.warp_image))
+            pictures[f"night image {title}"] = _fit(np.asarray(open_image(frame.warp_image, "RGB")))
             pictures[f"events {title}"] = _fit(event_picture(frame))
             known = frame.label.is_file()
-            label = color_label(_read(frame.label, "L")) if known else np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+            label = (
+                color_label(np.asarray(open_label(frame.label)))
+                if known
+                else np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+            )
             pictures[f"{'label' if known else 'train frame, no label'} {title}"] = _fit(label, nearest=True)
     return pictures
 

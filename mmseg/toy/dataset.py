@@ -23,7 +23,7 @@ from mmseg.datasets.cityscapes_conversion import convert_cityscapes
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.errors import DataError
-from mmseg.files import write_text
+from mmseg.files import is_bare, write_text
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.settings import ToySettings
 from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
@@ -92,7 +92,7 @@ def _check_free(out: Path, force: bool) -> None:
         return
     if not out.is_dir():
         raise DataError(f"{out} is a file: give a folder")
-    if not any(out.iterdir()):
+    if is_bare(out):
         return
     if not (out / MARKER).is_file():
         raise DataError(f"{out} is not empty and holds no toy city: give another folder")

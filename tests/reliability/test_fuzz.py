@@ -28,7 +28,7 @@ from mmseg.config import check_config, effective, load_config
 from mmseg.datasets.cityscapes_conversion import convert_cityscapes
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
 from mmseg.datasets.event_files import open_events
-from mmseg.datasets.images import open_label
+from mmseg.datasets.images import open_image, open_label
 from mmseg.engine.checkpoint import load_training, save_checkpoint, segmentor_weights
 from mmseg.engine.optim import check_optimisation
 from mmseg.errors import CMDAError
@@ -291,6 +291,18 @@ def test_any_damage_to_a_label(folder, data):
     path = damaged(source, folder / "damaged.png", data)
     with ours_or_nothing():
         assert set(np.unique(open_label(path))) <= {*range(19), 255}
+
+
+@fuzz(0.1)
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP"]))
+def test_any_damage_to_an_image(folder, data, kind):
+    source = folder / f"whole.{kind}"
+    if not source.exists():
+        values = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(values).save(source, kind)
+    path = damaged(source, folder / "image.png", data)
+    with ours_or_nothing():
+        assert np.asarray(open_image(path, "RGB")).shape[2] == 3
 
 
 @fuzz(0.02)

@@ -12,6 +12,7 @@ from mmseg.datasets.checks.images import ImageFiles, check_image_files
 from mmseg.datasets.cityscapes import MOTION_FOLDERS
 from mmseg.datasets.cityscapes_conversion import TRAIN_IDS_SUFFIX
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+from mmseg.files import read_text, visible
 
 PUBLISHED = {"train": 2975, "val": 500}
 SIZE = (2048, 1024)
@@ -23,7 +24,8 @@ STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")
 def image_names(root: Path, split: str) -> list[str]:
     """Names ``<city>/<city>_<sequence>_<frame>`` of a split, sorted."""
     folder = root / "leftImg8bit" / split
-    return sorted(f"{path.parent.name}/{path.name.removesuffix(SUFFIX)}" for path in folder.glob(f"*/*{SUFFIX}"))
+    found = visible(folder, f"*/*{SUFFIX}")
+    return sorted(f"{path.parent.name}/{path.name.removesuffix(SUFFIX)}" for path in found)
 
 
 def cityscapes_files(settings: Mapping[str, Any]) -> list[ImageFiles]:
@@ -73,7 +75,7 @@ def check_statistics(root: Path, settings: Mapping[str, Any], sampling: Mapping[
     contents, findings = {}, []
     for name in STATISTICS_FILES:
         try:
-            contents[name] = json.loads((root / name).read_text(encoding="utf-8"))
+            contents[name] = json.loads(read_text(root / name))
         except (OSError, ValueError) as error:
             findings.append(
                 Finding(f"class statistics: {name}", "not readable", "readable", "wrong", CONVERT, (str(error),))
@@ -124,7 +126,7 @@ def compare_statistics(root: Path, counted: Mapping[Path, Mapping[int, int]]) ->
         counted: label map -> pixels by value.
     """
     try:
-        entries = json.loads((root / STATISTICS_FILES[0]).read_text(encoding="utf-8"))
+        entries = json.loads(read_text(root / STATISTICS_FILES[0]))
         stored = {_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # the quick check has said so

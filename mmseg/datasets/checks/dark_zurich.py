@@ -9,6 +9,7 @@ from typing import Any
 from mmseg.datasets.checks.findings import Finding, published_count, unneeded_count
 from mmseg.datasets.checks.images import ImageFiles, check_image_files
 from mmseg.datasets.dark_zurich import IMAGE_SUFFIX, LABEL_SUFFIX
+from mmseg.files import visible
 
 PUBLISHED = {"train": 2416, "val": 50, "test": 151}
 SIZE = (1920, 1080)
@@ -20,7 +21,7 @@ def _split(settings: Mapping[str, Any]) -> str:
 
 def night_images(root: Path, split: str) -> tuple[Path, ...]:
     """Night images of a split, in order of sequence and name."""
-    return tuple(sorted((root / "rgb_anon" / split / "night").glob(f"*/*{IMAGE_SUFFIX}")))
+    return tuple(visible(root / "rgb_anon" / split / "night", f"*/*{IMAGE_SUFFIX}"))
 
 
 def dark_zurich_files(settings: Mapping[str, Any]) -> list[ImageFiles]:

@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
-from mmseg.datasets.cityscapes_conversion import KNOWN_TRAIN_IDS
-from mmseg.datasets.png_files import PngHeader, read_png_header
+from mmseg.datasets.image_reading import open_image, open_label, read_header
+from mmseg.datasets.png_files import ImageHeader
 from mmseg.errors import DataError
 
 # Reading a header is waiting for the disk.
@@ -57,7 +56,7 @@ class ImageContent:
     uniform: bool
 
 
-Headers = dict[Path, PngHeader]
+Headers = dict[Path, ImageHeader]
 
 
 def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding], Headers]:
@@ -73,7 +72,7 @@ def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding
     headers: Headers = {}
     damaged, missing = [], []
     for path, header in _read_headers(files):
-        if isinstance(header, PngHeader):
+        if isinstance(header, ImageHeader):
             headers[path] = header
         elif path.exists():
             damaged.append(one_line(header))
@@ -86,13 +85,25 @@ def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding
         findings.append(all_of(f"{files.title}: whole", total, damaged, "whole", remedy))
     if headers and files.size is not None:
         findings.append(_size(files, headers, NOTE if subset and files.kind == "image" else WRONG))
-    if headers and files.kind == "label":
-        strange = [f"{p}: {h.bits}-bit {h.color}" for p, h in headers.items() if (h.bits, h.color) != (8, "grey")]
-        findings.append(all_of(f"{files.title}: format", len(headers), strange, "8-bit grey", files.remedy))
+    if headers:
+        findings += _format(files, headers)
     return findings, headers
 
 
-def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, PngHeader | DataError]]:
+def _format(files: ImageFiles, headers: Headers) -> list[Finding]:
+    """Colour type and depth, as :func:`.open_label` and :func:`.open_image` take them."""
+    if files.kind == "label":
+        good, expected = lambda header: header.color in ("grey", "palette"), "grey or palette indices"
+    else:
+        good, expected = lambda header: header.bits <= 8, "8 bits a value"
+    strange = [f"{path}: {header.bits}-bit {header.color}" for path, header in headers.items() if not good(header)]
+    if not strange and files.kind != "label":
+        return []
+    remedy = f"remove these files, then {files.remedy}" if files.kind == "label" else "convert these files to 8 bits"
+    return [all_of(f"{files.title}: format", len(headers), strange, expected, remedy)]
+
+
+def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, ImageHeader | DataError]]:
     with ThreadPoolExecutor(HEADER_THREADS) as executor:
         yield from track(
             zip(files.paths, executor.map(_header, files.paths), strict=True),
@@ -104,9 +115,9 @@ def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, PngHeader | DataErr
         )
 
 
-def _header(path: Path) -> PngHeader | DataError:
+def _header(path: Path) -> ImageHeader | DataError:
     try:
-        return read_png_header(path)
+        return read_header(path)
     except DataError as error:
         return error
 
@@ -149,23 +160,17 @@ def read_image(task: ImageTask) -> ImageContent:
     """Read an image file whole.
 
     Raises:
-        DataError: it is missing, damaged, or a label with values that are no train ids.
+        DataError: see :func:`.open_image`, and of a label :func:`.open_label`.
     """
-    try:
-        with Image.open(task.path) as opened:
-            image = opened.convert("L") if task.kind != "image" and opened.mode != "L" else opened.copy()
-    except FileNotFoundError:
-        raise DataError(f"{task.path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{task.path} cannot be read ({error})") from None
+    if task.kind == "label":
+        image = open_label(task.path)
+    else:
+        image = open_image(task.path, "RGB" if task.kind == "image" else "L")
     extrema = image.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
     values = {}
     if task.kind == "label":
         values = {value: count for value, count in enumerate(image.histogram()) if count}
-        unknown = sorted(set(values) - KNOWN_TRAIN_IDS)
-        if unknown:
-            raise DataError(f"{task.path} holds the values {unknown[:5]}, which are no train ids")
     return ImageContent(values, all(low == high for low, high in ranges))
 
 
