@@ -6,6 +6,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+from mmseg.text import printable
+
 
 class CMDAError(Exception):
     """Bad input. The message names the file, key or value at fault and the remedy.
@@ -48,7 +50,7 @@ def run_as_script(main: Callable[[], None]) -> None:
     try:
         main()
     except CMDAError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -34,6 +34,7 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
+    from mmseg.console import say
     from mmseg.evaluation.submission import TEST_IMAGES, check_submission
 
     names = None
@@ -45,12 +46,10 @@ def main() -> None:
     with console.status("checking"):
         count = check_submission(args.submission, names)
     compared = f"the test images of {args.dataset_path}" if names else "nothing but one another"
-    console.print(
+    say(
+        console,
         f"{args.submission}: {count} predictions are in order; their names were compared with {compared}. The whole "
         f"test split has {TEST_IMAGES} images.",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
 
 

@@ -19,6 +19,7 @@ from mmseg.apis.arguments import LEAST_SIDE
 from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor, random_segmentor
 from mmseg.config import load_config
+from mmseg.console import TextTable, say
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import environment, named_device
 from mmseg.engine.numerics import PRECISIONS
@@ -76,7 +77,9 @@ class Benchmark:
     def table(self) -> Table:
         """One line a row."""
         height, width = self.about["size"]
-        table = Table(title=f"{self.about['output']} output, {height}x{width}, {self.about['environment']['device']}")
+        table = TextTable(
+            title=f"{self.about['output']} output, {height}x{width}, {self.about['environment']['device']}"
+        )
         with_memory = any(row.peak_memory_mib is not None for row in self.rows)
         columns = ["batch", "latency, ms", "95 %, ms", "images/s", *(["peak MiB"] if with_memory else [])]
         table.add_column("precision")
@@ -152,7 +155,7 @@ def benchmark(
             missing = _unavailable(precision, place)
             if missing:
                 result.left_out.append(f"{precision} is left out: {missing}")
-                console.print(result.left_out[-1], highlight=False)
+                say(console, result.left_out[-1])
                 continue
             for batch in batches:
                 for compile_it in (False, True) if compiled else (False,):
@@ -163,7 +166,7 @@ def benchmark(
                         torch.cuda.empty_cache()
                         what = f"{precision}, batch {batch}" + (", compiled" if compile_it else "")
                         result.left_out.append(f"{what} is left out: it does not fit into the GPU's memory")
-                        console.print(result.left_out[-1], highlight=False)
+                        say(console, result.left_out[-1])
                         continue
                     result.rows.append(row)
         console.print(result.table())

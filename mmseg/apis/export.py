@@ -23,6 +23,7 @@ from mmseg.apis.input_recipe import InputRecipe, describe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
 from mmseg.config import load_config, uses_isr_fusion
+from mmseg.console import say
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
@@ -157,7 +158,7 @@ def export(
         CMDAError: bad input, a missing package, or an exported network that differs from PyTorch.
     """
     console = console or Console()
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    tell = partial(say, console)
     _check_formats(formats)
     if size is not None and min(size) < LEAST_SIDE:
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
@@ -167,7 +168,7 @@ def export(
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)
     loaded = load_segmentor(segmentor, checkpoint, model)
     segmentor.eval().requires_grad_(False)
-    say(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
+    tell(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
     size = tuple(size or recipe.input_size)
     origin = {
         "model": model,
@@ -183,7 +184,7 @@ def export(
             stem = Path(out_dir) / f"{model}_{output}_{size[0]}x{size[1]}{'_labels' if labels else ''}"
             network = ExportedNetwork(segmentor, output, labels)
             for path, parity in _write_checked(network, _random_batches(streams, size), stem, formats, about):
-                say(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
+                tell(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
                 files.append(path)
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error

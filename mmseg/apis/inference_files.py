@@ -16,9 +16,10 @@ from typing import TypeVar
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
+from mmseg.console import say, text_column
 from mmseg.datasets.event_files import EventSource, find_windows, open_events
 from mmseg.datasets.picture_files import ImageFiles, Picture, Video, open_pictures, picture_times
 from mmseg.errors import ConfigError, DataError
@@ -343,7 +344,7 @@ def _video_file(path: Path | None, rate: float) -> Iterator[Callable[[np.ndarray
 def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
     """Yield what moves a bar on; there is one on a terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        text_column(),
         BarColumn(),
         MofNCompleteColumn(),
         TaskProgressColumn(show_speed=True),
@@ -363,4 +364,4 @@ def _say_sizes(model: InferenceModel, step: _Step, size: Size | str | None, cons
     elif model.is_far_from_training(height, width):
         trained = f"{model.trained_size[1]}x{model.trained_size[0]}"
         text += f"; it was trained on whole images of {trained} and sees less well far from that (see --resize)"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    say(console, text)

@@ -33,6 +33,7 @@ from mmseg.config import (
 from mmseg.engine.environment import git_revision
 from mmseg.errors import ConfigError
 from mmseg.files import write_text
+from mmseg.text import name_fault
 
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
@@ -130,9 +131,10 @@ def plan_child(
     Raises:
         ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
     """
-    if not re.fullmatch(r"[^/\\\0\[]+", name):
-        raise ConfigError(f"--name {name!r} cannot be a file name: leave out slashes and '['")
     values = read_flags(flags or {})
+    fault = name_fault(name) or name_fault(name_prefix(values) + name)
+    if fault:
+        raise ConfigError(f"--name {name!r} cannot be a file name: {fault}")
     name = name_prefix(values) + name
     full_name = experiment_name(name)
     resolved = load_config(base_config)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import track
 
 from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
+from mmseg.console import say, track
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
@@ -23,6 +23,7 @@ from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, SEGMENTORS
 from mmseg.report import write_report
+from mmseg.work_dir import config_file
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
 # What decides on the content map of a sample.
@@ -30,7 +31,7 @@ ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr"
 
 
 def work_dir_config(work_dir: str | Path) -> Path:
-    """Config of a work dir: ``<name of the folder up to '['>.json``.
+    """Config of a work dir, see :func:`mmseg.work_dir.config_file`.
 
     Raises:
         ConfigError: no such folder or file.
@@ -38,7 +39,7 @@ def work_dir_config(work_dir: str | Path) -> Path:
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
         raise ConfigError(f"work dir {work_dir} does not exist")
-    path = work_dir / f"{work_dir.resolve().name.split('[')[0]}.json"
+    path = config_file(work_dir)
     if not path.is_file():
         raise ConfigError(
             f"{path} does not exist; the config of a work dir bears the name of the folder (up to '['), so rename "
@@ -119,7 +120,7 @@ def test(
         CMDAError: bad input.
     """
     console = console or Console()
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    tell = partial(say, console)
     config = load_config(config_path, cfg_options)
     if root_path:
         set_root(config, root_path, cfg_options)
@@ -128,9 +129,9 @@ def test(
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
     weights = load_segmentor(segmentor, checkpoint, model)
-    say(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
+    tell(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():
-        say(f"  left out, as a test does not need it: {name} ({count} weights)")
+        tell(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
     # As the evaluations of an fp32 training do; torch by itself lets a GPU round the factors of convolutions.
     set_precision("fp32", device)
@@ -155,13 +156,13 @@ def test(
             },
         )
         print_scores(result, console)
-        say(f"predictions (also in colour) and metrics.json in {out_dir}")
-        say(report_of_test(out_dir))
+        tell(f"predictions (also in colour) and metrics.json in {out_dir}")
+        tell(report_of_test(out_dir))
         if for_server:
             predictions = {name: Path(out_dir) / name for name in dataset.file_names}
             packed = partial(progress, description="writing the submission")
             archive = write_submission(predictions, Path(out_dir) / "submission", packed)
-            say(f"submission for the Dark Zurich server, checked and packed: {archive}")
+            tell(f"submission for the Dark Zurich server, checked and packed: {archive}")
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     return result

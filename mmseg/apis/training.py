@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mmseg.apis.resuming import AUTO, checkpoint_to_resume, differences, is_finished
 from mmseg.config import check_config, dump_config, effective, get_key, plain
+from mmseg.console import say
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.distributed import Ranks, process_group, wait_for_all
 from mmseg.engine.checkpoint import (
@@ -164,7 +165,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
         if ranks.is_first:
             message = f"{work_dir} is finished: {resumed.name} is its last checkpoint"
-            console.print(message, highlight=False, soft_wrap=True)
+            say(console, message)
         return work_dir
     train_set, val_set = build_datasets(cfg)
     device = choose_device()

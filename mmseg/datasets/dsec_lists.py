@@ -18,9 +18,8 @@ import h5py
 import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
 import numpy as np
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
+from mmseg.console import TextTable, say, track
 from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
 from mmseg.errors import DataError
 from mmseg.files import write_text
@@ -267,7 +266,7 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
 
 def _report(sequences: list[SequenceFrames], console: Console) -> None:
     """Warn about labels left out, then print a table of counts and the published totals."""
-    table = Table()
+    table = TextTable()
     table.add_column("sequence")
     for column in ("images", "with events", "train", "test"):
         table.add_column(column, justify="right")
@@ -285,10 +284,10 @@ def _report(sequences: list[SequenceFrames], console: Console) -> None:
             )
     console.print(table)
     train, test = sum(len(s.train) for s in sequences), sum(len(s.test) for s in sequences)
-    console.print(
+    say(
+        console,
         f"{train:,} train and {test:,} test frames "
         f"(the full data has {PUBLISHED_TRAIN_FRAMES:,} and {PUBLISHED_TEST_FRAMES:,})",
-        highlight=False,
     )
 
 

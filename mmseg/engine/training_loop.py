@@ -14,12 +14,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from torch import Tensor
 
+from mmseg.console import text_column
 from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
 from mmseg.engine.checkpoint import checkpoint_path
 from mmseg.engine.finite import FiniteWatch, NonFinite
@@ -268,12 +268,12 @@ def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
 
 def _progress_bar(log: RunLog) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        text_column(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}"),
+        text_column("{task.fields[shown]}"),
         console=log.console,
         disable=not log.console.is_terminal,
     )

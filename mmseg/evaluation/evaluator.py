@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg.console import TextTable
 from mmseg.datasets.classes import CLASSES
 from mmseg.engine.data import prepare_worker
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
@@ -73,7 +74,7 @@ class Evaluation:
 
 def score_table(scores_: Scores, title: str) -> Table:
     """Per-class table in percent; classes outside the valid ones are marked."""
-    table = Table(title=title)
+    table = TextTable(title=title)
     table.add_column("class")
     for column in ("IoU", "Acc"):
         table.add_column(column, justify="right")

@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
+from mmseg.console import track
 from mmseg.datasets.cityscapes_conversion import convert_cityscapes
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
