@@ -108,7 +108,7 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.console import TextTable
+    from mmseg.printing import TextTable
 
     table = TextTable(title=f"{Path(args.config).name}, {args.precision}")
     table.add_column("part")

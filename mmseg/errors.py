@@ -18,6 +18,10 @@ class CMDAError(Exception):
 
     status = 2
 
+    def __str__(self) -> str:
+        """The message, without characters of file names that a terminal or a log may act upon."""
+        return printable(super().__str__())
+
 
 class ConfigError(CMDAError):
     """A config file, key or value that cannot be used."""
@@ -50,7 +54,7 @@ def run_as_script(main: Callable[[], None]) -> None:
     try:
         main()
     except CMDAError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

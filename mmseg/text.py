@@ -44,7 +44,7 @@ def name_fault(name: str) -> str:
     if odd is not None:
         return f"it holds {odd!r}: leave out control characters and {' '.join(FORBIDDEN_IN_NAMES)}"
     if not name.strip(" ."):
-        return "it is empty"
+        return "nothing but dots and spaces is in it"
     if name != name.strip():
         return "it begins or ends with a space"
     size = len(name.encode("utf-8"))
@@ -54,7 +54,8 @@ def name_fault(name: str) -> str:
 def as_name(text: str) -> str:
     """The text as the name of a run, with ``_`` in the place of what a name cannot hold."""
     kept = "".join("_" if c in FORBIDDEN_IN_NAMES or not c.isprintable() else c for c in text).strip()
-    return kept.encode("utf-8")[:NAME_BYTES].decode("utf-8", "ignore").strip() or "_"
+    kept = kept.encode("utf-8")[:NAME_BYTES].decode("utf-8", "ignore").strip()
+    return kept if kept.strip(".") else f"_{kept}"
 
 
 def csv_cell(value: object) -> object:

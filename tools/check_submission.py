@@ -34,8 +34,8 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.console import say
     from mmseg.evaluation.submission import TEST_IMAGES, check_submission
+    from mmseg.printing import say
 
     names = None
     if args.dataset_path:

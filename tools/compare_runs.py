@@ -55,8 +55,8 @@ def main() -> None:
     from rich.console import Console
 
     from mmseg.apis.comparison import comma_separated, compare, markdown, terminal_tables
-    from mmseg.console import say
     from mmseg.files import write_text
+    from mmseg.printing import say
 
     rows = compare(read_runs(args.work_dirs), grouped=not args.each)
     console = Console()

@@ -98,7 +98,7 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     """Print the scores of both trainings side by side."""
     from rich.console import Console
 
-    from mmseg.console import TextTable
+    from mmseg.printing import TextTable
 
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"

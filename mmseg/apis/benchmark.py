@@ -19,13 +19,13 @@ from mmseg.apis.arguments import LEAST_SIDE
 from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor, random_segmentor
 from mmseg.config import load_config
-from mmseg.console import TextTable, say
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import environment, named_device
 from mmseg.engine.numerics import PRECISIONS
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.printing import TextTable, say
 
 # A call on the CPU can take many seconds; a GPU needs a few until its clocks and algorithms are settled.
 WARM_UP_CALLS = {"cpu": 1, "cuda": 5}

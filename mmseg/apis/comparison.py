@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmseg.console import TextTable
 from mmseg.errors import ConfigError
 from mmseg.log_file import read_log
+from mmseg.printing import TextTable
 from mmseg.text import csv_cell, markdown_cell
 from mmseg.work_dir import config_file
 

@@ -21,9 +21,10 @@ import mmseg
 from mmseg.apis.comparison import validation_records
 from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
-from mmseg.console import TextTable, say, text_column
 from mmseg.engine.training_loop import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
+from mmseg.files import open_bytes_to_append
+from mmseg.printing import TextTable, say, text_column
 from mmseg.text import as_name
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
@@ -256,6 +257,7 @@ def run_all(
             run.state = "refused"
             _say(console, f"{run.child.name} refused: {run.message}")
     _note_missing_gpus(gpus, console)
+    _write_configs(runs, console)
     waiting, free, active = deque(run for run in runs if run.state == "waiting"), list(gpus) or [None], []
     with _progress(console) as progress:
         try:
@@ -285,6 +287,17 @@ def run_all(
     return runs
 
 
+def _write_configs(runs: Sequence[Run], console: Console) -> None:
+    """Write what is planned, before the first run takes its hours."""
+    for run in runs:
+        if run.state == "waiting":
+            try:
+                run.child.write()
+            except OSError as error:
+                run.state, run.message = "failed", f"{run.child.path} cannot be written ({error.strerror})"
+                _say(console, f"{run.child.name} failed: {run.message}")
+
+
 def _progress(console: Console) -> Progress:
     return Progress(
         text_column(),
@@ -310,9 +323,8 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = run.gpu
     try:
-        child.write()
         child.work_dir.mkdir(parents=True, exist_ok=True)
-        run.output = (child.work_dir / CONSOLE_FILE).open("ab")
+        run.output = open_bytes_to_append(child.work_dir / CONSOLE_FILE)
     except OSError as error:
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")

@@ -23,13 +23,13 @@ from mmseg.apis.input_recipe import InputRecipe, describe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
 from mmseg.config import load_config, uses_isr_fusion
-from mmseg.console import say
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.printing import say
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

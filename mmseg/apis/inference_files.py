@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
-from mmseg.console import say, text_column
 from mmseg.datasets.event_files import EventSource, find_windows, open_events
 from mmseg.datasets.picture_files import ImageFiles, Picture, Video, open_pictures, picture_times
 from mmseg.errors import ConfigError, DataError
 from mmseg.files import atomic_path
+from mmseg.printing import say, text_column
 from mmseg.visualization.panels import color_label, save_picture
 
 # What can be saved -> folder below the output folder.

@@ -22,6 +22,7 @@ from mmseg.apis.training import variant
 from mmseg.config import (
     DATA_PATH_KEYS,
     check_config,
+    dump_config,
     effective,
     flat,
     get_key,
@@ -31,6 +32,7 @@ from mmseg.config import (
     uses_isr_fusion,
 )
 from mmseg.engine.environment import git_revision
+from mmseg.engine.run_lock import in_use, running_holder
 from mmseg.errors import ConfigError
 from mmseg.files import write_text
 from mmseg.text import name_fault
@@ -78,15 +80,20 @@ class Child:
 
         Raises:
             CMDAError: naming the key; what data sets find in their files is another matter.
+            WorkDirInUse: the run that it would go on with is still running.
         """
+        if self.resolved.get("resume_from") == AUTO and self.work_dir.is_dir():
+            holder = running_holder(self.work_dir)
+            if holder is not None:
+                raise in_use(self.work_dir, holder)
         cfg = effective(self.resolved)
         check_config(cfg, for_training=True)
         variant(cfg)
 
     def write(self) -> Path:
-        """Write the file and return its path."""
+        """Write the whole config and return its path: a base that is edited later does not change a planned run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps(self.content, indent=1) + "\n")
+        write_text(self.path, dump_config(self.resolved))
         return self.path
 
 

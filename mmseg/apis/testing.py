@@ -12,7 +12,6 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
-from mmseg.console import say, track
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
@@ -21,6 +20,7 @@ from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.printing import say, track
 from mmseg.registry import DATASETS, SEGMENTORS
 from mmseg.report import write_report
 from mmseg.work_dir import config_file

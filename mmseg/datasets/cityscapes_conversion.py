@@ -38,10 +38,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from mmseg.console import TextTable, track
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.errors import DataError, did_you_mean
 from mmseg.files import atomic_path, write_text
+from mmseg.printing import TextTable, track
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"

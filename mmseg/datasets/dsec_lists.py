@@ -19,10 +19,10 @@ import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only 
 import numpy as np
 from rich.console import Console
 
-from mmseg.console import TextTable, say, track
 from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
 from mmseg.errors import DataError
 from mmseg.files import write_text
+from mmseg.printing import TextTable, say, track
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from mmseg.console import track
 from mmseg.errors import DataError
+from mmseg.printing import track
 from mmseg.text import printable
 
 Task = TypeVar("Task")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmseg.errors import ConfigError, did_you_mean
+from mmseg.files import write_text
 
 
 class Logger(Protocol):
@@ -68,7 +69,7 @@ class WandbLogger:
         known = {"id": record.read_text().strip(), "resume": "allow"} if record.is_file() else {}
         options = {"name": name, "dir": str(work_dir), "config": dict(config), **known, **init_kwargs}
         self._run = self._wandb.init(**options)
-        record.write_text(f"{self._run.id}\n")
+        write_text(record, f"{self._run.id}\n")
 
     def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
         self._run.log({f"{mode}/{key}": value for key, value in values.items()}, step=iteration)

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.files import digest, write_text
 
 RECORD = "run_identity.json"
@@ -51,6 +50,17 @@ class RunIdentity:
             config: text of the resolved config.
         """
         return cls(secrets.token_hex(8), time.strftime("%Y-%m-%d %H:%M:%S"), seed, digest(config), parents)
+
+    @classmethod
+    def of_meta(cls, meta: Mapping[str, Any]) -> RunIdentity | None:
+        """The run that a checkpoint names; None where it names none."""
+        run = run_of(meta)
+        seed = run.get("seed")
+        return (
+            cls(run["id"], str(run.get("started")), seed if type(seed) is int else 0, str(run.get("config")))
+            if run
+            else None
+        )
 
     def owns(self, meta: Mapping[str, Any]) -> bool:
         """Whether a checkpoint is of this run, by its ``meta``."""
@@ -96,18 +106,13 @@ def _checked(found: Mapping[str, Any]) -> RunIdentity:
     return RunIdentity(found["id"], found["started"], found["seed"], found["config"], parents)
 
 
+def state_of(work_dir: Path) -> tuple[str, ...]:
+    """What tells whether a run was started in a work dir, or has written a checkpoint there, since one looked."""
+    identity = read_identity(work_dir)
+    return (identity.id if identity else "", *(path.name for path in list_checkpoints(work_dir)))
+
+
 def run_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the ``meta`` of a checkpoint says of its run; empty in those of earlier versions."""
     run = meta.get("run")
     return run if isinstance(run, Mapping) and isinstance(run.get("id"), str) and run["id"] else {}
-
-
-def checkpoint_meta(path: Path) -> dict[str, Any] | None:
-    """``meta`` of a training checkpoint, without reading its tensors; None where it cannot be read."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        meta = content["meta"]
-    except Exception:  # torch's reader lets through whatever a damaged file leads to
-        return None
-    sound = isinstance(meta, dict) and type(meta.get("iter")) is int and meta["iter"] >= 0
-    return meta if sound else None

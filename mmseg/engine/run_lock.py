@@ -168,6 +168,14 @@ def _time_there(folder: Path) -> float:
         return time.time()
 
 
+def in_use(work_dir: str | Path, holder: Holder) -> WorkDirInUse:
+    """Error that says who writes into a work dir."""
+    return WorkDirInUse(
+        f"{work_dir} is in use by a training ({holder.describe()}): wait for its end, or choose another work dir. If "
+        f"it has ended for certain, remove {Path(work_dir) / LOCK}"
+    )
+
+
 class WorkDirLock:
     """Context in which no other training writes into a work dir.
 
@@ -189,18 +197,26 @@ class WorkDirLock:
         self._ended = threading.Event()
 
     def __enter__(self) -> WorkDirLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, waiting no longer than it takes to know whether another holder lives."""
         while not self._create():
             seen = _look(self.path)
             if seen is None:
                 continue
             holder = running_holder(self.path.parent, self._tell)
             if holder is not None:
-                self._refuse(holder)
+                raise in_use(self.path.parent, holder)
             self._take_away(seen)
         threading.Thread(target=self._beat, name="lock of the work dir", daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
+        """Give it back; without effect where it is not held."""
         # A forked process leaves the lock to its parent.
         if os.getpid() == self.holder.pid:
             self._ended.set()
@@ -228,12 +244,6 @@ class WorkDirLock:
     def _is_mine(self) -> bool:
         seen = _look(self.path)
         return seen is not None and seen.text == self._text
-
-    def _refuse(self, holder: Holder) -> None:
-        raise WorkDirInUse(
-            f"{self.path.parent} is in use by a training ({holder.describe()}): wait for its end, or choose another "
-            f"work dir. If it has ended for certain, remove {self.path}"
-        )
 
     def _create(self) -> bool:
         """Make the lock; False where there is one."""

@@ -19,13 +19,13 @@ from rich.progress import (
 )
 from torch import Tensor
 
-from mmseg.console import text_column
 from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
 from mmseg.engine.checkpoint import checkpoint_path
 from mmseg.engine.finite import FiniteWatch, NonFinite
 from mmseg.engine.interruptions import Interrupted, Interruptions
 from mmseg.engine.run_log import RunLog
 from mmseg.errors import CheckpointError, CMDAError
+from mmseg.printing import text_column
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel

@@ -17,13 +17,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg.console import TextTable
 from mmseg.datasets.classes import CLASSES
 from mmseg.engine.data import prepare_worker
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.printing import TextTable
 from mmseg.visualization.panels import (
     color_label,
     image_picture,

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmseg.console import TextTable
+from mmseg.printing import TextTable
 
 ACTIVE = 0.1
 BINS = 512

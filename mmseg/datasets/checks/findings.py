@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.text import Text
 
-from mmseg.console import TextTable
+from mmseg.printing import TextTable
 from mmseg.text import printable
 
 OK, NOTE, WRONG = "ok", "note", "wrong"

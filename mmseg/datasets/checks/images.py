@@ -12,11 +12,11 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from mmseg.console import track
 from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
 from mmseg.datasets.cityscapes_conversion import KNOWN_TRAIN_IDS
 from mmseg.datasets.png_files import PngHeader, read_png_header
 from mmseg.errors import DataError
+from mmseg.printing import track
 
 # Reading a header is waiting for the disk.
 HEADER_THREADS = 16
