@@ -109,11 +109,13 @@ def _look(path: Path) -> _Seen | None:
         return None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read as a lock ({error.strerror}); remove it") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_size > LARGEST_LOCK:
             raise ConfigError(f"{path} is not a lock; remove it")
-        return _Seen(file.read(LARGEST_LOCK).decode("utf-8", "replace"), state.st_mtime)
+        return _Seen(os.read(descriptor, LARGEST_LOCK).decode("utf-8", "replace"), state.st_mtime)
+    finally:
+        os.close(descriptor)
 
 
 def running_holder(work_dir: str | Path, tell: Callable[[str], None] = lambda text: None) -> Holder | None:
