@@ -115,6 +115,18 @@ def create_temporary(path: Path, mode: int | None = None) -> Path:
         return temporary
 
 
+def put_aside(path: str | Path) -> Path | None:
+    """Give a file or folder another name, ``<name>.before_<n>``, which is returned; None where there is nothing."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        return None
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.before_{number}")):
+        number += 1
+    os.rename(path, aside)
+    return aside
+
+
 def remove_leftovers(folder: str | Path) -> None:
     """Remove the temporary files of :func:`atomic_path` whose process was killed; those of live processes stay.
 

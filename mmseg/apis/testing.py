@@ -13,9 +13,10 @@ from rich.console import Console
 
 from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
-from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
+from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import set_precision
+from mmseg.engine.run_identity import read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
@@ -49,18 +50,22 @@ def work_dir_config(work_dir: str | Path) -> Path:
 
 
 def work_dir_checkpoint(work_dir: str | Path) -> Path:
-    """``iter_40000.pth``, or the newest ``iter_*.pth`` where that is absent.
+    """``iter_40000.pth``, or the newest ``iter_*.pth`` where that is absent, of the run that the folder is of.
 
     Raises:
         CheckpointError: the folder holds none.
     """
-    published = Path(work_dir) / PUBLISHED_CHECKPOINT
-    if published.is_file():
-        return published
     checkpoints = list_checkpoints(work_dir)
     if not checkpoints:
         raise CheckpointError(f"{work_dir} holds no checkpoint iter_<n>.pth")
-    return checkpoints[-1]
+    identity = read_identity(Path(work_dir))
+    own = [path for path in checkpoints if identity is None or identity.owns(checkpoint_meta(path) or {})]
+    if not own:
+        raise CheckpointError(
+            f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the newest "
+            f"is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
+        )
+    return next((path for path in own if path.name == PUBLISHED_CHECKPOINT), own[-1])
 
 
 def test_work_dir(

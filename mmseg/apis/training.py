@@ -31,7 +31,7 @@ from mmseg.engine.checkpoint import (
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
-from mmseg.engine.loggers import check_hooks, open_loggers
+from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
 from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_identity import RunIdentity
@@ -40,7 +40,7 @@ from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
-from mmseg.files import atomic_path, open_to_append, remove_leftovers, write_text
+from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
 from mmseg.printing import say
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
@@ -195,7 +195,7 @@ def _run(
     if device.type == "cpu":
         keep_freed_memory()
     resumed = start.checkpoint
-    log = _open_work_dir(work_dir, config, device, console, ranks)
+    log = _open_work_dir(work_dir, config, device, console, ranks, is_new=resumed is None)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
         if train_set.target.left_out:
@@ -321,15 +321,20 @@ def _resume(
 
 
 def _open_work_dir(
-    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks
+    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks, is_new: bool
 ) -> RunLog | SilentLog:
-    """Create the work dir with config and environment record, and start its logs; the first process does."""
+    """Create the work dir with config and environment record, and start its logs; the first process does.
+
+    Args:
+        is_new: the run starts from the beginning: numbers of an earlier one are put aside.
+    """
     if not ranks.is_first:
         return SilentLog()
     record = {**environment(device), "processes": ranks.world}
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(work_dir)
+        aside = _put_numbers_aside(work_dir) if is_new else ()
         write_text(work_dir / f"{work_dir.name}.json", dump_config(config))
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
         for ending in (".log", ".log.json"):
@@ -342,12 +347,20 @@ def _open_work_dir(
     loggers = open_loggers(_hooks(config), work_dir, work_dir.name, plain(config.to_dict()))
     log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
+    if aside:
+        log.info("note: what an earlier run left was put aside: %s", ", ".join(aside))
     earlier = list_checkpoints(work_dir)
     if earlier and not config.get("resume_from"):
         log.info("note: the work dir holds checkpoints of an earlier run, the newest is %s", earlier[-1].name)
     if device.type == "cpu":
         log.info("no CUDA GPU was found: training on the CPU; how long it takes is said after a few iterations")
     return log
+
+
+def _put_numbers_aside(work_dir: Path) -> tuple[str, ...]:
+    """Give what a run counts and measures another name, so that no curve is of two runs; the new names."""
+    names = (f"{work_dir.name}.log.json", "tensorboard", "evaluations", WANDB_RECORD)
+    return tuple(path.name for path in (put_aside(work_dir / name) for name in names) if path is not None)
 
 
 def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks, identity: RunIdentity) -> dict[str, Any]:

@@ -16,6 +16,9 @@ import numpy as np
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.files import write_text
 
+# names the run of Weights & Biases that a resumed training goes on with
+WANDB_RECORD = "wandb_run.txt"
+
 
 class Logger(Protocol):
     """What a training tells of itself."""
@@ -65,7 +68,7 @@ class WandbLogger:
 
     def __init__(self, work_dir: Path, name: str, config: Mapping[str, Any], init_kwargs: Mapping[str, Any]) -> None:
         self._wandb = _package("wandb", "WandbLoggerHook")
-        record = work_dir / "wandb_run.txt"
+        record = work_dir / WANDB_RECORD
         known = {"id": record.read_text().strip(), "resume": "allow"} if record.is_file() else {}
         options = {"name": name, "dir": str(work_dir), "config": dict(config), **known, **init_kwargs}
         self._run = self._wandb.init(**options)
