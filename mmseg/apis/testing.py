@@ -62,8 +62,8 @@ def work_dir_checkpoint(work_dir: str | Path) -> Path:
     own = [path for path in checkpoints if identity is None or identity.owns(checkpoint_meta(path) or {})]
     if not own:
         raise CheckpointError(
-            f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the newest "
-            f"is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
+            f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the "
+            f"newest is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
         )
     return next((path for path in own if path.name == PUBLISHED_CHECKPOINT), own[-1])
 
