@@ -22,7 +22,7 @@ import numpy as np
 
 from mmseg.datasets.file_work import run_tasks
 from mmseg.errors import ConfigError, DataError
-from mmseg.files import write_text
+from mmseg.files import atomic_path, write_text
 
 FULL, HALF = "float32", "float16"
 # Raised when the meaning of the stored numbers changes.
@@ -188,7 +188,10 @@ class ArrayCache:
         if record["finished"] != len(layout.rows):
             raise ConfigError(f"{key} is unfinished, {record['finished']} of {len(layout.rows)} samples; {make}")
         self._arrays: tuple[int, dict[str, np.ndarray]] | None = None
+        # A process that opens the arrays later must not meet those of a cache that was made anew since.
+        self._marks: dict[str, tuple[int, int]] = {}
         for name in layout.arrays:
+            self._marks[name] = self._mark(name)
             array, (shape, dtype) = self._open(name), record["arrays"][name]
             if array.shape != (len(layout.rows), *shape) or array.dtype != dtype:
                 raise DataError(f"{self._path(name)} is {array.dtype}{array.shape}, unlike {RECORD}; {make} --force")
@@ -200,9 +203,23 @@ class ArrayCache:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
 
+    def _mark(self, name: str) -> tuple[int, int]:
+        """Device and number of the file of an array."""
+        try:
+            state = self._path(name).stat()
+        except OSError:
+            return (-1, -1)
+        return state.st_dev, state.st_ino
+
     def _open(self, name: str) -> np.ndarray:
         try:
-            return np.load(self._path(name), mmap_mode="r")
+            array = np.load(self._path(name), mmap_mode="r")
+            if self._mark(name) == self._marks[name]:
+                return array
+            raise DataError(
+                f"{self._path(name)} was made anew while this training reads it; go on from the last checkpoint "
+                "(--resume auto) when the cache is finished"
+            )
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self._path(name)} cannot be read ({error}): make the cache again with python "
@@ -266,7 +283,8 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
         unlike = f"it holds {_words(record['arrays'])}"
     if unlike and not force:
         raise ConfigError(f"cache {folder} is stale: {unlike}; --force replaces it, --out puts the new one elsewhere")
-    whole = all((folder / f"{name}.npy").is_file() for name in layout.arrays)
+    paths = [folder / f"{name}.npy" for name in layout.arrays]
+    whole = all(path.is_file() and not path.is_symlink() for path in paths)
     return record["finished"] if whole and not unlike and not force else 0
 
 
@@ -285,7 +303,9 @@ def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, npr
         # No record while the arrays are being laid out anew.
         (folder / RECORD).unlink(missing_ok=True)
         for name, (shape, dtype) in layout.arrays.items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (len(layout.rows), *shape)).flush()
+            # Beside an array that a training may be reading: cutting that short would end the training.
+            with atomic_path(folder / f"{name}.npy") as temporary:
+                np.lib.format.open_memmap(temporary, "w+", dtype, (len(layout.rows), *shape)).flush()
         _note(folder, record)
     work = functools.partial(_write_row, folder, layout, dataset)
     for row, outcome in run_tasks(work, range(first, len(layout.rows)), nproc, title):

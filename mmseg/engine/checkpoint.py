@@ -40,7 +40,7 @@ def iteration_of(path: Path) -> int:
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:
     """Checkpoints of a work dir by ascending iteration."""
-    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0]
+    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0 and path.is_file()]
     return sorted(found, key=iteration_of)
 
 

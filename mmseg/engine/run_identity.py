@@ -89,7 +89,7 @@ def read_identity(work_dir: Path) -> RunIdentity | None:
     """The run that a work dir was last started for; None where nothing sound is known of it."""
     path = work_dir / RECORD
     try:
-        if path.stat().st_size > LARGEST_RECORD:
+        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
         return _checked(found)
