@@ -35,7 +35,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary file exists already and is empty. Its name cannot be foretold, and it is created anew, so that no
     link that somebody planted is followed; it keeps the suffix, since some writers choose their format by it. A file
     that is replaced hands on its permissions; a symbolic link is replaced itself, not what it points to. What goes to a
-    device or a pipe, such as ``/dev/stdout``, is copied there at the end.
+    device or to ``/dev/stdout`` is copied there at the end.
 
     Raises:
         IsADirectoryError: ``path`` is a folder.
@@ -60,14 +60,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether bytes that go there pass on, so that no file can take the name."""
+    """Whether bytes that go there pass on, so that no file can take the name. A link elsewhere is not followed."""
+    if str(path) in ("/dev/stdout", "/dev/stderr") or str(path).startswith(("/dev/fd/", "/proc/")):
+        return path.exists()
     try:
-        kind = path.stat().st_mode
+        kind = path.lstat().st_mode
     except OSError:
         return False
-    if not path.is_absolute():
-        path = Path.cwd() / path
-    return path.parts[1:2] in (("dev",), ("proc",)) or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+    return stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
 
 
 @contextmanager

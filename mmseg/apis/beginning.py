@@ -14,7 +14,7 @@ from mmseg.agreement import check_alike, decided_by_first, marks_of
 from mmseg.apis.resuming import HARMLESS_KEYS, Start, choose_start, is_below
 from mmseg.config import dump_config, flat, get_key, plain
 from mmseg.config_keys import DATA_PATH_KEYS
-from mmseg.distributed import Ranks
+from mmseg.distributed import Ranks, several
 from mmseg.engine.checkpoint import checkpoint_meta
 from mmseg.engine.run_identity import state_of
 from mmseg.engine.run_lock import WorkDirInUse, WorkDirLock, in_use, running_holder
@@ -82,6 +82,8 @@ def check_inputs_alike(config: Mapping[str, Any], dataset: Any) -> None:
     Raises:
         ConfigError: naming the process and what it has otherwise.
     """
+    if not several():
+        return
     keys = (*(key for key in DATA_PATH_KEYS if key.startswith(("model.", "uda."))), "load_from")
     seen: dict[str, object] = {
         f"content of {path}": mark for path, mark in marks_of(get_key(config, k) for k in keys).items()
@@ -117,7 +119,6 @@ def held_work_dir(work_dir: Path, start: Start, tell: Tell) -> Iterator[WorkDirL
             lock.acquire()
             if state_of(work_dir) != start.seen:
                 raise WorkDirInUse(f"another training has written into {work_dir} meanwhile: start this one again")
-            start.identity.write(work_dir)
         except OSError as error:
             raise ConfigError(
                 f"work dir {work_dir} cannot be written ({error.strerror}); choose another one"

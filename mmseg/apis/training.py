@@ -399,6 +399,7 @@ def _saver(
         path = checkpoint_path(work_dir, done)
         stamped = {**meta, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
         save_checkpoint(path, method, optimizer, done, stamped, keep, scaler, is_own)
+        identity.write(work_dir)
         log.info("wrote %s", path)
 
     return save

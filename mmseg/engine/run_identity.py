@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.engine.checkpoint import list_checkpoints
+from mmseg.errors import CheckpointError
 from mmseg.files import digest, write_text
 
 RECORD = "run_identity.json"
@@ -81,8 +82,18 @@ class RunIdentity:
         return {"id": self.id, "started": self.started, "seed": self.seed, "config": self.config}
 
     def write(self, work_dir: Path) -> None:
-        """Write it into the work dir."""
-        write_text(work_dir / RECORD, json.dumps(asdict(self)) + "\n")
+        """Make the work dir this run's; done when it has its first checkpoint, so that a start by mistake costs nothing.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        if read_identity(work_dir) == self:
+            return
+        path = work_dir / RECORD
+        try:
+            write_text(path, json.dumps(asdict(self)) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be written ({error.strerror}); free space there") from error
 
 
 def read_identity(work_dir: Path) -> RunIdentity | None:

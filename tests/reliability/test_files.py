@@ -106,6 +106,26 @@ def test_a_device_is_written_to_and_stays():
     assert shown.stdout == "shown"
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_what_was_planted_in_the_place_of_a_file_is_replaced(tmp_path, kind):
+    path = tmp_path / "metrics.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/full")
+    write_text(path, "content")
+    assert stat.S_ISREG(path.lstat().st_mode)
+    assert path.read_text() == "content"
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no file system in memory")
+def test_files_in_memory_are_replaced():
+    with temporary_folder("/dev/shm/cmda") as folder:
+        for text in ("longer", "new"):
+            write_text(folder / "x.json", text)
+        assert (folder / "x.json").read_text() == "new"
+
+
 def test_what_ends_badly_leaves_nothing(tmp_path):
     def fail() -> None:
         with atomic_path(tmp_path / "x") as temporary:

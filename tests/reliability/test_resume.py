@@ -126,7 +126,7 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
 def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
     """128 + the signal's number, which shells and batch systems know."""
     process = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
-    wait_for(tmp_path / "run" / "iter_1.pth", process)
+    wait_for(tmp_path / "run" / "run_identity.json", process)
     before = (tmp_path / "run" / "run_identity.json").read_text()
     _, errors = start_script(project, tmp_path / "run", **{"runner.max_iters": 500}).communicate(timeout=120)
     assert f"in use by a training (process {process.pid} on" in errors  # two trainings do not mix
