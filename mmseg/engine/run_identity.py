@@ -82,7 +82,7 @@ class RunIdentity:
         return {"id": self.id, "started": self.started, "seed": self.seed, "config": self.config}
 
     def write(self, work_dir: Path) -> None:
-        """Make the work dir this run's; done when it has its first checkpoint, so that a start by mistake costs nothing.
+        """Make the work dir this run's; done at its first checkpoint, so that a start by mistake costs nothing.
 
         Raises:
             CheckpointError: the file cannot be written.
