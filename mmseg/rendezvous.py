@@ -32,7 +32,7 @@ JOB_VARIABLES = {
         "SLURM_SRUN_COMM_PORT",
         "SLURM_STEP_NODELIST",
     ),
-    "pytorch": ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
+    "pytorch": ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"),
 }
 # How long processes wait for one another at the start: their programs come over slow networks.
 START_PATIENCE = timedelta(minutes=10)
@@ -72,6 +72,9 @@ def meet(launcher: str, rank: int, world: int, patience: timedelta) -> Store:
     try:
         store = next(iter(dist.rendezvous("env://", rank=rank, world_size=world, timeout=START_PATIENCE)))[0]
         _compare(store, rank, token, where)
+        if launcher == "slurm":
+            # the store of torchrun outlives processes that it starts again
+            _claim(store, rank, where)
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         raise ConfigError(_explained(error, rank, world, where)) from error
     except ValueError as error:
@@ -81,7 +84,7 @@ def meet(launcher: str, rank: int, world: int, patience: timedelta) -> Store:
 
 
 def _compare(store: Store, rank: int, token: str, where: str) -> None:
-    """Compare the job of this process with that of the first, and make sure that no other has its number.
+    """Compare the job of this process with that of the first.
 
     Raises:
         ConfigError: they differ.
@@ -95,6 +98,14 @@ def _compare(store: Store, rank: int, token: str, where: str) -> None:
             f"at {where} another training waits for its processes ({other}; this is {own}, process {rank}): two jobs "
             "have the same port. Start this one again with MASTER_PORT set to a free port"
         )
+
+
+def _claim(store: Store, rank: int, where: str) -> None:
+    """Make sure that no other process has the number of this one.
+
+    Raises:
+        ConfigError: another one has.
+    """
     if store.add(f"{_RANK}/{rank}", 1) > 1:
         raise ConfigError(
             f"two processes say that they are process {rank} of the training at {where}, one of them on "
