@@ -126,13 +126,17 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
 def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
     """128 + the signal's number, which shells and batch systems know."""
     process = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
-    wait_for(tmp_path / "run" / "run_identity.json", process)
-    before = (tmp_path / "run" / "run_identity.json").read_text()
-    _, errors = start_script(project, tmp_path / "run", **{"runner.max_iters": 500}).communicate(timeout=120)
-    assert f"in use by a training (process {process.pid} on" in errors  # two trainings do not mix
-    assert (tmp_path / "run" / "run_identity.json").read_text() == before
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    try:
+        wait_for(tmp_path / "run" / "run_identity.json", process)
+        before = (tmp_path / "run" / "run_identity.json").read_text()
+        second = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
+        _, refused = second.communicate(timeout=300)
+        assert f"in use by a training (process {process.pid} on" in refused  # two trainings do not mix
+        assert (tmp_path / "run" / "run_identity.json").read_text() == before
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 128 + signal.SIGTERM
     assert "interrupted after iteration" in errors.splitlines()[-1]
     assert "Traceback" not in errors
@@ -210,7 +214,7 @@ def test_auto_starts_anew_without_a_checkpoint_and_rests_after_the_last(project,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     train(project, tmp_path / "run", resume_from="auto")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    with pytest.raises(CheckpointError, match=r"iter_4\.pth is of another run, .*\(seed: null -> 5\)"):
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth is of another run, .*\(seed: 0 -> 5\)"):
         train(project, tmp_path / "run", resume_from="auto", seed=5)
     # of two runs in one folder, each is judged by its own checkpoints
     shutil.copy(tmp_path / "run" / "iter_4.pth", tmp_path / "run" / "iter_9.pth")
