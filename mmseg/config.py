@@ -22,6 +22,7 @@ from mmseg.config_keys import (
     ANCHORS,
     DATA_PATH_KEYS,
     IGNORED_KEYS,
+    LIST_SECTIONS,
     LISTS,
     NUMBERS,
     OFF_VALUES,
@@ -33,7 +34,8 @@ from mmseg.config_keys import (
     TOP_LEVEL_KEYS,
     WHOLE_NUMBERS,
 )
-from mmseg.errors import ConfigError, did_you_mean
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.foreign_configs import refuse_foreign_keys, refuse_foreign_text
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -48,13 +50,19 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist{_similar_file(path)}")
+        address = address_remedy(path)
+        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
     try:
         config = Config.fromfile(str(path))
+        refuse_foreign_keys(path, config.keys())
         config.merge_from_dict(dict(options or {}))
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
+        refuse_foreign_text(path)
         raise ConfigError(f"{path}: a file that its _base_ names does not exist: {error}") from error
     except Exception as error:  # a Python config can raise anything
+        refuse_foreign_text(path)
         raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
     return config
 
@@ -175,7 +183,8 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
 
     A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
     paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
-    this machine: it moves only where it does not exist as it stands.
+    this machine: it moves only where it does not exist as it stands. What a list names is looked for below ``root``
+    too.
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
@@ -184,6 +193,11 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
         candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
         existing = [path for path in (*candidates, Path(value)) if path.exists()]
         config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
+    for section in LIST_SECTIONS:
+        key, path = f"{section}.root_path", get_key(config, f"{section}.dataset_txt_path")
+        # A list looks below its own folder by itself.
+        if path and key not in (options or {}) and (get_key(config, key) or Path(path).parent != Path(root)):
+            config.merge_from_dict({key: str(root)})
 
 
 def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
@@ -348,4 +362,4 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
     for key, remedy in remedies.items():
         value = get_key(config, key)
         if value and not Path(value).exists():
-            raise ConfigError(f"{key}: {value} does not exist; {remedy}")
+            raise ConfigError(f"{key}: {value} does not exist; {address_remedy(value) or remedy}")

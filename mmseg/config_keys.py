@@ -7,6 +7,7 @@ from typing import Any
 TOP_LEVEL_KEYS = {
     "checkpoint_config",
     "compile",
+    "cuda_graphs",
     "cudnn_benchmark",
     "data",
     "deterministic",
@@ -61,6 +62,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "log_level": (None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "precision": (None, "fp32", "tf32", "bf16", "fp16"),
     "compile": (None, False, True),
+    "cuda_graphs": (None, "auto", False, True),
     "deterministic": (None, False, True),
     "evaluation.save_best": (None, True, False, "mIoU", "mIoU_18", "mAcc", "aAcc"),
     "gradient_checkpointing": (None, False, True),
@@ -198,5 +200,7 @@ DATA_PATH_KEYS = (
     "model.pretrained",
     "uda.cyclegan_itrd2en_path",
 )
+# Sections whose lists name data by paths of their own, which are looked for below a root.
+LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
 # Folders of the project that a path of another machine is cut at.
 ANCHORS = ("data", "pretrained")

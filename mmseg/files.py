@@ -27,6 +27,9 @@ FOREIGN_LEFTOVER_AGE = 24 * 3600
 # .<stem>.<machine>-<process>-<random>.tmp<suffix>; versions before wrote the number of the process only
 _LEFTOVER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{12}|(?P<old>[0-9]+))\.tmp(?:\..*)?")
 
+# Bytes that the usual file systems give to a name.
+LONGEST_NAME = 255
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -160,7 +163,10 @@ def temporary_folder(beside: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system."""
+    """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system.
+
+    Bytes of file names that are no UTF-8 are written as they are.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 

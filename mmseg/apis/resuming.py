@@ -12,7 +12,7 @@ from mmseg.config import flat
 from mmseg.config_keys import DATA_PATH_KEYS, IGNORED_KEYS
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
 from mmseg.engine.run_identity import RunIdentity, read_identity, state_of
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, address_remedy
 from mmseg.models.weights import has_right_checksums
 
 AUTO = "auto"
@@ -87,20 +87,21 @@ def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], t
     elif given == AUTO:
         start = _own_start(work_dir, config, processes, new)
     else:
-        start = _given_start(Path(given), work_dir, new)
+        start = _given_start(given, work_dir, new)
     return replace(start, seen=seen)
 
 
-def _given_start(path: Path, work_dir: Path, new: RunIdentity) -> Start:
+def _given_start(given: str, work_dir: Path, new: RunIdentity) -> Start:
     """Where a training starts for which a checkpoint or a folder was named."""
-    remark = ""
+    path, remark = Path(given), ""
     if path.is_dir():
         found, remark = newest_of_run(path, read_identity(path))
         if found is None:
             raise CheckpointError(f"{path} holds no checkpoint iter_<n>.pth to resume from")
         path = found
     elif not path.is_file():
-        raise CheckpointError(f"resume_from: {path} does not exist; give a checkpoint, a work dir, or auto")
+        remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
+        raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
     meta = checkpoint_meta(path)
     here = path.parent.resolve() == work_dir.resolve()
     return Start(new.continued_from(meta) if here and meta else new, path, remark=remark)

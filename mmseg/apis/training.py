@@ -31,8 +31,9 @@ from mmseg.engine.checkpoint import (
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
+from mmseg.engine.graphs import use_graphs
 from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
-from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
+from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_identity import RunIdentity
 from mmseg.engine.run_lock import WorkDirLock
@@ -40,7 +41,9 @@ from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
+from mmseg.evaluation.logged import logged_scores
 from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
+from mmseg.log_file import PERCENT
 from mmseg.printing import say
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
@@ -165,6 +168,8 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     check_config(cfg, for_training=True)
     check_optimisation(cfg["optimizer"], cfg["lr_config"])
     check_hooks(_hooks(cfg))
+    device = choose_device()
+    check_numerics(cfg, device)
     work_dir = work_dir_of(config, work_dir)
     tell = partial(say, console)
     start = agree_on_start(config, work_dir, ranks, tell)
@@ -175,7 +180,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     train_set, val_set = build_datasets(cfg)
     check_inputs_alike(cfg, train_set)
     with held_work_dir(work_dir, start, tell) as lock:
-        _run(config, cfg, work_dir, start, lock, train_set, val_set, console, ranks)
+        _run(config, cfg, work_dir, start, lock, train_set, val_set, device, console, ranks)
     return work_dir
 
 
@@ -187,17 +192,18 @@ def _run(
     lock: WorkDirLock | None,
     train_set: Any,
     val_set: Any,
+    device: torch.device,
     console: Console,
     ranks: Ranks,
 ) -> None:
     """Train in a work dir that is held."""
-    device = choose_device()
     if device.type == "cpu":
         keep_freed_memory()
     resumed = start.checkpoint
     log = _open_work_dir(work_dir, config, device, console, ranks, is_new=resumed is None)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        log.info(train_set.target.read_from)
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
         if start.remark:
@@ -205,6 +211,7 @@ def _run(
         set_determinism(cfg)
         method = build_method(cfg).to(device)
         set_numerics(method, cfg, device)
+        use_graphs(method, cfg, device, log.warning)
         optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
         first = _resume(resumed, config, method, optimizer, scaler, log, ranks) if resumed else 0
         settings = loop_settings(cfg, first, ranks)
@@ -447,7 +454,7 @@ def _evaluator(
             log.warning(f"left out of the evaluation: {reason}")
         if result.scores is not None:
             summary = result.scores.summary()
-            log.record("val", done, summary)
+            log.record("val", done, logged_scores(result.scores), PERCENT)
             log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
             keep_best(done, summary)
 
