@@ -19,7 +19,7 @@ from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import set_precision
-from mmseg.engine.run_identity import read_identity
+from mmseg.engine.run_identity import RunIdentity, read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
@@ -58,13 +58,19 @@ def work_dir_checkpoint(work_dir: str | Path) -> Path:
     if not checkpoints:
         raise CheckpointError(f"{work_dir} holds no checkpoint iter_<n>.pth")
     identity = read_identity(Path(work_dir))
-    own = [path for path in checkpoints if identity is None or identity.owns(checkpoint_meta(path) or {})]
+    own = [path for path in checkpoints if identity is None or _is_of(identity, path)]
     if not own:
         raise CheckpointError(
             f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the "
             f"newest is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
         )
     return next((path for path in own if path.name == PUBLISHED_CHECKPOINT), own[-1])
+
+
+def _is_of(identity: RunIdentity, path: Path) -> bool:
+    """Whether a checkpoint is of a run; one that cannot be read is for the reader to refuse."""
+    meta = checkpoint_meta(path)
+    return meta is None or identity.owns(meta)
 
 
 def test_work_dir(
