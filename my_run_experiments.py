@@ -81,19 +81,22 @@ def main() -> None:
     if not is_single(args):
         launch_several(args, flags)
         return
+    from mmseg.agreement import decided_by_first
     from mmseg.apis import plan_child, train
-    from mmseg.config import load_config
-    from mmseg.distributed import from_first, process_group
+    from mmseg.config import config_of, dump_config
+    from mmseg.distributed import process_group
 
-    with process_group(args.launcher) as ranks:
+    def planned() -> str:
         child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags, args.resume)
         child.check()
-        if ranks.is_first:
-            for note in child.notes:
-                print(f"note: {note}", file=sys.stderr)
-        # The name of a run is drawn: of several processes, that of the first counts.
-        path = from_first(str(child.write()) if ranks.is_first else None)
-        train(load_config(path), launcher=args.launcher)
+        for note in child.notes:
+            print(f"note: {note}", file=sys.stderr)
+        child.write()
+        return dump_config(child.resolved)
+
+    with process_group(args.launcher):
+        # The name of a run is drawn, and files may change: of several processes, what the first reads counts.
+        train(config_of(decided_by_first(planned)), launcher=args.launcher)
 
 
 def launch_several(args: argparse.Namespace, flags: dict) -> None:

@@ -107,9 +107,10 @@ def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{Path(args.config).name}, {args.precision}")
+    from mmseg.printing import TextTable
+
+    table = TextTable(title=f"{Path(args.config).name}, {args.precision}")
     table.add_column("part")
     for column in ("TFLOP", "GB"):
         table.add_column(column, justify="right")

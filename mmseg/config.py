@@ -89,6 +89,11 @@ def dump_config(config: Config) -> str:
     return json.dumps(plain(config.to_dict()), indent=1) + "\n"
 
 
+def config_of(text: str) -> Config:
+    """The resolved config that :func:`dump_config` made a text of."""
+    return Config(json.loads(text))
+
+
 def get_key(config: Mapping[str, Any] | Config, key: str) -> Any:
     """Value of a dotted key, or None where it is absent."""
     node: Any = config.to_dict() if isinstance(config, Config) else config

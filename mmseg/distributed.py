@@ -18,13 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
+from mmseg.rendezvous import job_port, meet
 
 # launcher -> environment variables that give rank, number of processes and rank on the machine
 VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
 }
-DEFAULT_PORT = "29500"
 # Gradients travel in pieces of this many numbers, so that the copy of them stays small.
 BUCKET = 25_000_000
 # How long processes wait for the first, which evaluates and writes checkpoints alone; NCCL itself waits ten minutes.
@@ -103,9 +103,11 @@ def process_group(launcher: str) -> Iterator[Ranks]:
         torch.cuda.set_device(gpu_of(launcher, local, torch.cuda.device_count()))
     if launcher == "slurm":
         os.environ.setdefault("MASTER_ADDR", _first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
-        os.environ.setdefault("MASTER_PORT", DEFAULT_PORT)
+        os.environ.setdefault("MASTER_PORT", str(job_port()))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=world, timeout=None if backend == "nccl" else PATIENCE)
+    store = meet(launcher, rank, world, PATIENCE)
+    timeout = None if backend == "nccl" else PATIENCE
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     global _on_cpu
     _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
     try:
@@ -121,6 +123,11 @@ def _first_host(nodes: str) -> str:
         return nodes.split(",")[0]
     prefix, rest = nodes.split("[", 1)
     return prefix + rest.split("]")[0].split(",")[0].split("-")[0]
+
+
+def cpu_group() -> dist.ProcessGroup | None:
+    """Group of all processes for what lies on the CPU; None outside of a training in several."""
+    return _on_cpu
 
 
 def several() -> bool:
@@ -192,11 +199,3 @@ def wait_for_all() -> None:
     """Let no process go on before all are here; GPUs are not waited for."""
     if several():
         dist.barrier(group=_on_cpu)
-
-
-def from_first(text: str | None) -> str:
-    """A text of the first process, in every process."""
-    texts = [text]
-    if several():
-        dist.broadcast_object_list(texts, group=_on_cpu)
-    return texts[0]

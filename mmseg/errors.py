@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from mmseg.interpreter import missing_package
+from mmseg.text import printable
 
 
 class CMDAError(Exception):
@@ -21,6 +22,10 @@ class CMDAError(Exception):
     """
 
     status = 2
+
+    def __str__(self) -> str:
+        """The message, without characters of file names that a terminal or a log may act upon."""
+        return printable(super().__str__())
 
 
 class ConfigError(CMDAError):

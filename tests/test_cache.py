@@ -110,6 +110,18 @@ def test_it_moves_with_the_data_and_into_workers(data, tmp_path):
     assert (np.asarray(pickle.loads(sent).load_label(0)) == np.asarray(cached.load_label(0))).all()
 
 
+def test_making_it_anew_leaves_a_training_that_reads_it_alone(data, tmp_path):
+    build_cache(tmp_path / "c", cityscapes(data))
+    plain, cached = cityscapes(data), cityscapes(data, cache=tmp_path / "c")
+    cached.load_label(0)
+    (tmp_path / "target").write_text("dear")
+    (tmp_path / "c" / "image.npy").unlink()
+    (tmp_path / "c" / "image.npy").symlink_to(tmp_path / "target")
+    assert build_cache(tmp_path / "c", cityscapes(data), force=True) == "written"
+    assert (tmp_path / "target").read_text() == "dear"
+    assert (np.asarray(cached.load_label(1)) == np.asarray(plain.load_label(1))).all()
+
+
 def change_image(data):
     path = next((data / "cityscapes" / "leftImg8bit").rglob("*.png"))
     Image.new("RGB", Image.open(path).size, (9, 9, 9)).save(path)

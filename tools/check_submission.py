@@ -35,6 +35,7 @@ def main() -> None:
     from rich.console import Console
 
     from mmseg.evaluation.submission import TEST_IMAGES, check_submission
+    from mmseg.printing import say
 
     names = None
     if args.dataset_path:
@@ -45,12 +46,10 @@ def main() -> None:
     with console.status("checking"):
         count = check_submission(args.submission, names)
     compared = f"the test images of {args.dataset_path}" if names else "nothing but one another"
-    console.print(
+    say(
+        console,
         f"{args.submission}: {count} predictions are in order; their names were compared with {compared}. The whole "
         f"test split has {TEST_IMAGES} images.",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
 
 

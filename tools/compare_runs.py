@@ -33,7 +33,8 @@ def read_runs(work_dirs: list[str]) -> list:
     Raises:
         ConfigError: no run is left, or one cannot be read.
     """
-    from mmseg.apis.comparison import config_file, read_run
+    from mmseg.apis.comparison import read_run
+    from mmseg.work_dir import config_file
 
     runs, skipped = [], []
     for folder in {Path(folder).resolve(): folder for folder in work_dirs}.values():
@@ -55,6 +56,7 @@ def main() -> None:
 
     from mmseg.apis.comparison import comma_separated, compare, markdown, terminal_tables
     from mmseg.files import write_text
+    from mmseg.printing import say
 
     rows = compare(read_runs(args.work_dirs), grouped=not args.each)
     console = Console()
@@ -69,7 +71,7 @@ def main() -> None:
                 write_text(path, text(rows))
             except OSError as error:
                 raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another place") from error
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            say(console, f"wrote {path}")
 
 
 if __name__ == "__main__":

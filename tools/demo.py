@@ -97,12 +97,13 @@ def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> di
 def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     """Print the scores of both trainings side by side."""
     from rich.console import Console
-    from rich.table import Table
+
+    from mmseg.printing import TextTable
 
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
 
-    table = Table(title="night test streets, IoU in percent")
+    table = TextTable(title="night test streets, IoU in percent")
     table.add_column("class")
     columns = [(name, result) for results in (source_only, cmda) for name, result in results.items()]
     for i, (name, _) in enumerate(columns):

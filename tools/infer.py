@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser, add_config_options, whole_number
 from mmseg.errors import run_as_script
+from mmseg.text import printable
 
 LISTED = 50
 
@@ -144,7 +145,7 @@ def main() -> None:
         print(line)
     print(f"{', '.join(args.save)} in {args.out}")
     for message in report.failures[:LISTED]:
-        print(f"failed: {message}", file=sys.stderr)
+        print(f"failed: {printable(message)}", file=sys.stderr)
     if len(report.failures) > LISTED:
         print(f"failed: and {len(report.failures) - LISTED:,} more", file=sys.stderr)
     if report.failures:

@@ -20,7 +20,8 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
         description="Write OUT/data/cityscapes, OUT/data/DSEC_Night (and OUT/data/dark_zurich), the two frame lists, "
-        "toy_city.json (statistics; it says complete: true when all is there) and contact_sheet.png.",
+        "toy_city.json (statistics; it says complete: true when all is there), toy_city_files.txt (the files that "
+        "--force replaces) and contact_sheet.png.",
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --jobs 2",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -32,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=whole_number(1), default=processors, help="processes; the result does not depend on it"
     )
-    parser.add_argument("--force", action="store_true", help="replace the toy city in OUT")
+    parser.add_argument("--force", action="store_true", help="replace the toy city in OUT; other files there stay")
     numbers = parser.add_argument_group("numbers", "each replaces that of --size")
     numbers.add_argument("--day", type=count, help="labelled day images for training", metavar="N")
     numbers.add_argument("--day-val", type=count, help="labelled day images for validation", metavar="N")

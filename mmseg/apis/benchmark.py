@@ -25,6 +25,7 @@ from mmseg.engine.numerics import PRECISIONS
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.printing import TextTable, say
 
 # A call on the CPU can take many seconds; a GPU needs a few until its clocks and algorithms are settled.
 WARM_UP_CALLS = {"cpu": 1, "cuda": 5}
@@ -76,7 +77,9 @@ class Benchmark:
     def table(self) -> Table:
         """One line a row."""
         height, width = self.about["size"]
-        table = Table(title=f"{self.about['output']} output, {height}x{width}, {self.about['environment']['device']}")
+        table = TextTable(
+            title=f"{self.about['output']} output, {height}x{width}, {self.about['environment']['device']}"
+        )
         with_memory = any(row.peak_memory_mib is not None for row in self.rows)
         columns = ["batch", "latency, ms", "95 %, ms", "images/s", *(["peak MiB"] if with_memory else [])]
         table.add_column("precision")
@@ -152,7 +155,7 @@ def benchmark(
             missing = _unavailable(precision, place)
             if missing:
                 result.left_out.append(f"{precision} is left out: {missing}")
-                console.print(result.left_out[-1], highlight=False)
+                say(console, result.left_out[-1])
                 continue
             for batch in batches:
                 for compile_it in (False, True) if compiled else (False,):
@@ -163,7 +166,7 @@ def benchmark(
                         torch.cuda.empty_cache()
                         what = f"{precision}, batch {batch}" + (", compiled" if compile_it else "")
                         result.left_out.append(f"{what} is left out: it does not fit into the GPU's memory")
-                        console.print(result.left_out[-1], highlight=False)
+                        say(console, result.left_out[-1])
                         continue
                     result.rows.append(row)
         console.print(result.table())

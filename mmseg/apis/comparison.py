@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from mmseg.errors import ConfigError
 from mmseg.evaluation.logged import CLASS_KEYS
 from mmseg.log_file import read_log
+from mmseg.printing import TextTable
+from mmseg.text import csv_cell, markdown_cell
+from mmseg.work_dir import config_file
 
 # What runs of one experiment with different seeds do not have in common.
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
@@ -72,12 +73,6 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     """
     records = [record for record in read_log(work_dir) if record["mode"] == "val"]
     return sorted(records, key=lambda record: record["iter"])
-
-
-def config_file(work_dir: str | Path) -> Path:
-    """Where the config of a work dir is; a run that ended before its training began left none."""
-    name = Path(work_dir).resolve().name
-    return Path(work_dir) / f"{name.split('[')[0]}.json"
 
 
 def read_run(work_dir: str | Path) -> RunScores:
@@ -218,11 +213,11 @@ def _by_class(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 TABLES: tuple[Callable[[Sequence[Row]], tuple[list[str], list[list[str]]]], ...] = (_overview, _by_class)
 
 
-def terminal_tables(rows: Sequence[Row]) -> Iterable[Table]:
+def terminal_tables(rows: Sequence[Row]) -> Iterable[TextTable]:
     """An overview, and the final IoU of every class by the rows of the overview."""
     for make in TABLES:
         header, lines = make(rows)
-        table = Table()
+        table = TextTable()
         for i, title in enumerate(header):
             text = make is _overview and 0 < i < 5
             table.add_column(title, justify="left" if text or not i else "right", overflow="fold")
@@ -238,7 +233,7 @@ def markdown(rows: Sequence[Row]) -> str:
     for make in TABLES:
         header, lines = make(rows)
         align = [":--" if make is _overview and 0 < i < 5 else "--:" for i in range(len(header))]
-        cells = [[cell.replace("|", r"\|") for cell in line] for line in (header, align, *lines)]
+        cells = [list(map(markdown_cell, header)), align, *(list(map(markdown_cell, line)) for line in lines)]
         if lines:
             tables.append("".join(f"| {' | '.join(line)} |\n" for line in cells))
     return "\n".join(tables)
@@ -255,7 +250,8 @@ def comma_separated(rows: Sequence[Row]) -> str:
     header = ["run", "seeds", "model", "output", "iteration"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, *(part for title, _ in columns for part in (title, f"{title} sd"))])
+    titles = [*header, *(part for title, _ in columns for part in (title, f"{title} sd"))]
+    writer.writerow(map(csv_cell, titles))
     for row in rows:
         line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
         line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
@@ -263,5 +259,5 @@ def comma_separated(rows: Sequence[Row]) -> str:
             values = values_of(row)
             line.append(f"{statistics.fmean(values):.4f}" if values else "")
             line.append(f"{statistics.stdev(values):.4f}" if len(values) > 1 else "")
-        writer.writerow(line)
+        writer.writerow(map(csv_cell, line))
     return text.getvalue()

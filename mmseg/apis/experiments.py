@@ -15,8 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 import mmseg
 from mmseg.apis.comparison import validation_records
@@ -24,7 +23,9 @@ from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
 from mmseg.engine.progress import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
-from mmseg.files import visible
+from mmseg.files import open_bytes_to_append, visible
+from mmseg.printing import TextTable, say, text_column
+from mmseg.text import as_name
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
 NAMED_LISTS = Path("configs/experiments")
@@ -133,7 +134,7 @@ def _config_path(path: str) -> str:
 
 def config_experiments(base_configs: Sequence[str]) -> list[Experiment]:
     """One experiment for each config, named after its file."""
-    return [Experiment(path, Path(path).stem) for path in base_configs]
+    return [Experiment(path, as_name(Path(path).stem)) for path in base_configs]
 
 
 def plan_runs(
@@ -207,14 +208,14 @@ def show_plan(runs: Sequence[Run], console: Console) -> None:
     """Say what would run: config, changed keys, work dir, and what would be refused."""
     for number, run in enumerate(runs, 1):
         child = run.child
-        console.print(f"{number}/{len(runs)} {child.name}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{number}/{len(runs)} {child.name}", "bold")
         lines = [f"  config    {_from_here(child)}", f"  work dir  {child.work_dir}"]
         lines += [f"    {key} = {json.dumps(value)}" for key, value in child.changed_keys().items()]
         lines += [f"  note: {note}" for note in child.notes]
         problem = refusal(child)
         lines += [f"  would be refused: {problem}"] if problem else []
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-    console.print("nothing was written; the last five digits of a name are drawn anew", highlight=False, soft_wrap=True)
+        say(console, "\n".join(lines))
+    say(console, "nothing was written; the last five digits of a name are drawn anew")
 
 
 def _from_here(child: Child) -> str:
@@ -256,6 +257,7 @@ def run_all(
             run.state = "refused"
             _say(console, f"{run.child.name} refused: {run.message}")
     _note_missing_gpus(gpus, console)
+    _write_configs(runs, console)
     waiting, free, active = deque(run for run in runs if run.state == "waiting"), list(gpus) or [None], []
     with _progress(console) as progress:
         try:
@@ -285,9 +287,20 @@ def run_all(
     return runs
 
 
+def _write_configs(runs: Sequence[Run], console: Console) -> None:
+    """Write what is planned, before the first run takes its hours."""
+    for run in runs:
+        if run.state == "waiting":
+            try:
+                run.child.write()
+            except OSError as error:
+                run.state, run.message = "failed", f"{run.child.path} cannot be written ({error.strerror})"
+                _say(console, f"{run.child.name} failed: {run.message}")
+
+
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        text_column(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -310,9 +323,8 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = run.gpu
     try:
-        child.write()
         child.work_dir.mkdir(parents=True, exist_ok=True)
-        run.output = (child.work_dir / CONSOLE_FILE).open("ab")
+        run.output = open_bytes_to_append(child.work_dir / CONSOLE_FILE)
     except OSError as error:
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")
@@ -368,15 +380,15 @@ def _stop(run: Run) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{time.strftime('%H:%M:%S')} {text}")
 
 
 # ------------------------------------------------------------------------------------------------ what came of it
 
 
-def summary_table(runs: Sequence[Run]) -> Table:
+def summary_table(runs: Sequence[Run]) -> TextTable:
     """Name, state, time, last mIoU and work dir of every run."""
-    table = Table(title=f"{sum(run.state == 'done' for run in runs)} of {len(runs)} runs done")
+    table = TextTable(title=f"{sum(run.state == 'done' for run in runs)} of {len(runs)} runs done")
     for column in ("name", "state", "time", "mIoU", "mIoU of 18", "work dir"):
         table.add_column(column, justify="right" if column[0] == "m" else "left", overflow="fold")
     for run in runs:
@@ -394,5 +406,5 @@ def show_summary(runs: Sequence[Run], console: Console) -> bool:
     for run in runs:
         if run.message:
             where = f" (see {run.child.work_dir / CONSOLE_FILE})" if run.started else ""
-            console.print(f"{run.child.name}: {run.message}{where}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"{run.child.name}: {run.message}{where}")
     return all(run.state == "done" for run in runs)

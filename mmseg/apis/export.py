@@ -30,6 +30,7 @@ from mmseg.evaluation.evaluator import default_output
 from mmseg.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.printing import say
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -158,7 +159,7 @@ def export(
         CMDAError: bad input, a missing package, or an exported network that differs from PyTorch.
     """
     console = console or Console()
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    tell = partial(say, console)
     _check_formats(formats)
     if size is not None and min(size) < LEAST_SIDE:
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
@@ -168,7 +169,7 @@ def export(
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)
     loaded = load_segmentor(segmentor, checkpoint, model)
     segmentor.eval().requires_grad_(False)
-    say(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
+    tell(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
     size = tuple(size or recipe.input_size)
     origin = {
         "model": model,
@@ -184,7 +185,7 @@ def export(
             stem = Path(out_dir) / f"{model}_{output}_{size[0]}x{size[1]}{'_labels' if labels else ''}"
             network = ExportedNetwork(segmentor, output, labels)
             for path, parity in _write_checked(network, _random_batches(streams, size), stem, formats, about):
-                say(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
+                tell(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
                 files.append(path)
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error

@@ -16,13 +16,14 @@ from typing import TypeVar
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
 from mmseg.datasets.event_files import EventSource, find_windows, open_events
 from mmseg.datasets.picture_files import ImageFiles, open_pictures, picture_times
 from mmseg.datasets.videos import Picture, Video
 from mmseg.errors import ConfigError, DataError
+from mmseg.printing import say, text_column
 from mmseg.visualization.films import Codec, Film, film_file
 from mmseg.visualization.panels import color_label, save_picture
 
@@ -333,7 +334,7 @@ def _film(pictures: ImageFiles | Video, path: Path | None) -> AbstractContextMan
 def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
     """Yield what moves a bar on; there is one on a terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        text_column(),
         BarColumn(),
         MofNCompleteColumn(),
         TaskProgressColumn(show_speed=True),
@@ -353,4 +354,4 @@ def _say_sizes(model: InferenceModel, step: _Step, size: Size | str | None, cons
     elif model.is_far_from_training(height, width):
         trained = f"{model.trained_size[1]}x{model.trained_size[0]}"
         text += f"; it was trained on whole images of {trained} and sees less well far from that (see --resize)"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    say(console, text)

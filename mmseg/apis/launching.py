@@ -23,6 +23,7 @@ from mmseg.apis.training import variant
 from mmseg.config import (
     DATA_PATH_KEYS,
     check_config,
+    dump_config,
     effective,
     flat,
     get_key,
@@ -35,8 +36,10 @@ from mmseg.config_keys import LIST_SECTIONS
 from mmseg.data_root import check_root, outside_root
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
+from mmseg.engine.run_lock import in_use, running_holder
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.files import LONGEST_NAME, write_text
+from mmseg.text import name_fault
 from mmseg.uda.streams import check_switches
 
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
@@ -90,7 +93,12 @@ class Child:
 
         Raises:
             CMDAError: naming the key, and the flag that wrote it; what data sets find in their files is another matter.
+            WorkDirInUse: the run that it would go on with is still running.
         """
+        if self.resolved.get("resume_from") == AUTO and self.work_dir.is_dir():
+            holder = running_holder(self.work_dir)
+            if holder is not None:
+                raise in_use(self.work_dir, holder)
         with _naming_flags(self.flags):
             cfg = effective(self.resolved)
             # Before the files: who gives flags that exclude each other shall not look for data first.
@@ -103,9 +111,9 @@ class Child:
             check_numerics(cfg, choose_device())
 
     def write(self) -> Path:
-        """Write the file and return its path."""
+        """Write the whole config and return its path: a base that is edited later does not change a planned run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps(self.content, indent=1) + "\n")
+        write_text(self.path, dump_config(self.resolved))
         return self.path
 
 
@@ -150,9 +158,10 @@ def plan_child(
     Raises:
         ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
     """
-    if not re.fullmatch(r"[^/\\\0\[]+", name):
-        raise ConfigError(f"--name {name!r} cannot be a file name: leave out slashes and '['")
     values = read_flags(flags or {})
+    fault = name_fault(name) or name_fault(name_prefix(values) + name)
+    if fault:
+        raise ConfigError(f"--name {name!r} cannot be a file name: {fault}")
     name = name_prefix(values) + name
     full_name = experiment_name(name)
     too_long = len(os.fsencode(f"{full_name}{LONGEST_ENDING}")) - LONGEST_NAME

@@ -1,16 +1,19 @@
-"""Going on with a training that was stopped."""
+"""Which checkpoint a training goes on from, and whether that is one of its own run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmseg.config import flat
-from mmseg.config_keys import IGNORED_KEYS
-from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
+from mmseg.config_keys import DATA_PATH_KEYS, IGNORED_KEYS
+from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
+from mmseg.engine.run_identity import RunIdentity, read_identity, state_of
 from mmseg.errors import CheckpointError, address_remedy
+from mmseg.models.weights import has_right_checksums
 
 AUTO = "auto"
 # Keys that may differ between a training and its resumption without a difference in its weights.
@@ -35,46 +38,139 @@ HARMLESS_KEYS = {
 }
 
 
-def checkpoint_to_resume(given: str | None, work_dir: Path) -> tuple[Path | None, str]:
-    """Which checkpoint a training goes on from.
+# Settings that make another run of it: --resume auto does not carry a checkpoint over to them.
+OTHER_RUN_KEYS = ("seed", "model", "uda.type", "uda.train_type", "data.train.source.type", "data.train.target.type")
+
+
+# Settings of how a run is computed, which do not make another of a finished one.
+HOW_KEYS = ("deterministic", "gradient_checkpointing", "micro_batch", "data.train.on_bad_sample")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    Attributes:
+        identity: of the run; its number is that of the run that it goes on with.
+        checkpoint: what it goes on from, None for a start from the beginning.
+        is_finished: nothing is left to train.
+        remark: what to tell the user, or ''.
+        seen: :func:`mmseg.engine.run_identity.state_of` the work dir before the choice.
+    """
+
+    identity: RunIdentity
+    checkpoint: Path | None = None
+    is_finished: bool = False
+    remark: str = ""
+    seen: tuple[str, ...] = ()
+
+
+def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], text: str, processes: int) -> Start:
+    """Where a training starts.
 
     Args:
-        given: a checkpoint; a work dir, for the newest in it; ``auto``, for the newest in the run's own work dir, if
-            there is one; or None.
+        given: a checkpoint; a work dir, for the newest in it; ``auto``, for the newest of this run in its own work dir,
+            if there is one; or None.
         work_dir: folder of the run.
-
-    Returns:
-        The checkpoint, None for a start from the beginning; and what to tell the user, or ''.
+        config: the resolved config, in JSON types.
+        text: the same as text.
+        processes: number of processes that train.
 
     Raises:
-        CheckpointError: nothing at the given place, or damaged checkpoints alone.
+        CheckpointError: nothing at the given place, nothing but damaged checkpoints, or, for ``auto``, checkpoints of
+            another run.
     """
+    seen = state_of(work_dir)
+    new = RunIdentity.new(config.get("seed") or 0, text)
     if not given:
-        return None, ""
-    folder = work_dir if given == AUTO else Path(given)
-    if given != AUTO and not folder.is_dir():
-        if not folder.is_file():
-            remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
-            raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
-        return folder, ""
-    path, damaged = newest_sound_checkpoint(folder)
-    names = ", ".join(p.name for p in damaged)
-    if path is None and damaged:
+        start = Start(new)
+    elif given == AUTO:
+        start = _own_start(work_dir, config, processes, new)
+    else:
+        start = _given_start(given, work_dir, new)
+    return replace(start, seen=seen)
+
+
+def _given_start(given: str, work_dir: Path, new: RunIdentity) -> Start:
+    """Where a training starts for which a checkpoint or a folder was named."""
+    path, remark = Path(given), ""
+    if path.is_dir():
+        found, remark = newest_of_run(path, read_identity(path))
+        if found is None:
+            raise CheckpointError(f"{path} holds no checkpoint iter_<n>.pth to resume from")
+        path = found
+    elif not path.is_file():
+        remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
+        raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
+    meta = checkpoint_meta(path)
+    here = path.parent.resolve() == work_dir.resolve()
+    return Start(new.continued_from(meta) if here and meta else new, path, remark=remark)
+
+
+def _own_start(work_dir: Path, config: Mapping[str, Any], processes: int, new: RunIdentity) -> Start:
+    """Where a run goes on in its own work dir.
+
+    Raises:
+        CheckpointError: what lies there is of another run.
+    """
+    known = read_identity(work_dir)
+    path, remark = newest_of_run(work_dir, known)
+    if path is None:
+        return Start(new, remark=remark)
+    meta = checkpoint_meta(path) or {}
+    identity = known or (RunIdentity.of_meta(meta) if meta else None) or (new.continued_from(meta) if meta else new)
+    changed = changes(meta, config, processes)
+    last = config["runner"]["max_iters"]
+    is_over = meta.get("iter", -1) >= last
+    another = [
+        key
+        for key in changed
+        if not is_below(key, DATA_PATH_KEYS)
+        and (is_below(key, OTHER_RUN_KEYS) or (is_over and key not in ("processes", *HOW_KEYS)))
+    ]
+    if another:
+        listed = "; ".join(changed[key] for key in another)
         raise CheckpointError(
-            f"every checkpoint in {folder} is cut short or damaged ({names}); remove them to start from the beginning"
+            f"{path} is of another run, with other settings ({listed}): choose another work dir, or give the "
+            "checkpoint by name (--resume PATH) to start from it in spite of them"
         )
-    if path is None and given != AUTO:
-        raise CheckpointError(f"{folder} holds no checkpoint iter_<n>.pth to resume from")
-    return path, f"{names} in {folder} is cut short or damaged, so the one before is taken" if damaged else ""
+    return Start(identity, path, is_over, remark)
 
 
-def is_finished(path: Path, last: int) -> bool:
-    """Whether the name of a checkpoint says that nothing is left to train."""
-    return iteration_of(path) >= last
+def newest_of_run(work_dir: Path, identity: RunIdentity | None) -> tuple[Path | None, str]:
+    """Newest sound checkpoint of a run in its work dir, and what to say of others that are newer.
+
+    Args:
+        identity: the run; None takes every checkpoint for its own.
+
+    Raises:
+        CheckpointError: every checkpoint of the run is damaged.
+    """
+    damaged, foreign, found = [], [], None
+    for path in reversed(list_checkpoints(work_dir)):
+        meta = checkpoint_meta(path)
+        if meta is not None and identity is not None and not identity.owns(meta):
+            foreign.append(path.name)
+        elif not has_right_checksums(path):
+            damaged.append(path.name)
+        else:
+            found = path
+            break
+    if found is None and damaged:
+        raise CheckpointError(
+            f"every checkpoint in {work_dir} is cut short or damaged ({', '.join(damaged)}); remove them to start from "
+            "the beginning"
+        )
+    remarks = []
+    if foreign:
+        remarks.append(f"{', '.join(foreign)} in {work_dir}: of another run, left out")
+    if damaged:
+        remarks.append(f"{', '.join(damaged)} in {work_dir} is cut short or damaged, so the one before is taken")
+    return found, "; ".join(remarks)
 
 
-def differences(meta: Mapping[str, Any], config: Mapping[str, Any], processes: int) -> list[str]:
-    """Settings that a checkpoint was made with and that are others now, as texts ``key: before -> now``.
+def changes(meta: Mapping[str, Any], config: Mapping[str, Any], processes: int) -> dict[str, str]:
+    """Settings that a checkpoint was made with and that are others now: key -> text ``key: before -> now``.
 
     Args:
         meta: that of the checkpoint.
@@ -83,17 +179,20 @@ def differences(meta: Mapping[str, Any], config: Mapping[str, Any], processes: i
     """
     try:
         before = json.loads(meta["config"])
-    except (KeyError, ValueError, TypeError):
-        return []
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return {}
+    if not isinstance(before, Mapping):
+        return {}
     old, new = (dict(flat(c)) for c in (before, config))
     old["processes"], new["processes"] = meta.get("processes", processes), processes
-    texts = []
+    texts = {}
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not _is_harmless(key):
-            texts.append(f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}")
+        if old.get(key) != new.get(key) and not is_below(key, HARMLESS_KEYS):
+            texts[key] = f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
     return texts
 
 
-def _is_harmless(key: str) -> bool:
+def is_below(key: str, sections: Collection[str]) -> bool:
+    """Whether a dotted key is one of the sections, or in one."""
     parts = key.split(".")
-    return any(".".join(parts[:i]) in HARMLESS_KEYS for i in range(1, len(parts) + 1))
+    return any(".".join(parts[:i]) in sections for i in range(1, len(parts) + 1))

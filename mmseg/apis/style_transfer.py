@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from mmseg.datasets.style_transfer import UnpairedPictures, domain_pictures, whole_picture
 from mmseg.engine.data import batches, training_loader
 from mmseg.engine.environment import choose_device, environment
+from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.style_transfer import (
     StyleTransferTrainer,
@@ -28,6 +31,7 @@ from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.style_transfer import evaluate_style, style_table, translate
 from mmseg.files import write_text
 from mmseg.models.style_transfer import CycleGAN, load_generator
+from mmseg.printing import say
 from mmseg.visualization.panels import panel, save_picture, signed_picture
 
 # rows of a sample sheet, and the largest side of its pictures
@@ -61,14 +65,31 @@ def train_style_transfer(
         CMDAError: bad input, or a loss that is no longer finite.
     """
     settings.checked()
-    work_dir, device = Path(work_dir), choose_device()
+    work_dir = Path(work_dir)
     pictures = UnpairedPictures(data, settings.crop, settings.seed)
+    console = console or Console()
+    with _held(work_dir, console) as lock:
+        return _train(data, pictures, work_dir, settings, resume, workers, console, lock)
+
+
+def _train(
+    data: str | Path,
+    pictures: UnpairedPictures,
+    work_dir: Path,
+    settings: StyleTransferSettings,
+    resume: bool,
+    workers: int,
+    console: Console,
+    lock: WorkDirLock,
+) -> Path:
+    """Train in a work dir that is held."""
+    device = choose_device()
     numbers = {domain: len(paths) for domain, paths in pictures.paths.items()}
     held_out = _held_out(data)
     checkpoint = _starting_point(work_dir, resume)
     trainer = StyleTransferTrainer(settings, device)
     first = trainer.restore(checkpoint, numbers) if checkpoint else 0
-    log = _open_log(work_dir, settings, device, console or Console())
+    log = _open_log(work_dir, settings, device, console)
     try:
         log.info("%d image changes, %d event frames, device %s", *numbers.values(), device)
         if checkpoint:
@@ -78,6 +99,7 @@ def train_style_transfer(
         sheet = _sheet_writer(trainer.model, held_out, work_dir, log)
 
         def save(done: int) -> None:
+            lock.verify()
             log.info("wrote %s", save_trainer(trainer, work_dir, done, numbers))
 
         run_style_transfer(trainer, batches(loader, device), first, log, save, sheet)
@@ -96,6 +118,25 @@ def train_style_transfer(
     finally:
         log.close()
     return path
+
+
+@contextmanager
+def _held(work_dir: Path, console: Console) -> Iterator[WorkDirLock]:
+    """Context in which the work dir exists and no other training writes into it.
+
+    Raises:
+        ConfigError: another one does, or it cannot be written.
+    """
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = WorkDirLock(work_dir, partial(say, console))
+        lock.acquire()
+    except OSError as error:
+        raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def evaluate_generator(path: str | Path, data: str | Path, console: Console | None = None) -> dict:

@@ -10,22 +10,24 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import track
 
 from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.test_folders import results_folder, set_aside
 from mmseg.config import check_config, effective, get_key, plain
 from mmseg.data_root import use_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
-from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
+from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import set_precision
+from mmseg.engine.run_identity import RunIdentity, read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.printing import say, track
 from mmseg.registry import DATASETS, SEGMENTORS
 from mmseg.report import write_report
+from mmseg.work_dir import config_file
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
 # What decides on the content map of a sample.
@@ -33,7 +35,7 @@ ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr"
 
 
 def work_dir_config(work_dir: str | Path) -> Path | None:
-    """Config of a work dir: ``<name of the folder up to '['>.json``; None where it is left to the checkpoint.
+    """Config of a work dir, see :func:`mmseg.work_dir.config_file`; None where it is left to the checkpoint.
 
     Raises:
         ConfigError: no such folder.
@@ -42,23 +44,33 @@ def work_dir_config(work_dir: str | Path) -> Path | None:
     if not work_dir.is_dir():
         state = "is a file; give its folder" if work_dir.exists() else "does not exist"
         raise ConfigError(f"work dir {work_dir} {state}")
-    path = work_dir / f"{work_dir.resolve().name.split('[')[0]}.json"
+    path = config_file(work_dir)
     return path if path.is_file() else None
 
 
 def work_dir_checkpoint(work_dir: str | Path) -> Path:
-    """``iter_40000.pth``, or the newest ``iter_*.pth`` where that is absent.
+    """``iter_40000.pth``, or the newest ``iter_*.pth`` where that is absent, of the run that the folder is of.
 
     Raises:
         CheckpointError: the folder holds none.
     """
-    published = Path(work_dir) / PUBLISHED_CHECKPOINT
-    if published.is_file():
-        return published
     checkpoints = list_checkpoints(work_dir)
     if not checkpoints:
         raise CheckpointError(f"{work_dir} holds no checkpoint iter_<n>.pth")
-    return checkpoints[-1]
+    identity = read_identity(Path(work_dir))
+    own = [path for path in checkpoints if identity is None or _is_of(identity, path)]
+    if not own:
+        raise CheckpointError(
+            f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the "
+            f"newest is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
+        )
+    return next((path for path in own if path.name == PUBLISHED_CHECKPOINT), own[-1])
+
+
+def _is_of(identity: RunIdentity, path: Path) -> bool:
+    """Whether a checkpoint is of a run; one that cannot be read is for the reader to refuse."""
+    meta = checkpoint_meta(path)
+    return meta is None or identity.owns(meta)
 
 
 def test_work_dir(
@@ -114,23 +126,23 @@ def test(
         CMDAError: bad input.
     """
     console = console or Console()
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    tell = partial(say, console)
     config, taken_from = config_of(config_path, checkpoint, cfg_options)
     if config_path is None:
-        say(f"config: that of {taken_from}")
+        tell(f"config: that of {taken_from}")
     if root_path:
         for line in use_root(config, root_path, cfg_options or {}, for_training=False):
-            say(f"note: {line}")
+            tell(f"note: {line}")
     named_output = output
     output = choose_test_set(config, output, split, image_isr, train_isr_parms)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
-    say(dataset.read_from)
+    tell(dataset.read_from)
     weights = load_segmentor(segmentor, checkpoint, model)
-    say(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
+    tell(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():
-        say(f"  left out, as a test does not need it: {name} ({count} weights)")
+        tell(f"  left out, as a test does not need it: {name} ({count} weights)")
     out_dir = out_dir or results_folder(
         Path(checkpoint).parent, model, named_output, image_isr, train_isr_parms, split, cfg_options
     )
@@ -149,7 +161,7 @@ def test(
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
     kept = set_aside(out_dir, tested, output)
     if kept:
-        say(f"the results of another test in {out_dir} are kept in {kept}")
+        tell(f"the results of another test in {out_dir} are kept in {kept}")
     try:
         result = evaluate(
             segmentor.to(device).eval(),
@@ -164,13 +176,13 @@ def test(
             tested=tested,
         )
         print_scores(result, console)
-        say(f"predictions (also in colour) and metrics.json in {out_dir}")
-        say(report_of_test(out_dir))
+        tell(f"predictions (also in colour) and metrics.json in {out_dir}")
+        tell(report_of_test(out_dir))
         if for_server:
             predictions = {name: Path(out_dir) / name for name in dataset.file_names}
             packed = partial(progress, description="writing the submission")
             archive = write_submission(predictions, Path(out_dir) / "submission", packed)
-            say(f"submission for the Dark Zurich server, checked and packed: {archive}")
+            tell(f"submission for the Dark Zurich server, checked and packed: {archive}")
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.apis.resuming import AUTO, checkpoint_to_resume, differences, is_finished
+from mmseg.apis.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
+from mmseg.apis.resuming import Start, changes
 from mmseg.config import check_config, dump_config, effective, get_key, plain
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.distributed import Ranks, process_group, wait_for_all
 from mmseg.engine.checkpoint import (
     best_checkpoint,
+    checkpoint_meta,
     checkpoint_path,
     list_checkpoints,
     load_segmentor,
@@ -29,16 +32,19 @@ from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
 from mmseg.engine.graphs import use_graphs
-from mmseg.engine.loggers import check_hooks, open_loggers
+from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
 from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
+from mmseg.engine.run_identity import RunIdentity
+from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.evaluation.logged import logged_scores
-from mmseg.files import atomic_path, remove_leftovers, write_text
+from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
 from mmseg.log_file import PERCENT
+from mmseg.printing import say
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
@@ -164,24 +170,44 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
     check_hooks(_hooks(cfg))
     device = choose_device()
     check_numerics(cfg, device)
-    work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
-    resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
-    if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
+    work_dir = work_dir_of(config, work_dir)
+    tell = partial(say, console)
+    start = agree_on_start(config, work_dir, ranks, tell)
+    if start.is_finished:
         if ranks.is_first:
-            message = f"{work_dir} is finished: {resumed.name} is its last checkpoint"
-            console.print(message, highlight=False, soft_wrap=True)
+            tell(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")
         return work_dir
     train_set, val_set = build_datasets(cfg)
+    check_inputs_alike(cfg, train_set)
+    with held_work_dir(work_dir, start, tell) as lock:
+        _run(config, cfg, work_dir, start, lock, train_set, val_set, device, console, ranks)
+    return work_dir
+
+
+def _run(
+    config: Config,
+    cfg: Mapping[str, Any],
+    work_dir: Path,
+    start: Start,
+    lock: WorkDirLock | None,
+    train_set: Any,
+    val_set: Any,
+    device: torch.device,
+    console: Console,
+    ranks: Ranks,
+) -> None:
+    """Train in a work dir that is held."""
     if device.type == "cpu":
         keep_freed_memory()
-    log = _open_work_dir(work_dir, config, device, console, ranks)
+    resumed = start.checkpoint
+    log = _open_work_dir(work_dir, config, device, console, ranks, is_new=resumed is None)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
         log.info(train_set.target.read_from)
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
-        if remark:
-            log.warning(remark)
+        if start.remark:
+            log.warning(start.remark)
         set_determinism(cfg)
         method = build_method(cfg).to(device)
         set_numerics(method, cfg, device)
@@ -193,7 +219,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
         workers = cfg["data"].get("workers_per_gpu", 0)
         loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, ranks)
         skipped: dict[str, int] = {}
-        meta = _meta(cfg, config, ranks)
+        meta = _meta(cfg, config, ranks, start.identity)
         loop = TrainingLoop(
             method,
             batches(loader, device, _skip_counter(skipped, log)),
@@ -202,8 +228,8 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
             settings,
             log,
             work_dir,
-            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, meta)),
-            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, cfg, meta)),
+            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, meta, start.identity, lock)),
+            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, cfg, meta, start.identity)),
             keep_batch=_batch_keeper(work_dir, train_set, settings),
             scaler=scaler,
         )
@@ -216,7 +242,6 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
         raise
     finally:
         log.close()
-    return work_dir
 
 
 def _hooks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -293,32 +318,44 @@ def _resume(
         raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
     log.forget_after(first)
     log.info("resumed after iteration %d from %s", first, path)
-    changed = differences(meta, plain(config.to_dict()), ranks.world)
+    changed = changes(meta, plain(config.to_dict()), ranks.world)
     if changed:
         log.warning(
             f"the checkpoint was made with other settings, so this is not the run that an uninterrupted one would be: "
-            f"{'; '.join(changed)}"
+            f"{'; '.join(changed.values())}"
         )
     return first
 
 
 def _open_work_dir(
-    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks
+    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks, is_new: bool
 ) -> RunLog | SilentLog:
-    """Create the work dir with config and environment record, and start its logs; the first process does."""
+    """Create the work dir with config and environment record, and start its logs; the first process does.
+
+    Args:
+        is_new: the run starts from the beginning: numbers of an earlier one are put aside.
+    """
     if not ranks.is_first:
         return SilentLog()
     record = {**environment(device), "processes": ranks.world}
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(work_dir)
+        aside = _put_numbers_aside(work_dir) if is_new else ()
         write_text(work_dir / f"{work_dir.name}.json", dump_config(config))
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
+        for ending in (".log", ".log.json"):
+            open_to_append(work_dir / f"{work_dir.name}{ending}").close()
     except OSError as error:
-        raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
+        where = f": {error.filename}" if error.filename else ""
+        raise ConfigError(
+            f"work dir {work_dir} cannot be written ({error.strerror}{where}); choose another one"
+        ) from error
     loggers = open_loggers(_hooks(config), work_dir, work_dir.name, plain(config.to_dict()))
     log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
+    if aside:
+        log.info("note: what an earlier run left was put aside: %s", ", ".join(aside))
     earlier = list_checkpoints(work_dir)
     if earlier and not config.get("resume_from"):
         log.info("note: the work dir holds checkpoints of an earlier run, the newest is %s", earlier[-1].name)
@@ -327,7 +364,13 @@ def _open_work_dir(
     return log
 
 
-def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks) -> dict[str, Any]:
+def _put_numbers_aside(work_dir: Path) -> tuple[str, ...]:
+    """Give what a run counts and measures another name, so that no curve is of two runs; the new names."""
+    names = (f"{work_dir.name}.log.json", "tensorboard", "evaluations", WANDB_RECORD)
+    return tuple(path.name for path in (put_aside(work_dir / name) for name in names) if path is not None)
+
+
+def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks, identity: RunIdentity) -> dict[str, Any]:
     """What a checkpoint says about its run."""
     return {
         "CLASSES": list(CLASSES),
@@ -335,6 +378,7 @@ def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks) -> dict[str, Any
         "config": dump_config(config),
         "seed": cfg.get("seed") or 0,
         "processes": ranks.world,
+        "run": identity.as_meta(),
     }
 
 
@@ -346,14 +390,23 @@ def _saver(
     log: RunLog | SilentLog,
     cfg: Mapping[str, Any],
     meta: Mapping[str, Any],
+    identity: RunIdentity,
+    lock: WorkDirLock | None,
 ) -> Callable[[int], None]:
     """Function that writes the checkpoint of an iteration."""
     keep = (cfg.get("checkpoint_config") or {}).get("max_keep_ckpts")
 
+    def is_own(path: Path) -> bool:
+        found = checkpoint_meta(path)
+        return found is not None and identity.owns(found)
+
     def save(done: int) -> None:
+        if lock is not None:
+            lock.verify()
         path = checkpoint_path(work_dir, done)
         stamped = {**meta, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
-        save_checkpoint(path, method, optimizer, done, stamped, keep, scaler)
+        save_checkpoint(path, method, optimizer, done, stamped, keep, scaler, is_own)
+        identity.write(work_dir)
         log.info("wrote %s", path)
 
     return save
@@ -366,6 +419,7 @@ def _evaluator(
     log: RunLog | SilentLog,
     cfg: Mapping[str, Any],
     meta: Mapping[str, Any],
+    identity: RunIdentity,
 ) -> Callable[[int], None]:
     """Function that tests the student after an iteration and keeps the best; panels are drawn at the end alone.
 
@@ -412,7 +466,7 @@ def _evaluator(
         by_default = next((name for name in summary if name.startswith("mIoU_")), "mIoU")
         name = wanted if isinstance(wanted, str) else by_default
         try:
-            if save_best(work_dir, method, done, meta, name, summary[name]):
+            if save_best(work_dir, method, done, meta, name, summary[name], identity.owns):
                 log.info("the best %s so far, %.2f; kept as %s", name, 100 * summary[name], best_checkpoint(work_dir))
         except CheckpointError as error:
             log.warning(str(error))

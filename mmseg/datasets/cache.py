@@ -26,7 +26,7 @@ import numpy as np
 from mmseg.datasets.cache_record import RECORD, read_record
 from mmseg.datasets.file_work import run_tasks
 from mmseg.errors import CMDAError, ConfigError, DataError
-from mmseg.files import is_bare, visible, write_text
+from mmseg.files import atomic_path, is_bare, visible, write_text
 from mmseg.read_errors import READ_ERRORS, cause
 
 FULL, HALF = "float32", "float16"
@@ -289,7 +289,8 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
         unlike = f"it holds {_words(record['arrays'])}"
     if unlike and not force:
         raise ConfigError(f"cache {folder} is stale: {unlike}; --force replaces it, --out puts the new one elsewhere")
-    whole = all((folder / f"{name}.npy").is_file() for name in layout.arrays)
+    paths = [folder / f"{name}.npy" for name in layout.arrays]
+    whole = all(path.is_file() and not path.is_symlink() for path in paths)
     return record["finished"] if whole and not unlike and not force else 0
 
 
@@ -303,7 +304,9 @@ def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, npr
         # No record while the arrays are being laid out.
         (folder / RECORD).unlink(missing_ok=True)
         for name, (shape, dtype) in layout.arrays.items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (len(layout.rows), *shape)).flush()
+            # Under a name of its own first: a link that lies there is not followed.
+            with atomic_path(folder / f"{name}.npy") as temporary:
+                np.lib.format.open_memmap(temporary, "w+", dtype, (len(layout.rows), *shape)).flush()
         _note(folder, record)
     work = functools.partial(_write_row, folder, layout, dataset)
     for row, outcome in run_tasks(work, range(first, len(layout.rows)), nproc, title):

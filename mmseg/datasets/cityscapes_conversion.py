@@ -36,13 +36,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.datasets.image_reading import LABEL_IDS, MAX_PIXELS, open_label
 from mmseg.errors import DataError, did_you_mean
 from mmseg.files import atomic_path, read_text, visible, write_text
+from mmseg.printing import TextTable, track
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"
@@ -398,7 +397,7 @@ def print_report(report: ConversionReport) -> None:
     """Print the files per split, the class table of the train split and the remarks to stdout."""
     console = Console()
     splits = ", ".join(f"{split} {number}" for split, number in report.files_per_split.items())
-    table = Table("class", title=f"Classes of the {STATISTICS_SPLIT} split")
+    table = TextTable("class", title=f"Classes of the {STATISTICS_SPLIT} split")
     table.add_column("pixels", justify="right")
     table.add_column(f"images with > {RARE_CLASS_MIN_PIXELS} pixels", justify="right")
     for class_id, name in enumerate(CLASSES):

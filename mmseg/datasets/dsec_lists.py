@@ -17,14 +17,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
 from mmseg.errors import DataError
 from mmseg.events.columns import check_order, whole_times
 from mmseg.events.hdf5 import H5Fault, event_times, h5_reading, millisecond_index, open_h5, time_offset
 from mmseg.files import write_text
+from mmseg.printing import TextTable, say, track
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +278,7 @@ def _seen_from(folder: Path, sequence_dir: Path) -> Path:
 
 def _report(sequences: list[SequenceFrames], console: Console) -> None:
     """Warn about labels left out, then print a table of counts and the published totals."""
-    table = Table()
+    table = TextTable()
     table.add_column("sequence")
     for column in ("images", "with events", "train", "test"):
         table.add_column(column, justify="right")
@@ -297,10 +296,10 @@ def _report(sequences: list[SequenceFrames], console: Console) -> None:
             )
     console.print(table)
     train, test = sum(len(s.train) for s in sequences), sum(len(s.test) for s in sequences)
-    console.print(
+    say(
+        console,
         f"{train:,} train and {test:,} test frames "
         f"(the full data has {PUBLISHED_TRAIN_FRAMES:,} and {PUBLISHED_TEST_FRAMES:,})",
-        highlight=False,
     )
 
 

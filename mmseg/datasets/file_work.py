@@ -21,9 +21,10 @@ from types import FrameType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
 
 from mmseg.errors import DataError
+from mmseg.printing import track
+from mmseg.text import printable
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -98,7 +99,7 @@ def write_files(
 def print_failures(report: WorkReport) -> None:
     """Name what failed, on stderr."""
     for message in report.failures[:SHOWN_FAILURES]:
-        print(f"failed: {message}", file=sys.stderr)
+        print(f"failed: {printable(message)}", file=sys.stderr)
     if len(report.failures) > SHOWN_FAILURES:
         print(f"failed: and {len(report.failures) - SHOWN_FAILURES:,} more", file=sys.stderr)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def iteration_of(path: Path) -> int:
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:
     """Checkpoints of a work dir by ascending iteration."""
-    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0]
+    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0 and path.is_file()]
     return sorted(found, key=iteration_of)
 
 
@@ -52,6 +52,7 @@ def save_checkpoint(
     meta: Mapping[str, Any],
     keep: int | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    is_own: Callable[[Path], bool] = lambda path: True,
 ) -> None:
     """Write a checkpoint of tensors and plain data alone, then remove earlier ones beyond ``keep`` in all.
 
@@ -61,6 +62,7 @@ def save_checkpoint(
         path: file name, see :func:`checkpoint_path`.
         iteration: number of finished iterations.
         meta: plain data about the run.
+        is_own: whether a checkpoint is of this run; those of others are never removed.
 
     Raises:
         CheckpointError: the file cannot be written; what was there before is untouched.
@@ -74,7 +76,7 @@ def save_checkpoint(
         content["scaler"] = scaler.state_dict()
     _write(path, content)
     if keep and keep > 0:
-        earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration]
+        earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration and is_own(p)]
         for old in earlier[: max(0, len(earlier) - keep + 1)]:
             old.unlink()
 
@@ -91,11 +93,28 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         ) from error
 
 
+def checkpoint_meta(path: Path) -> dict[str, Any] | None:
+    """``meta`` of a training checkpoint, without reading its tensors; None where it cannot be read."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        meta = content["meta"]
+    except Exception:  # torch's reader lets through whatever a damaged file leads to
+        return None
+    sound = isinstance(meta, dict) and type(meta.get("iter")) is int and meta["iter"] >= 0
+    return meta if sound else None
+
+
 BEST = "best.json"
 
 
 def save_best(
-    work_dir: Path, method: nn.Module, iteration: int, meta: Mapping[str, Any], name: str, score: float
+    work_dir: Path,
+    method: nn.Module,
+    iteration: int,
+    meta: Mapping[str, Any],
+    name: str,
+    score: float,
+    owns: Callable[[Mapping[str, Any]], bool] = lambda meta: True,
 ) -> bool:
     """Keep student and teacher of an iteration in ``best_<name>_iter_<n>.pth`` where none before scored higher.
 
@@ -104,6 +123,7 @@ def save_best(
     Args:
         name: of the score, such as ``mIoU``.
         score: the higher the better, 0..1; one that is not a number is never the best.
+        owns: whether a checkpoint is of this run, by its ``meta``; those of others neither compete nor are removed.
 
     Returns:
         Whether it was kept.
@@ -111,10 +131,8 @@ def save_best(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    record = work_dir / BEST
-    try:
-        before = json.loads(record.read_text())
-    except (OSError, ValueError):
+    record, before = work_dir / BEST, _best_before(work_dir)
+    if not owns({"iter": before.get("iter"), "run": {"id": before.get("run")}}):
         before = {}
     # an iteration that is run again after a resumption competes with those before it alone
     beaten = before.get("score", -math.inf) if before.get("iter", -1) < iteration else -math.inf
@@ -124,27 +142,29 @@ def save_best(
         return False
     path = work_dir / f"best_{name}_iter_{iteration}.pth"
     _write(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
-    write_text(record, json.dumps({"name": name, "score": score, "iter": iteration, "file": path.name}) + "\n")
+    known = {"name": name, "score": score, "iter": iteration, "file": path.name}
+    known |= {"run": meta["run"]["id"]} if "run" in meta else {}
+    write_text(record, json.dumps(known) + "\n")
     for old in work_dir.glob("best_*_iter_*.pth"):
-        if old != path:
+        found = checkpoint_meta(old) if old != path else None
+        if found is not None and owns(found):
             old.unlink()
     return True
+
+
+def _best_before(work_dir: Path) -> dict[str, Any]:
+    """Content of ``best.json``, empty where there is nothing that can be read."""
+    try:
+        found = json.loads((work_dir / BEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def best_checkpoint(work_dir: str | Path) -> Path | None:
     """The file of :func:`save_best`, None where there is none."""
     found = sorted(Path(work_dir).glob("best_*_iter_*.pth"))
     return found[-1] if found else None
-
-
-def newest_sound_checkpoint(work_dir: str | Path) -> tuple[Path | None, list[Path]]:
-    """Newest checkpoint of a work dir whose checksums are right, and the damaged ones that are newer."""
-    damaged = []
-    for path in reversed(list_checkpoints(work_dir)):
-        if has_right_checksums(path):
-            return path, damaged
-        damaged.append(path)
-    return None, damaged
 
 
 @dataclass(frozen=True)

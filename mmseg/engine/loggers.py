@@ -14,6 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmseg.errors import ConfigError, did_you_mean
+from mmseg.files import write_text
+
+# names the run of Weights & Biases that a resumed training goes on with
+WANDB_RECORD = "wandb_run.txt"
 
 
 class Logger(Protocol):
@@ -64,11 +68,11 @@ class WandbLogger:
 
     def __init__(self, work_dir: Path, name: str, config: Mapping[str, Any], init_kwargs: Mapping[str, Any]) -> None:
         self._wandb = _package("wandb", "WandbLoggerHook")
-        record = work_dir / "wandb_run.txt"
+        record = work_dir / WANDB_RECORD
         known = {"id": record.read_text().strip(), "resume": "allow"} if record.is_file() else {}
         options = {"name": name, "dir": str(work_dir), "config": dict(config), **known, **init_kwargs}
         self._run = self._wandb.init(**options)
-        record.write_text(f"{self._run.id}\n")
+        write_text(record, f"{self._run.id}\n")
 
     def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
         self._run.log({f"{mode}/{key}": value for key, value in values.items()}, step=iteration)

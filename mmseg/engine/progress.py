@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from mmseg.printing import text_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,12 +105,12 @@ class LogWindow:
 def progress_bar(log: RunLog) -> Progress:
     """Bar on a terminal. Its tasks have the fields ``remaining``, of :func:`remaining_text`, and ``shown``."""
     return Progress(
-        TextColumn("{task.description}"),
+        text_column(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[remaining]}"),
-        TextColumn("{task.fields[shown]}"),
+        text_column("{task.fields[remaining]}"),
+        text_column("{task.fields[shown]}"),
         console=log.console,
         disable=not log.console.is_terminal,
     )

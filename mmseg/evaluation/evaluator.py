@@ -23,6 +23,7 @@ from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.printing import TextTable, say
 from mmseg.visualization.panels import (
     color_label,
     image_picture,
@@ -73,7 +74,7 @@ class Evaluation:
 
 def score_table(scores_: Scores, title: str) -> Table:
     """Per-class table in percent; classes outside the valid ones are marked."""
-    table = Table(title=title)
+    table = TextTable(title=title)
     table.add_column("class")
     for column in ("IoU", "Acc"):
         table.add_column(column, justify="right")
@@ -287,4 +288,4 @@ def print_scores(result: Evaluation, console: Console) -> None:
     """Show the table and the headline."""
     if result.scores is not None:
         console.print(score_table(result.scores, f"{result.output} output, {result.samples} images"))
-    console.print(result.headline(), highlight=False, soft_wrap=True)
+    say(console, result.headline())

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
+from mmseg.printing import TextTable
+
 ACTIVE = 0.1
 BINS = 512
 # statistic -> lowest and highest value
@@ -117,7 +119,7 @@ def evaluate_style(
 
 def style_table(result: Mapping[str, Mapping[str, float]]) -> Table:
     """Result of :func:`evaluate_style` for people."""
-    table = Table("", *(*RANGES, "total", "kept"), title="Distance to held-out night event frames")
+    table = TextTable("", *(*RANGES, "total", "kept"), title="Distance to held-out night event frames")
     titles = {"image_change": "before", "translated": "after", "other_events": "real frames"}
     for name, title in titles.items():
         row = result[name]

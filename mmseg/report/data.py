@@ -18,6 +18,7 @@ from mmseg.evaluation.metrics import FrameScores
 from mmseg.files import visible
 from mmseg.log_file import read_log
 from mmseg.report.recovery import recovered_details
+from mmseg.work_dir import config_file
 
 MAX_FRAMES = 60
 OUTPUT_ORDER = ("image", "events", "fusion")
@@ -206,7 +207,7 @@ def _without_copies(tests: Sequence[Test]) -> list[Test]:
 
 
 def _is_work_dir(path: Path) -> bool:
-    return bool(visible(path, "*.log.json")) or (path / f"{path.resolve().name.split('[')[0]}.json").is_file()
+    return bool(visible(path, "*.log.json")) or config_file(path).is_file()
 
 
 def _work_dir_of(test_folder: Path) -> Path | None:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from mmseg.datasets.cityscapes_conversion import convert_cityscapes
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.errors import DataError
-from mmseg.files import is_bare, write_text
+from mmseg.files import is_bare, temporary_folder, write_text
+from mmseg.printing import track
 from mmseg.toy.contact_sheet import write_contact_sheet
+from mmseg.toy.placing import place
 from mmseg.toy.settings import ToySettings
 from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
 
 MARKER = "toy_city.json"
 CONTACT_SHEET = "contact_sheet.png"
-ENTRIES = ("data", TRAIN_LIST, TEST_LIST, CONTACT_SHEET, MARKER)
+EVENT_INDEX = "images/images_to_events_index.txt"
 # A class counts as shown by an image with more pixels than this.
 SHOWN_PIXELS = 300
 
@@ -54,7 +52,7 @@ def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, fo
         settings: sizes.
         seed: 0 or more; equal seeds and settings give equal bytes (but for the paths in the frame lists).
         jobs: processes.
-        force: replace the toy city that ``out`` holds. Other files there stay.
+        force: replace the toy city that ``out`` holds, file by file. Other files there stay.
 
     Returns:
         The content of ``toy_city.json``: settings and statistics.
@@ -64,27 +62,31 @@ def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, fo
     """
     out = Path(out).resolve()
     _check_free(out, force)
-    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        work.mkdir(parents=True)
-        parts = work / "parts"
-        parts.mkdir()
-        tasks = all_tasks(settings.checked(), seed, work / "data", parts)
-        outcomes = list(_run(tasks, jobs))
-        write_sequences(tasks)
-        convert_cityscapes(work / "data" / "cityscapes")
-        report = {"complete": False, "seed": seed, "settings": asdict(settings), **_statistics(outcomes)}
-        _write_marker(work, report)
-        _move(work, out)
+        with temporary_folder(out) as folder:
+            work, parts = folder / "city", folder / "parts"
+            work.mkdir()
+            parts.mkdir()
+            tasks = all_tasks(settings.checked(), seed, work / "data", parts)
+            outcomes = list(_run(tasks, jobs))
+            write_sequences(tasks)
+            convert_cityscapes(work / "data" / "cityscapes")
+            report = {"complete": False, "seed": seed, "settings": asdict(settings), **_statistics(outcomes)}
+            _write_marker(work, report)
+            place(work, out, _written_later(work), MARKER)
         create_dsec_lists(out / "data" / "DSEC_Night", out, Console(file=sys.stderr, quiet=True))
         write_contact_sheet(out, out / CONTACT_SHEET)
         report["complete"] = True
         _write_marker(out, report)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error}): free space or choose another folder") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def _written_later(work: Path) -> list[str]:
+    """Files that are written when the city is in its place, since they hold paths or need what does."""
+    sequences = (path.relative_to(work).as_posix() for path in sorted((work / "data" / "DSEC_Night").glob("*/")))
+    return [TRAIN_LIST, TEST_LIST, CONTACT_SHEET, *(f"{sequence}/{EVENT_INDEX}" for sequence in sequences)]
 
 
 def _check_free(out: Path, force: bool) -> None:
@@ -99,22 +101,6 @@ def _check_free(out: Path, force: bool) -> None:
     if not force:
         state = "a toy city" if is_complete(out) else "a toy city that was not written to the end"
         raise DataError(f"{out} holds {state}: give another folder, or replace it with --force")
-
-
-def _move(work: Path, out: Path) -> None:
-    """Put the finished parts in their place; the marker goes first, so that an interruption shows."""
-    out.mkdir(parents=True, exist_ok=True)
-    os.replace(work / MARKER, out / MARKER)
-    for name in ENTRIES:
-        old = out / name
-        if name != MARKER:
-            if old.is_dir() and not old.is_symlink():
-                shutil.rmtree(old)
-            else:
-                with suppress(FileNotFoundError):
-                    old.unlink()
-        if (work / name).exists():
-            os.replace(work / name, old)
 
 
 def _write_marker(folder: Path, report: dict) -> None:

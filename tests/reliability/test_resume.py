@@ -18,11 +18,13 @@ from script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
 from mmseg.apis import training
 from mmseg.apis.arguments import parse_value
+from mmseg.apis.testing import work_dir_checkpoint
 from mmseg.config import effective, load_config, set_root
 from mmseg.distributed import ONE_PROCESS
 from mmseg.engine import training_loop
 from mmseg.engine.checkpoint import best_checkpoint, list_checkpoints
 from mmseg.engine.interruptions import Interrupted
+from mmseg.engine.run_lock import LOCK
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.models.weights import has_right_checksums, load_file
 
@@ -124,12 +126,21 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
 def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
     """128 + the signal's number, which shells and batch systems know."""
     process = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
-    wait_for(tmp_path / "run" / "iter_1.pth", process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    try:
+        wait_for(tmp_path / "run" / "run_identity.json", process)
+        before = (tmp_path / "run" / "run_identity.json").read_text()
+        second = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
+        _, refused = second.communicate(timeout=300)
+        assert f"in use by a training (process {process.pid} on" in refused  # two trainings do not mix
+        assert (tmp_path / "run" / "run_identity.json").read_text() == before
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 128 + signal.SIGTERM
     assert "interrupted after iteration" in errors.splitlines()[-1]
     assert "Traceback" not in errors
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def start_script(project: Path, work_dir: Path, **changes: object) -> subprocess.Popen:
@@ -175,6 +186,7 @@ def test_kill_9_at_random_moments(project, tmp_path):
     train(project, tmp_path / "whole", **changes)
     assert_same(tmp_path / "whole", work_dir, iterations)
     assert not list(work_dir.glob(".*.tmp*"))
+    assert not (work_dir / LOCK).exists()  # every kill left one
 
 
 def test_a_damaged_checkpoint_is_passed_over(project, whole, tmp_path):
@@ -202,6 +214,19 @@ def test_auto_starts_anew_without_a_checkpoint_and_rests_after_the_last(project,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     train(project, tmp_path / "run", resume_from="auto")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth is of another run, .*\(seed: 0 -> 5\)"):
+        train(project, tmp_path / "run", resume_from="auto", seed=5)
+    # of two runs in one folder, each is judged by its own checkpoints
+    shutil.copy(tmp_path / "run" / "iter_4.pth", tmp_path / "run" / "iter_9.pth")
+    train(project, tmp_path / "run")
+    (tmp_path / "run" / "iter_4.pth").unlink()
+    assert work_dir_checkpoint(tmp_path / "run").name == "iter_2.pth"
+    assert iterations_logged(tmp_path / "run") == [1, 2, 3, 4]
+    train(project, tmp_path / "run", resume_from="auto")
+    assert_same(whole, tmp_path / "run")
+    text = (tmp_path / "run" / "run.log").read_text()
+    assert "run.log.json.before_1, tensorboard.before_1" in text
+    assert "iter_9.pth in" in text
 
 
 def test_a_folder_to_resume_from(project, whole, tmp_path):

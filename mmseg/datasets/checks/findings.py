@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from mmseg.printing import TextTable
+from mmseg.text import printable
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 # A remedy that several checks name.
@@ -91,19 +93,18 @@ def print_findings(findings: Sequence[Finding], console: Console | None = None) 
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=FILE_WIDTH)
-    table = Table(expand=True)
+    table = TextTable(expand=True)
     for title, ratio in (("check", 8), ("found", 7), ("expected", 7), ("state", None), ("remedy", 8)):
         table.add_column(title, ratio=ratio, overflow="fold")
     for finding in findings:
-        # Text, not markup: a folder may have square brackets in its name.
-        cells = [Text(getattr(finding, key)) for key in ("check", "found", "expected")]
-        table.add_row(*cells, Text(finding.state, STYLES[finding.state]), Text(finding.remedy))
+        cells = [getattr(finding, key) for key in ("check", "found", "expected")]
+        table.add_row(*cells, Text(finding.state, STYLES[finding.state]), finding.remedy)
     console.print(table)
     for finding in findings:
         if finding.cases:
             print(f"{finding.check}:", file=console.file)
             for case in finding.cases[:SHOWN_CASES]:
-                print(f"  {case}", file=console.file)
+                print(f"  {printable(case, keep='')}", file=console.file)
             if len(finding.cases) > SHOWN_CASES:
                 more = len(finding.cases) - SHOWN_CASES
                 print(

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from mmseg.datasets.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
 from mmseg.datasets.image_reading import open_image, open_label, read_header
 from mmseg.datasets.png_files import ImageHeader
 from mmseg.errors import DataError
+from mmseg.printing import track
 
 # Reading a header is waiting for the disk.
 HEADER_THREADS = 16

@@ -1,0 +1,74 @@
+"""Texts from outside, such as names of files and runs, on their way to people and into tables. Light to import."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Characters that the name of a run cannot have: separators of folders, what globs, configs and rich give a meaning.
+FORBIDDEN_IN_NAMES = "/\\[]{}="
+# Bytes of the name of a run: a date, a number and an ending such as .log.json join it, and 255 is the limit of a file.
+NAME_BYTES = 200
+# Marks that turn the direction of the text around them.
+_DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with an escape such as ``\\x1b`` in the place of every character that a terminal may act upon.
+
+    These are control characters, marks of direction, separators of lines, and bytes of a file name that are no text.
+
+    Args:
+        keep: control characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _acts(c) else _escape(c) for c in text)
+
+
+def _acts(character: str) -> bool:
+    return character in _DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        # how Python holds a byte that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii") if code < 0xD800 or code > 0xDFFF else f"\\u{code:04x}"
+
+
+def name_fault(name: str) -> str:
+    """Why a text cannot be the name of a run; '' where it can."""
+    odd = next((c for c in name if c in FORBIDDEN_IN_NAMES or not (c.isprintable() or c == " ")), None)
+    if odd is not None:
+        return f"it holds {odd!r}: leave out control characters and {' '.join(FORBIDDEN_IN_NAMES)}"
+    if not name.strip(" ."):
+        return "nothing but dots and spaces is in it"
+    if name != name.strip():
+        return "it begins or ends with a space"
+    size = len(name.encode("utf-8"))
+    return f"it has {size} bytes, at most {NAME_BYTES} fit into the names of files" if size > NAME_BYTES else ""
+
+
+def as_name(text: str) -> str:
+    """The text as the name of a run, with ``_`` in the place of what a name cannot hold."""
+    kept = "".join("_" if c in FORBIDDEN_IN_NAMES or not c.isprintable() else c for c in text).strip()
+    kept = kept.encode("utf-8")[:NAME_BYTES].decode("utf-8", "ignore").strip()
+    return kept if kept.strip(".") else f"_{kept}"
+
+
+def csv_cell(value: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula: a text that begins like one gets a ``'`` before it.
+
+    Numbers, and a lone ``-``, stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value, keep="")
+    return f"'{text}" if re.match(r"[=+@-]", text.lstrip()) and text.strip() != "-" else text
+
+
+def markdown_cell(text: str) -> str:
+    """A cell of a Markdown table: nothing in it ends the cell or begins an element of HTML."""
+    return printable(text, keep="").replace("|", r"\|").replace("<", "&lt;")
