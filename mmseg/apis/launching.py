@@ -18,11 +18,10 @@ from mmengine.config import Config
 from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
 from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
 from mmseg.apis.resuming import AUTO
-from mmseg.apis.training import variant
+from mmseg.apis.training import check_training
 from mmseg.config import (
     DATA_PATH_KEYS,
-    check_config,
-    effective,
+    check_values,
     flat,
     get_key,
     load_config,
@@ -30,11 +29,12 @@ from mmseg.config import (
     set_root,
     uses_isr_fusion,
 )
+from mmseg.config_files import GENERATED_CONFIGS
 from mmseg.engine.environment import git_revision
-from mmseg.errors import ConfigError
+from mmseg.errors import CMDAError, ConfigError
 from mmseg.files import write_text
+from mmseg.json_files import read_json
 
-GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
@@ -78,9 +78,7 @@ class Child:
         Raises:
             CMDAError: naming the key; what data sets find in their files is another matter.
         """
-        cfg = effective(self.resolved)
-        check_config(cfg, for_training=True)
-        variant(cfg)
+        check_training(self.resolved)
 
     def write(self) -> Path:
         """Write the file and return its path."""
@@ -128,7 +126,8 @@ def plan_child(
             a work dir starts a new run from there.
 
     Raises:
-        ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
+        ConfigError: the base cannot be read or has a value that a key does not take, the name cannot be a file name,
+            or a flag cannot be used.
     """
     if not re.fullmatch(r"[^/\\\0\[]+", name):
         raise ConfigError(f"--name {name!r} cannot be a file name: leave out slashes and '['")
@@ -137,6 +136,8 @@ def plan_child(
     full_name = experiment_name(name)
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
+    # flags read values of the base, which have to be what they should
+    check_values(base)
     changes = _changes(base, str(base_config), root_path, cfg_options, values)
     child: dict[str, Any] = {
         "_base_": Path(os.path.relpath(base_config, GENERATED_CONFIGS)).as_posix(),
@@ -163,8 +164,8 @@ def _earlier_run(name: str, config: Config) -> str | None:
         if not re.fullmatch(rf"\d{{6}}_\d{{4}}_{re.escape(name)}_[0-9a-f]{{5}}", folder.name):
             continue
         try:
-            found = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(folder / f"{folder.name}.json")
+        except CMDAError:
             continue
         if _settings(found) == settings:
             return folder.name
@@ -190,6 +191,7 @@ def without_overruled(
     if not options or not flags:
         return dict(options)
     base = load_config(base_config, options)
+    check_values(base)
     for key in _flag_changes(base, str(base_config), root_path, options, read_flags(flags)):
         options = _without(options, key)
     return dict(options)

@@ -33,7 +33,7 @@ from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
-from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.files import atomic_path, remove_leftovers, write_text
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
@@ -77,6 +77,23 @@ def variant(config: Mapping[str, Any]) -> StreamPlan:
         ConfigError: no such variant, or a switch that means nothing to it.
     """
     return stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
+
+
+def check_training(config: Config) -> dict[str, Any]:
+    """Check all of a config that a training reads, before data or model are touched.
+
+    Returns:
+        The effective config.
+
+    Raises:
+        ConfigError: one line that names the key, its value and what it takes.
+    """
+    cfg = effective(config)
+    check_config(cfg, for_training=True)
+    check_optimisation(cfg["optimizer"], cfg["lr_config"])
+    check_hooks(_hooks(cfg))
+    variant(cfg)
+    return cfg
 
 
 def check_samples(plan: StreamPlan, dataset: Any) -> None:
@@ -146,7 +163,7 @@ def train(
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise CMDAError(f"the memory does not suffice ({str(error).splitlines()[0]}); {MEMORY_REMEDY}") from error
+            raise CMDAError(f"the memory does not suffice ({first_line(error)}); {MEMORY_REMEDY}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -155,10 +172,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
-    cfg = effective(config)
-    check_config(cfg, for_training=True)
-    check_optimisation(cfg["optimizer"], cfg["lr_config"])
-    check_hooks(_hooks(cfg))
+    cfg = check_training(config)
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):

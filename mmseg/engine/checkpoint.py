@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, first_line
 from mmseg.files import atomic_path, write_text
 from mmseg.models.weights import has_right_checksums, load_file, load_weights_file, report_mismatch
 
@@ -85,7 +85,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(content, temporary)
     # torch's own writer says no more than that it failed
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        why = getattr(error, "strerror", None) or first_line(error)
         raise CheckpointError(
             f"{path} cannot be written ({why}); free space there. Checkpoints written before are untouched"
         ) from error
