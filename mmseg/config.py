@@ -149,11 +149,12 @@ def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple
     for key in ("backbone", "backbone_image", "backbone_events"):
         if key in config["model"]:
             yield f"model.{key}", config["model"][key], r.BACKBONES
-    for key in ("fusion_module", "fusion_isr_module"):
-        cfg = config["model"].get(key)
-        # An empty type says that the module is not built.
-        if cfg and cfg.get("type") != "":
-            yield f"model.{key}", cfg, r.FUSION_MODULES
+    if "fusion_module" in config["model"]:
+        yield "model.fusion_module", config["model"]["fusion_module"], r.FUSION_MODULES
+    second = config["model"].get("fusion_isr_module")
+    # An empty type says that the module is not built.
+    if second and second.get("type") != "":
+        yield "model.fusion_isr_module", second, r.FUSION_MODULES
     head = config["model"].get("decode_head") or {}
     yield "model.decode_head", head, r.HEADS
     if "loss_decode" in head:

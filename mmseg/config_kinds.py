@@ -176,7 +176,7 @@ class Choice:
 
     def check(self, key: str, value: Any) -> None:
         if not any(same(value, known) for known in self.values):
-            meant = did_you_mean(value, self.values) if isinstance(value, str) else ""
+            meant = did_you_mean(value[:SHOWN_LETTERS], self.values) if isinstance(value, str) else ""
             raise ConfigError(f"{key}={shown(value)} is not available{meant}; it can be {self.text}")
 
 
@@ -250,7 +250,7 @@ class Names:
             if not isinstance(name, str):
                 raise refuse(key, value, self)
             if name not in self.known:
-                meant = did_you_mean(name, self.known)
+                meant = did_you_mean(name[:SHOWN_LETTERS], self.known)
                 raise ConfigError(f"{key} lists {shown(name)}, which is unknown{meant}; give {self.text}")
         if len(set(value)) < len(value):
             raise ConfigError(f"{key} is {shown(value)}, which lists a name twice; give {self.text}")
@@ -279,7 +279,7 @@ class ListOf:
     def text(self) -> str:
         number = f"{self.least}" if self.least == self.most else f"{self.least} to {self.most}"
         what = f" {self.what}" if self.what else ""
-        order = ", none twice" if self.different else ", the smaller one first" if self.ascending else ""
+        order = (", the smaller one first" if self.ascending else "") + (", none twice" if self.different else "")
         return f"a list{what} of {number} values, each {self.item.text}{order}"
 
     def check(self, key: str, value: Any) -> None:

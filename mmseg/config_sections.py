@@ -9,6 +9,9 @@ from typing import Any
 from mmseg.config_kinds import REQUIRED, Key, Kind, Off, Text, refuse, shown
 from mmseg.errors import ConfigError, did_you_mean
 
+# A longer name of a component is none.
+LONGEST_NAME = 200
+
 
 @dataclass(frozen=True)
 class Section:
@@ -25,7 +28,9 @@ class Section:
             where = f"{key}.{name}" if key else name
             known = self.keys.get(name) if isinstance(name, str) else None
             if known is None:
-                raise ConfigError(f"unknown config key {shown(where)}{did_you_mean(name, self.keys)}")
+                raise ConfigError(
+                    f"unknown config key {shown(where)}{did_you_mean(str(name)[:LONGEST_NAME], self.keys)}"
+                )
             if not (inner is None and known.none):
                 known.kind.check(where, inner)
 
@@ -47,7 +52,7 @@ class Variants:
         if not isinstance(value, Mapping):
             raise refuse(key, value, self)
         kind = value.get("type")
-        if kind is not None and not isinstance(kind, str):
+        if kind is not None and not (isinstance(kind, str) and len(kind) <= LONGEST_NAME):
             raise ConfigError(f"{key}.type is {shown(kind)}; give the name of a {self.what}")
         if self.describes(value):
             Section(self.section_keys(kind)).check(key, value)
