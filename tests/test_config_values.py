@@ -355,10 +355,8 @@ def test_options_that_cannot_be_set_are_named(root):
 
 def test_the_launcher_names_a_value_that_a_flag_would_read(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for option, message in (
-        ({"uda": 5}, "uda is 5; give a section"),
-        ({"data.val.outputs": 5}, "data.val.outputs is 5"),
-    ):
+    options = {"uda": "uda is 5; give a section", "data.val.outputs": r"data\.val\.outputs is 5; give a list"}
+    for option, message in options.items():
         with pytest.raises(ConfigError, match=message):
             plan_child(root / PUBLISHED, "n", None, {option: 5}, {"without_events": True})
 

@@ -24,6 +24,7 @@ from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
 from mmseg.engine.training_loop import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
+from mmseg.log_file import read_record
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
 NAMED_LISTS = Path("configs/experiments")
@@ -331,8 +332,8 @@ def _iteration(run: Run) -> int:
     try:
         with (run.child.work_dir / f"{run.child.name}.log.json").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            return json.loads(file.read().splitlines()[-1])["iter"]
-    except (OSError, IndexError, ValueError, KeyError):
+            return read_record(file.read().splitlines()[-1])["iter"]
+    except (OSError, IndexError, ConfigError):
         return 0
 
 

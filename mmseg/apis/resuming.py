@@ -9,10 +9,14 @@ from typing import Any
 
 from mmseg.config import flat
 from mmseg.config_keys import IGNORED_KEYS
+from mmseg.config_kinds import is_whole
 from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, DataError
+from mmseg.json_files import parse_json
 
 AUTO = "auto"
+# differences that are named, and letters of each value
+MOST_DIFFERENCES, LONGEST_VALUE = 50, 200
 # Keys that may differ between a training and its resumption without a difference in its weights.
 HARMLESS_KEYS = {
     "checkpoint_config",
@@ -80,17 +84,26 @@ def differences(meta: Mapping[str, Any], config: Mapping[str, Any], processes: i
         config: the resolved config, in JSON types.
         processes: number of processes that train.
     """
+    text = meta.get("config")
     try:
-        before = json.loads(meta["config"])
-    except (KeyError, ValueError, TypeError):
-        return []
+        before = parse_json(text if isinstance(text, str) else "", "the config in the checkpoint")
+    except DataError:
+        return ["the checkpoint's config: unreadable -> the one given now"]
     old, new = (dict(flat(c)) for c in (before, config))
-    old["processes"], new["processes"] = meta.get("processes", processes), processes
+    given = meta.get("processes")
+    old["processes"], new["processes"] = given if is_whole(given) else processes, processes
     texts = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not _is_harmless(key):
-            texts.append(f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}")
+            texts.append(f"{_printable(key)}: {_printable(json.dumps(old.get(key)))} -> {json.dumps(new.get(key))}")
+    if len(texts) > MOST_DIFFERENCES:
+        texts = [*texts[:MOST_DIFFERENCES], f"and {len(texts) - MOST_DIFFERENCES} more"]
     return texts
+
+
+def _printable(text: str) -> str:
+    """A text of a checkpoint for a line of the log: without control characters, cut where it is long."""
+    return ascii(text)[1:-1][:LONGEST_VALUE] if not text.isprintable() else text[:LONGEST_VALUE]
 
 
 def _is_harmless(key: str) -> bool:

@@ -34,15 +34,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mmseg.config_kinds import Number, Whole, shown
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.errors import DataError, did_you_mean
 from mmseg.files import atomic_path, write_text
+from mmseg.json_files import read_json
+
+# pixels of an image, and where its polygons lie
+SIDE, COORDINATE = Whole(1, 16384), Number(-1e6, 1e6)
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"
@@ -124,14 +130,17 @@ def draw_polygons(path: Path) -> Image.Image:
         DataError: the file cannot be read, is incomplete or has an unknown label.
     """
     try:
-        annotation = json.loads(path.read_text(encoding="utf-8"))
-        image = Image.new("L", (annotation["imgWidth"], annotation["imgHeight"]), IGNORE_LABEL)
+        annotation = read_json(path, "extract it anew from the archive")
+        size = [annotation["imgWidth"], annotation["imgHeight"]]
+        if not all(SIDE.accepts(side) for side in size):
+            raise ValueError(f"imgWidth and imgHeight are {shown(size)}; each is {SIDE.text}")
+        image = Image.new("L", tuple(size), IGNORE_LABEL)
         objects = [
-            (str(item["label"]), [(x, y) for x, y in item["polygon"]])
+            (str(item["label"]), [(_coordinate(x), _coordinate(y)) for x, y in item["polygon"]])
             for item in annotation["objects"]
             if not item.get("deleted")
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise _unreadable(path, error) from error
     drawer = ImageDraw.Draw(image)
     for label, polygon in objects:
@@ -144,6 +153,12 @@ def draw_polygons(path: Path) -> Image.Image:
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: the polygon of a {label!r} cannot be drawn ({error})") from error
     return image
+
+
+def _coordinate(value: Any) -> float:
+    if not COORDINATE.accepts(value):
+        raise ValueError(f"a polygon has the coordinate {shown(value)}; give {COORDINATE.text}")
+    return value
 
 
 def _label_id(label: str, path: Path) -> int:

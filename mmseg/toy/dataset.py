@@ -24,6 +24,7 @@ from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.errors import DataError
 from mmseg.files import write_text
+from mmseg.json_files import read_json
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.settings import ToySettings
 from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
@@ -38,8 +39,8 @@ SHOWN_PIXELS = 300
 def is_complete(out: Path) -> bool:
     """Tell whether a folder holds a toy city that was written to the end."""
     try:
-        return bool(json.loads((out / MARKER).read_text(encoding="utf-8"))["complete"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(out / MARKER).get("complete") is True
+    except DataError:
         return False
 
 
