@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from mmseg.config_kinds import shown
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.json_files import parse_json, read_json
 
-PROJECT_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# As Python found it, and with links followed.
+_ROOTS = tuple(Path(place).parents[1] for place in (os.path.abspath(__file__), os.path.realpath(__file__)))
+PROJECT_CONFIGS = tuple(root / "configs" for root in _ROOTS)
 # Where the launcher writes child configs, below the working directory.
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 # A key by which a config framework would import modules.
@@ -150,15 +153,16 @@ def _check_bases(path: Path, bases: Any, depth: int) -> None:
         raise ConfigError(f"{path}: more than {MOST_BASES} configs are each the _base_ of another")
     trusted = path.resolve().parent == GENERATED_CONFIGS.resolve()
     for name in names:
-        base = (path.parent / name).resolve()
+        # Links are not followed, as the framework does not: bases of a linked file would be looked for beside the link.
+        base = Path(os.path.abspath(path.parent / name))
         if not base.is_file():
             raise ConfigError(f"{path}: a file that its _base_ names does not exist: {base}")
         if base.suffix == ".json":
             _json_content(base, depth + 1)
-        elif base.suffix != ".py" or not (trusted or base.is_relative_to(PROJECT_CONFIGS)):
+        elif base.suffix != ".py" or not (trusted or any(base.is_relative_to(place) for place in PROJECT_CONFIGS)):
             raise ConfigError(
                 f"{path} names the _base_ {shown(name)}, which would be run as code: a JSON file may have .py bases "
-                f"in {PROJECT_CONFIGS} only. If you trust it, name a .py config with that _base_"
+                f"in {PROJECT_CONFIGS[0]} only. If you trust it, name a .py config with that _base_"
             )
 
 
@@ -175,7 +179,7 @@ def _refuse_yaml(path: Path, seen: frozenset[Path] = frozenset()) -> None:
         return  # what is wrong is said when the file is run
     for bases in named:
         for name in [bases] if isinstance(bases, str) else bases:
-            base = (path.parent / str(name)).resolve()
+            base = Path(os.path.abspath(path.parent / str(name)))
             if base.suffix in (".yml", ".yaml"):
                 raise ConfigError(f"{path}: the _base_ {shown(name)} is YAML; give a .py or .json file")
             if base.suffix == ".py" and base not in seen:

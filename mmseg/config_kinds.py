@@ -15,7 +15,7 @@ from mmseg.errors import ConfigError, did_you_mean
 
 # The longest path that Linux takes.
 LONGEST_TEXT = 4096
-SHOWN_LETTERS = 60
+SHOWN_LETTERS = 120
 
 
 class _Required:
