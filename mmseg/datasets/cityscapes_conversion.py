@@ -130,16 +130,18 @@ def draw_polygons(path: Path) -> Image.Image:
         DataError: the file cannot be read, is incomplete or has an unknown label.
     """
     try:
-        annotation = read_json(path, "extract it anew from the archive")
+        annotation = read_json(path)
         size = [annotation["imgWidth"], annotation["imgHeight"]]
         if not all(SIDE.accepts(side) for side in size):
             raise ValueError(f"imgWidth and imgHeight are {shown(size)}; each is {SIDE.text}")
         image = Image.new("L", tuple(size), IGNORE_LABEL)
         objects = [
-            (str(item["label"]), [(_coordinate(x), _coordinate(y)) for x, y in item["polygon"]])
+            (str(item["label"]), [(x, y) for x, y in item["polygon"]])
             for item in annotation["objects"]
             if not item.get("deleted")
         ]
+    except DataError as error:
+        raise _unreadable(path, ValueError(str(error).removeprefix(f"{path} "))) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise _unreadable(path, error) from error
     drawer = ImageDraw.Draw(image)
@@ -149,7 +151,8 @@ def draw_polygons(path: Path) -> Image.Image:
         if label_id < 0:
             continue
         try:
-            drawer.polygon(polygon, fill=LABEL_ID_TABLE[label_id])
+            points = [(_coordinate(x), _coordinate(y)) for x, y in polygon]
+            drawer.polygon(points, fill=LABEL_ID_TABLE[label_id])
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: the polygon of a {label!r} cannot be drawn ({error})") from error
     return image
@@ -157,7 +160,7 @@ def draw_polygons(path: Path) -> Image.Image:
 
 def _coordinate(value: Any) -> float:
     if not COORDINATE.accepts(value):
-        raise ValueError(f"a polygon has the coordinate {shown(value)}; give {COORDINATE.text}")
+        raise ValueError(f"{shown(value)} is not {COORDINATE.text}")
     return value
 
 
