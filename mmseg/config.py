@@ -60,13 +60,17 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def check_values(config: Config) -> None:
-    """Check the values of a config that may still lack some.
+def check_values(config: Config, for_training: bool = True) -> None:
+    """Check the values of a config that may still lack some, before anything reads them.
+
+    Args:
+        for_training: False checks only what a test reads.
 
     Raises:
         ConfigError: a value that its key does not take, or an unknown key. One line that names key, value and range.
     """
-    CONFIG.check("", config.to_dict())
+    table = CONFIG if for_training else TEST_CONFIG
+    table.check("", _read_part(config, for_training))
 
 
 def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
@@ -76,19 +80,25 @@ def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
         for_training: False keeps only what a test reads.
 
     Raises:
-        ConfigError: a value that its key does not take, an unknown or missing key, or a switch that this version
-            does not have. One line that names key, value and range.
+        ConfigError: as :func:`check_values`, or a key without default is missing.
     """
-    cfg = copy.deepcopy(config.to_dict())
     table = CONFIG if for_training else TEST_CONFIG
-    if not for_training:
-        cfg = {key: value for key, value in cfg.items() if key in table.keys}
-        if isinstance(cfg.get("data"), dict):
-            read = table.keys["data"].kind.keys
-            cfg["data"] = {key: value for key, value in cfg["data"].items() if key in read}
+    cfg = _read_part(config, for_training)
     table.check("", cfg)
     check_complete(table, cfg)
     return drop_unread(table, cfg)
+
+
+def _read_part(config: Config, for_training: bool) -> dict[str, Any]:
+    """Copy of what a training or a test reads."""
+    cfg = copy.deepcopy(config.to_dict())
+    if for_training:
+        return cfg
+    cfg = {key: value for key, value in cfg.items() if key in TEST_CONFIG.keys}
+    if isinstance(cfg.get("data"), dict):
+        read = TEST_CONFIG.keys["data"].kind.keys
+        cfg["data"] = {key: value for key, value in cfg["data"].items() if key in read}
+    return cfg
 
 
 def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None = None) -> None:

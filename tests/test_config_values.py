@@ -3,12 +3,16 @@
 import copy
 import inspect
 import math
+import re
 from dataclasses import MISSING, fields
 
 import pytest
 from mmengine.config import Config
 
+from mmseg.apis import testing
 from mmseg.apis.arguments import parse_value
+from mmseg.apis.export import export
+from mmseg.apis.inference import init_model
 from mmseg.apis.launching import plan_child
 from mmseg.apis.training import check_training
 from mmseg.config import check_config, component_keys, effective, get_key, load_config
@@ -359,6 +363,19 @@ def test_the_launcher_names_a_value_that_a_flag_would_read(root, tmp_path, monke
     for option, message in options.items():
         with pytest.raises(ConfigError, match=message):
             plan_child(root / PUBLISHED, "n", None, {option: 5}, {"without_events": True})
+
+
+@pytest.mark.parametrize("key", ["data", "data.test", "data.test.outputs", "model"])
+def test_whatever_reads_a_config_names_the_value(root, tmp_path, key):
+    """Before it looks for the root, the outputs or the checkpoint."""
+    uses = (
+        lambda: testing.test(root / PUBLISHED, "none.pth", tmp_path, root_path=str(tmp_path), cfg_options={key: 5}),
+        lambda: init_model(root / PUBLISHED, "none.pth", cfg_options={key: 5}, train_isr_parms=True),
+        lambda: export(root / PUBLISHED, "none.pth", tmp_path, cfg_options={key: 5}),
+    )
+    for use in uses:
+        with pytest.raises(ConfigError, match=f"^{re.escape(key)} is 5; give a "):
+            use()
 
 
 # ------------------------------------------------------------------------------------------------ table and components

@@ -52,10 +52,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import load_config, set_root
+    from mmseg.config import check_values, load_config, set_root
     from mmseg.datasets.config_caches import make_caches
 
     config = load_config(args.config, args.cfg_options)
+    check_values(config)
     if args.root_path:
         if not args.root_path.is_dir():
             raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/")

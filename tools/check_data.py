@@ -49,13 +49,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import load_config, set_root
+    from mmseg.config import check_values, load_config, set_root
     from mmseg.datasets.checks.findings import findings_json, is_good, print_findings
     from mmseg.datasets.checks.run import check_data, summary
     from mmseg.files import write_text
 
     path = args.config or REPOSITORY / TASKS[args.task or "cs2dsec"]
     config = load_config(path, args.cfg_options)
+    check_values(config)
     if args.root_path:
         if not args.root_path.is_dir():
             raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/ and pretrained/")

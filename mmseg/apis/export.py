@@ -22,7 +22,7 @@ from mmseg.apis.arguments import LEAST_SIDE
 from mmseg.apis.input_recipe import InputRecipe, describe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
-from mmseg.config import load_config, uses_isr_fusion
+from mmseg.config import check_values, load_config, uses_isr_fusion
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
@@ -162,6 +162,7 @@ def export(
     if size is not None and min(size) < LEAST_SIDE:
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
     config = load_config(config_path, cfg_options)
+    check_values(config, for_training=False)
     recipe = InputRecipe(config)
     segmentor = empty_segmentor(config)
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)

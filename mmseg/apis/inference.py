@@ -26,7 +26,7 @@ from mmseg.apis.arguments import LEAST_SIDE
 from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import choose_test_set
-from mmseg.config import get_key, load_config
+from mmseg.config import check_values, get_key, load_config
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.datasets.dark_zurich import DATA_TYPES
 from mmseg.datasets.event_files import FrameEvents
@@ -262,6 +262,7 @@ def init_model(
     """
     place = named_device(device)
     config = load_config(config, cfg_options) if not isinstance(config, Config) else config
+    check_values(config, for_training=False)
     if train_isr_parms:
         choose_test_set(config, None, None, False, True)
     recipe = InputRecipe(config)

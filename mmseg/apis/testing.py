@@ -12,7 +12,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from mmseg.config import check_config, effective, get_key, load_config, plain, set_root
+from mmseg.config import check_config, check_values, effective, get_key, load_config, plain, set_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
@@ -121,6 +121,7 @@ def test(
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     config = load_config(config_path, cfg_options)
+    check_values(config, for_training=False)
     if root_path:
         set_root(config, root_path, cfg_options)
     output = choose_test_set(config, output, split, image_isr, train_isr_parms)
@@ -193,6 +194,8 @@ def choose_test_set(
     Raises:
         ConfigError: an option that the config's test set does not have.
     """
+    if not isinstance(get_key(config, "data.test"), Mapping):
+        raise ConfigError("the config has no section 'data.test'; take one of configs/ as a base")
     is_dark_zurich = get_key(config, "data.test.type") == DarkZurichICDataset.__name__
     if (split or image_isr) and not is_dark_zurich:
         option = "--split" if split else "--image_isr"
