@@ -7,7 +7,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 DOCS_STAMP := $(VENV)/.installed-docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test fuzz bench docs lint format clean
+.PHONY: install demo test fuzz bench gpu-report docs lint format clean
 
 install: $(DEV_STAMP)
 
@@ -36,6 +36,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/flops.py
 	$(BIN)/python benchmarks/step_speed.py --checkpointing
 	$(BIN)/python benchmarks/roofline.py --batch 1
+
+gpu-report: $(DEV_STAMP)
+	$(BIN)/python benchmarks/gpu_report.py
 
 docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

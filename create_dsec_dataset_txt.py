@@ -24,9 +24,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--root_dir",
         required=True,
-        help="folder of DSEC_Night; the lists hold image paths that start with it as given here",
+        help="folder of DSEC_Night",
     )
-    parser.add_argument("--out_dir", default=".", help="folder of the two lists (default: working directory)")
+    parser.add_argument(
+        "--out_dir",
+        default=".",
+        help="folder of the two lists, which hold image paths relative to it (default: working directory)",
+    )
     return parser.parse_args()
 
 

@@ -22,7 +22,7 @@ from mmseg.models.losses import pixel_accuracy
 from mmseg.models.segmentors.fusion_encoder_decoder import SECOND_STREAMS, FusionEncoderDecoder
 from mmseg.uda import cmda
 from mmseg.uda.draws import StepDraws
-from mmseg.uda.streams import Passes
+from mmseg.uda.parts import Tensors
 from mmseg.uda.teacher import momentum
 
 
@@ -48,23 +48,20 @@ def encode_second(model: FusionEncoderDecoder, streams: Mapping[str, Tensor]) ->
 
 
 def student_pass(
-    method: cmda.DACS,
-    streams: cmda.Streams,
-    truth: Mapping[str, cmda.Truth],
-    passes: Passes,
-    backward: Callable[[Tensor], None],
-    **rest: float | None,
+    method: cmda.DACS, how: cmda.StudentPass, inputs: Tensors, backward: Callable[[Tensor], None]
 ) -> dict[str, Tensor]:
-    """Everything forward, then everything backward."""
-    del rest  # no distance between features in the published DSEC config
-    output = method.model(cmda._inputs(streams, passes.student_streams), passes.student_fusion)
-    loss = sum(
-        weight * method._cross_entropy(name, output.logits[name], truth.get(name, truth["image"]))
-        for name, weight in passes.loss_weights.items()
-    )
+    """Everything forward, then everything backward; the published DSEC config has no distance between features."""
+    truth = inputs["truth"]
+    output = method.model(inputs["slots"], how.fusion)
+    losses = {
+        name: method._cross_entropy(name, output.logits[name], truth.get(name, truth["image"]))
+        for name, _ in how.loss_weights
+    }
+    loss = sum(weight * losses[name] for name, weight in how.loss_weights)
     backward(loss)
     logits = output.logits.get("fusion", output.logits["image"])
-    return {"decode.loss_seg": loss.detach(), "decode.acc_seg": pixel_accuracy(logits, truth["image"].label)}
+    logs = {"decode.loss_seg": loss.detach(), "decode.acc_seg": pixel_accuracy(logits, truth["image"]["label"])}
+    return logs | {f"decode.ce_{name}": value.detach() for name, value in losses.items()}
 
 
 def content_map(method: cmda.DACS, images: Tensor, draws: StepDraws) -> Tensor:

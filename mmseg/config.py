@@ -19,10 +19,10 @@ from mmengine.registry import Registry
 
 from mmseg.config_files import load_config as load_config
 from mmseg.config_files import parse_config as parse_config
-from mmseg.config_keys import ANCHORS, CONFIG, DATA_PATH_KEYS, TEST_CONFIG
+from mmseg.config_keys import ANCHORS, CONFIG, DATA_PATH_KEYS, LIST_SECTIONS, TEST_CONFIG
 from mmseg.config_relations import check_relations
 from mmseg.config_sections import check_complete, drop_unread
-from mmseg.errors import ConfigError, did_you_mean
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
 
 
 def plain(value: Any) -> Any:
@@ -106,7 +106,8 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
 
     A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
     paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
-    this machine: it moves only where it does not exist as it stands.
+    this machine: it moves only where it does not exist as it stands. What a list names is looked for below ``root``
+    too.
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
@@ -115,6 +116,11 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
         candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
         existing = [path for path in (*candidates, Path(value)) if path.exists()]
         config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
+    for section in LIST_SECTIONS:
+        key, path = f"{section}.root_path", get_key(config, f"{section}.dataset_txt_path")
+        # A list looks below its own folder by itself.
+        if path and key not in (options or {}) and (get_key(config, key) or Path(path).parent != Path(root)):
+            config.merge_from_dict({key: str(root)})
 
 
 def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
@@ -265,4 +271,4 @@ def _check_files(config: Mapping[str, Any], for_training: bool) -> None:
     for key, remedy in remedies.items():
         value = get_key(config, key)
         if value and not Path(value).exists():
-            raise ConfigError(f"{key}: {value} does not exist; {remedy}")
+            raise ConfigError(f"{key}: {value} does not exist; {address_remedy(value) or remedy}")

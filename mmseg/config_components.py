@@ -67,6 +67,7 @@ CITYSCAPES = {
 }
 DSEC = {
     "dataset_txt_path": Key(PathText(rooted=True), REQUIRED, "list written by create_dsec_dataset_txt.py"),
+    "root_path": Key(PathText(), None, "folder below which the paths of the list are looked for first", none=True),
     "outputs": Key(
         Names(("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")),
         ("warp_image", "events_vg"),

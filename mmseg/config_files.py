@@ -18,7 +18,8 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg.config_kinds import shown
-from mmseg.errors import ConfigError, did_you_mean
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.foreign_configs import refuse_foreign_keys, refuse_foreign_text
 from mmseg.json_files import parse_json, read_json
 
 # As Python found it, and with links followed.
@@ -46,13 +47,15 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist{_similar_file(path)}")
+        address = address_remedy(path)
+        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
     if path.suffix == ".json":
         config = _json_config(path)
     elif path.suffix == ".py":
         config = _from_file(path)
     else:
         raise ConfigError(f"{path} is not a config; give a .py or .json file")
+    refuse_foreign_keys(path, config.keys())
     return _with_options(config, options)
 
 
@@ -68,8 +71,18 @@ def parse_config(text: str, where: str, options: Mapping[str, Any] | None = None
         ConfigError: it is not JSON, or asks for code.
     """
     content = parse_json(text, where, error=ConfigError)
+    return _with_options(config_from_data(content, where), options)
+
+
+def config_from_data(content: Mapping[str, Any], where: str) -> Config:
+    """A resolved config from its keys and values, which are data.
+
+    Raises:
+        ConfigError: they ask for code, or have another layout.
+    """
     _refuse_code(content, where)
-    return _with_options(_from_data(content, where), options)
+    refuse_foreign_keys(where, content)
+    return _from_data(content, where)
 
 
 def is_work_dir_config(path: Path) -> bool:
@@ -156,6 +169,7 @@ def _check_bases(path: Path, bases: Any, depth: int) -> None:
         # Links are not followed, as the framework does not: bases of a linked file would be looked for beside the link.
         base = Path(os.path.abspath(path.parent / name))
         if not base.is_file():
+            refuse_foreign_text(path)
             raise ConfigError(f"{path}: a file that its _base_ names does not exist: {base}")
         if base.suffix == ".json":
             _json_content(base, depth + 1)
@@ -191,7 +205,7 @@ def _assigns_bases(node: ast.stmt) -> bool:
     return any(isinstance(target, ast.Name) and target.id == BASE for target in targets)
 
 
-def _from_data(content: dict[str, Any], where: str) -> Config:
+def _from_data(content: Mapping[str, Any], where: str) -> Config:
     try:
         return Config(copy.deepcopy(content))
     except (KeyError, TypeError, ValueError) as error:
@@ -204,8 +218,10 @@ def _from_file(path: Path) -> Config:
     try:
         return Config.fromfile(str(path), import_custom_modules=False)
     except FileNotFoundError as error:
+        refuse_foreign_text(path)
         raise ConfigError(f"{path}: a file that its _base_ names does not exist: {_one_line(error)}") from error
     except Exception as error:  # a Python config can raise anything
+        refuse_foreign_text(path)
         raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {_one_line(error)}") from error
 
 

@@ -266,5 +266,7 @@ IGNORED_KEYS = tuple(dict.fromkeys(name for name, key in walk(CONFIG) if key.unr
 DATA_PATH_KEYS = tuple(
     dict.fromkeys(name for name, key in walk(CONFIG) if isinstance(key.kind, PathText) and key.kind.rooted)
 )
+# Sections whose lists name data by paths of their own, which are looked for below a root.
+LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
 # Folders of the project that a path of another machine is cut at.
 ANCHORS = ("data", "pretrained")

@@ -1,10 +1,16 @@
-"""Errors that a user can mend. Scripts print their message alone, without a traceback."""
+"""Errors that a user can mend. Scripts print their message only, without a traceback."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from mmseg.interpreter import missing_package
 
 
 class CMDAError(Exception):
@@ -49,13 +55,60 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+# What can be done about errors of the system that no check of ours can foresee.
+_SYSTEM_REMEDIES = {
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EMFILE: "let the process open more files (ulimit -n)",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "check the network drive",
+}
+
+
+def address_remedy(path: object) -> str:
+    """What to do where an address of the web stands for a path, else an empty string."""
+    # Two letters or more: one is a drive. A path drops the second slash.
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        return ""
+    return "this is an address, and nothing is downloaded here: download it, and give the path of the file"
+
+
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run ``main`` and turn a :class:`CMDAError` into one line on stderr and its exit status."""
+    """Run ``main`` and turn what a user can mend into one line on stderr and an exit status.
+
+    These are a :class:`CMDAError`, a package that is not installed, and errors of the system such as a full disk.
+    What the encoding of the terminal lacks is printed escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except CMDAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.status) from None
+        _end(str(error), error.status)
+    except ModuleNotFoundError as error:
+        message = missing_package(error)
+        if message is None:
+            raise
+        _end(message)
+    except BrokenPipeError:
+        # Who reads along has seen enough, as in "| head". Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None
+    except OSError as error:
+        if error.errno not in _SYSTEM_REMEDIES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{error.strerror}; {_SYSTEM_REMEDIES[error.errno]}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _end(message: str, status: int = CMDAError.status) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ from mmseg.json_files import parse_json
 LONGEST_LINE = 2**20
 ITERATION = Whole(0, 10**12)
 
+# Stands in every ``val`` record whose scores are in percent. Records of earlier versions hold shares, and no unit.
+PERCENT = {"unit": "percent"}
+SCORE = re.compile(r"mIoU(_\d+)?|[ma]Acc|mDice|mFscore|mPrecision|mRecall|(IoU|Acc)\..+")
+
 
 def read_log(work_dir: str | Path) -> Iterator[dict[str, Any]]:
     """Records of ``*.log.json``, each with its ``mode`` (``train`` or ``val``) and ``iter``, in the order of writing.
 
+    Scores (``val``) are in percent, whichever version of this project wrote them.
+
     A last line that is not whole is left out: it is being written, or its run was killed.
 
     Raises:
-        ConfigError: a file cannot be read, or another line is not a record.
+        ConfigError: a file cannot be read, another line is not a record, or its scores are in a unit that is not known.
     """
     for path in sorted(Path(work_dir).glob("*.log.json")):
         yield from _records(path)
@@ -41,7 +48,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
                     if following:
                         raise
                     return
-                yield record
+                yield _in_percent(record, f"{path}, line {number}") if record["mode"] == "val" else record
                 number, line = number + 1, following
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror or error}); remove it") from error
@@ -64,3 +71,17 @@ def read_record(line: str | bytes, where: str = "a line") -> dict[str, Any]:
     if not ITERATION.accepts(record.get("iter")) or not isinstance(record.get("mode"), str):
         raise ConfigError(f"{where} is not a line of a log ({shown(record)}); remove it")
     return record
+
+
+def _in_percent(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """A ``val`` record without its unit."""
+    scores = {key: value for key, value in record.items() if key != "unit"}
+    unit = record.get("unit")
+    if unit not in (None, PERCENT["unit"]):
+        raise ConfigError(f"{where} has scores in {unit!r}; only 'percent', or shares without a unit, can be read")
+    if unit:
+        return scores
+    return {
+        key: 100 * value if SCORE.fullmatch(key) and isinstance(value, (int, float)) else value
+        for key, value in scores.items()
+    }

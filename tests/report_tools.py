@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
 from mmseg.evaluation.evaluator import evaluate
+from mmseg.log_file import PERCENT
 
 HEIGHT, WIDTH = 48, 64
 ROAD, BUILDING, SKY, CAR, TRAIN = 0, 2, 10, 13, 16
@@ -89,7 +90,8 @@ def make_run(
         {"mode": "train", "iter": i, "decode.loss_seg": 2 / i, "mix.decode.loss_seg": 3 / i, "lr": 1e-4, "time": 0.1}
         for i in range(1, points + 1)
     ]
-    lines += [{"mode": "val", "iter": i, "mIoU": i / 60, "mIoU_18": i / 57, "aAcc": 0.6} for i in (10, 20)]
+    scores = ({"mIoU": i / 0.6, "mIoU_18": i / 0.57, "aAcc": 60.0, "IoU.road": 70.0} for i in (10, 20))
+    lines += [{"mode": "val", "iter": i, **PERCENT, **of} for i, of in zip((10, 20), scores, strict=True)]
     (folder / f"{folder.name}.log.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for number, output in enumerate(outputs):
         make_test(folder / ("preds" if not number else f"preds_{output}"), output, **options)

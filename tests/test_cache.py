@@ -5,6 +5,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.errors import ConfigError, DataError
 
 MINI = GOLDEN / "mini"
+ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = {"warp_image", "events_vg", "warp_img_self_res"}
 
 
@@ -202,4 +205,125 @@ def test_damaged_source_is_named(data, tmp_path):
     with pytest.raises(DataError, match=re.escape(path.name)):
         build_cache(tmp_path / "c", plain)
     with pytest.raises(ConfigError, match=r"unfinished|stale"):
+        cityscapes(data, cache=tmp_path / "c")
+
+
+def test_a_cache_that_is_replaced_under_a_reader_stays_what_it_was(data, tmp_path):
+    """The arrays that a training has open are not written into; it ends where it would have to open others."""
+    build_cache(tmp_path / "c", dsec())
+    cached = dsec(cache=tmp_path / "c")
+    before = [np.array(cached.cache.row("events", i)) for i in range(len(cached))]
+    sent = pickle.dumps(cached)
+    files = {path.name: path.stat().st_ino for path in (tmp_path / "c").iterdir()}
+    assert build_cache(tmp_path / "c", dsec(events_bins_5_avg_1=True), force=True) == "written"
+    assert {path.name for path in (tmp_path / "c").iterdir()} == files.keys()
+    for i, expected in enumerate(before):
+        np.testing.assert_array_equal(cached.cache.row("events", i), expected)
+    with pytest.raises(DataError, match=r"has been replaced while it was used: start again|unlike cache.json"):
+        pickle.loads(sent).cache.row("events", 0)
+    assert_same_samples(dsec(events_bins_5_avg_1=True), dsec(events_bins_5_avg_1=True, cache=tmp_path / "c"))
+
+
+def test_a_process_reads_on_while_its_cache_is_replaced(data, tmp_path):
+    """Through a real process: it neither dies of SIGBUS nor sees zeros, in maps opened before the replacement."""
+    build_cache(tmp_path / "c", cityscapes(data))
+    program = (
+        "import sys, pickle\nimport numpy as np\ndataset = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "first = dataset.cache.row('image', 0).sum()\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        "assert dataset.cache.row('image', 0).sum() == first > 0\n"
+        "assert all(dataset.cache.row('image', i).any() for i in range(len(dataset)))\n"
+    )
+    (tmp_path / "dataset").write_bytes(pickle.dumps(cityscapes(data, cache=tmp_path / "c")))
+    command = [sys.executable, "-c", program, str(tmp_path / "dataset")]
+    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert reader.stdout.readline() == "ready\n"
+    seen = []
+    plain = cityscapes(data)
+    row = plain.cache_row
+    # what a reader would find at any moment of the work
+    plain.cache_row = lambda i: seen.append((tmp_path / "c" / "image.npy").stat().st_ino) or row(i)
+    assert build_cache(tmp_path / "c", plain, force=True) == "written"
+    assert len(set(seen)) == 1
+    assert (tmp_path / "c" / "image.npy").stat().st_ino != seen[0]
+    reader.communicate("\n", timeout=60)
+    assert reader.returncode == 0
+
+
+def test_an_interrupted_replacement_leaves_the_old_cache_and_is_taken_up(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmseg.datasets.cache.ROWS_A_NOTE", 1)
+    build_cache(tmp_path / "c", cityscapes(data))
+    plain = cityscapes(data, return_GI_or_IC="gray_image")
+    real, done = plain.cache_row, []
+
+    def interrupted(index):
+        if index == 2 and done.count(0) == 1 and 2 not in done:
+            done.append(index)
+            raise KeyboardInterrupt
+        done.append(index)
+        return real(index)
+
+    plain.cache_row = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(tmp_path / "c", plain, force=True)
+    assert_same_samples(cityscapes(data), cityscapes(data, cache=tmp_path / "c"))
+    assert build_cache(tmp_path / "c", plain, force=True) == "written"
+    assert done == [0, 1, 2, *range(2, len(plain))]
+    assert_same_samples(plain, cityscapes(data, return_GI_or_IC="gray_image", cache=tmp_path / "c"))
+    assert not (tmp_path / "c" / "replacement").exists()
+
+
+def test_a_replacement_needs_room_beside_the_old_cache(data, tmp_path, monkeypatch):
+    build_cache(tmp_path / "c", cityscapes(data))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(DataError, match=r"beside the cache that it replaces: make room, or remove that one"):
+        build_cache(tmp_path / "c", cityscapes(data), force=True)
+    assert_same_samples(cityscapes(data), cityscapes(data, cache=tmp_path / "c"))
+
+
+RECORD_FAULTS = {
+    "list": lambda record: [],
+    "deep": lambda record: "[" * 200_000,
+    "parameters": lambda record: record | {"parameters": [1]},
+    "arrays": lambda record: record | {"arrays": {"image": 3}},
+    "shape": lambda record: record | {"arrays": {"image": [["a"], "uint8"]}},
+    "rows": lambda record: record | {"rows": {"a": 1}},
+    "finished": lambda record: record | {"finished": -1},
+    "beyond": lambda record: record | {"finished": 10**30},
+    "text": lambda record: record | {"finished": "9"},
+    "marks": lambda record: record | {"sources": {key: [1] for key in record["sources"]}},
+    "format": lambda record: record | {"format": [1]},
+    "huge number": lambda record: '{"format": ' + "9" * 5000 + "}",
+}
+
+
+@pytest.mark.parametrize("fault", RECORD_FAULTS)
+def test_a_hostile_record_is_refused_in_one_line(data, tmp_path, fault):
+    build_cache(tmp_path / "c", cityscapes(data))
+    path = tmp_path / "c" / RECORD
+    content = RECORD_FAULTS[fault](json.loads(path.read_text()))
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    for use in (lambda: cityscapes(data, cache=tmp_path / "c"), lambda: build_cache(tmp_path / "c", cityscapes(data))):
+        with pytest.raises(DataError, match=r"cache\.json.*make the cache again") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["archive", "pickle", "shape", "order", "none"])
+def test_hostile_arrays_are_refused(data, tmp_path, kind):
+    build_cache(tmp_path / "c", cityscapes(data))
+    path = tmp_path / "c" / "image.npy"
+    array = np.load(path)
+    path.unlink()
+    if kind == "archive":
+        np.savez(tmp_path / "a.npz", array)
+        (tmp_path / "a.npz").rename(path)
+    elif kind == "pickle":
+        np.save(path, np.array([{}], object))
+    elif kind == "shape":
+        with open(path, "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (10**9, *array.shape[1:])}
+            np.lib.format.write_array_header_1_0(file, header)
+    elif kind == "order":
+        np.save(path, np.asfortranarray(array))
+    with pytest.raises(DataError, match=r"image\.npy .*--force"):
         cityscapes(data, cache=tmp_path / "c")

@@ -253,6 +253,12 @@ def test_deep_faults(data, fault):
     assert wrong(check(data, deep=True)) == expected
 
 
+def test_polarity_of_minus_one_is_good(data):
+    """A training takes it for darker."""
+    edit_events(data / EVENTS, "events/p", lambda p: p.astype(np.int8) * 2 - 1)
+    assert not wrong(check(data, deep=True))
+
+
 def test_a_picture_of_one_value_is_noted(data):
     repaint(data / CHANGE, 128)
     assert check(data, deep=True)["Cityscapes train image changes: variety"].state == "note"

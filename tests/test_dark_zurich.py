@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -300,6 +301,46 @@ def test_nothing_is_packed_when_the_check_fails(predictions, tmp_path):
     with pytest.raises(DataError, match=rf"values up to 255, not 0..18: labelTrainIds/{name}"):
         write_submission(predictions, tmp_path / "submission")
     assert not (tmp_path / "submission.zip").exists()
+
+
+def change_flags(archive: Path, bit: int, method: int | None = None) -> None:
+    """Set a bit of the general flags of all entries, and how they say that they are packed."""
+    data = bytearray(archive.read_bytes())
+    for signature, flags, packing in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
+        start = data.find(signature)
+        while start >= 0:
+            data[start + flags] |= bit
+            if method is not None:
+                data[start + packing] = method
+            start = data.find(signature, start + 4)
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: change_flags(p, 1),  # a password
+        lambda p: change_flags(p, 0, 9),  # Deflate64
+        lambda p: change_flags(p, 0, 14),  # LZMA that is none
+        lambda p: change_flags(p, 0, 8),  # Deflate that is none
+        lambda p: p.write_bytes(p.read_bytes()[:500]),
+        lambda p: p.write_bytes(b""),
+    ],
+)
+def test_archives_that_cannot_be_read_are_one_line(submission, spoil):
+    archive = submission.parent / "submission.zip"
+    spoil(archive)
+    with pytest.raises(DataError, match=r"submission\.zip is not a readable zip archive \(.+\); pack the submission"):
+        check_submission(archive)
+
+
+def test_entries_of_an_archive_may_begin_with_a_dot(submission, predictions, tmp_path):
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for path in submission.rglob("*.png"):
+            packed.writestr(f"./{path.relative_to(submission).as_posix()}", path.read_bytes())
+    with zipfile.ZipFile(tmp_path / "packed.zip") as packed:
+        assert packed.namelist()[0].startswith("./")
+    assert check_submission(tmp_path / "packed.zip", predictions) == 2
 
 
 def test_long_lists_of_faults_are_cut(tmp_path):

@@ -1,5 +1,6 @@
 """The documentation: its links lead somewhere, its commands parse, its keys exist, and what is cheap is run."""
 
+import inspect
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ from mmseg.apis.flags import given_flags, read_flags
 from mmseg.config_keys import CONFIG
 from mmseg.config_sections import walk
 from mmseg.models.style_transfer import ResnetGenerator
+from mmseg.uda.cmda import DACS
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "pretrained" / "README.md", *PAGES]
@@ -143,6 +145,45 @@ def test_options_and_files_in_the_text(path):
             assert option in options or option in OPTIONS_OF_OTHERS, span
         if re.fullmatch(r"(tools|benchmarks|configs|tests|mmseg)/[\w./+-]+\.\w+", span):
             assert (ROOT / span).is_file() or "generated" in span, span
+
+
+# names of other projects that stand in code spans
+NAMES_OF_OTHERS = {"ColorJitter"}
+
+
+def source_words() -> set[str]:
+    """Every word of the project's Python files."""
+    folders = ("mmseg", "tools", "configs", "benchmarks", "tests")
+    files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    return set().union(*(re.findall(r"\w+", path.read_text(encoding="utf-8")) for path in files))
+
+
+def test_names_in_the_text_exist():
+    words = source_words() | NAMES_OF_OTHERS
+    for path in DOCUMENTS:
+        for span in code_spans(path):
+            if re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", span) and not re.search(r"\.(py|json|md|png)$", span):
+                named = [word for word in span.split(".") if "_" in word or re.match(r"[A-Z][a-z]+[A-Z]", word)]
+                assert set(named) <= words, f"{name_of(path)} names {span}"
+
+
+def test_phases_of_the_step():
+    """The page on architecture names the headings in the step, in their order."""
+    step = inspect.getsource(DACS.train_step)
+    line = next(
+        line for line in (ROOT / "docs/architecture.md").read_text().splitlines() if "`DACS.train_step`" in line
+    )
+    assert re.findall(r"# ([A-Z][A-Z -]+)$", step, re.MULTILINE) == re.findall(r"[A-Z][A-Z -]{4,}", line)
+
+
+def test_figures_of_the_demo():
+    """Iterations that the pages name are those that its configs train."""
+    configs = (ROOT / "configs" / "demo" / f"{name}_toy_city.py" for name in ("source_only", "cmda"))
+    (iterations,) = {c.load_config(path).runner.max_iters for path in configs}
+    quickstart = (ROOT / "docs/quickstart.md").read_text()
+    assert f"seen {iterations} batches" in quickstart
+    assert re.findall(r"iter_(\d+)", quickstart) == [f"{iterations}"]
+    assert f"\n{iterations} iterations of each" in (ROOT / "README.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------- keys

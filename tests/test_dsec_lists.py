@@ -17,7 +17,13 @@ import pytest
 from rich.console import Console
 
 from mmseg.datasets import dsec_lists
-from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list, read_timestamps
+from mmseg.datasets.dsec_frames import (
+    DSECFrame,
+    describe_folders,
+    read_event_index,
+    read_frame_list,
+    read_timestamps,
+)
 from mmseg.datasets.dsec_lists import create_dsec_lists, image_event_index
 from mmseg.errors import DataError
 
@@ -91,12 +97,12 @@ def test_golden_files_are_reproduced_byte_for_byte(golden_root, tmp_path, monkey
         for recording in golden_root.glob("*/events/left/events.h5"):
             with h5py.File(recording, "r+") as file:
                 del file["ms_to_idx"]
-    # From inside the root, "." gives the paths that the golden lists hold.
+    # Inside the root, lists hold the paths of the golden ones.
     monkeypatch.chdir(golden_root)
-    create(".", tmp_path / "lists")
+    create(".", ".")
     golden = GOLDEN / "c10_dsec_txt"
     for name in ("night_dataset_warp.txt", "night_test_dataset_warp.txt"):
-        assert (tmp_path / "lists" / name).read_bytes() == (golden / name).read_bytes()
+        assert (golden_root / name).read_bytes() == (golden / name).read_bytes()
     for letter in "ab":
         written = golden_root / f"zurich_city_09_{letter}" / "images" / "images_to_events_index.txt"
         assert written.read_bytes() == (golden / f"images_to_events_index_09_{letter}.txt").read_bytes()
@@ -252,14 +258,67 @@ def test_sequences_are_listed_in_order_of_name(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["root", "root/", "./root//", "{absolute}", "{absolute}/"])
-def test_lists_hold_the_root_as_given(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize(
+    ("out", "prefix"), [(".", "root"), ("lists", "../root"), ("a/b", "../../root"), ("root", ""), ("link", None)]
+)
+def test_lists_hold_paths_relative_to_themselves(tmp_path, monkeypatch, given, out, prefix):
     write_sequence(tmp_path / "root", labels=[4])
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    # From behind a link, ".." leads elsewhere.
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away", target_is_directory=True)
     monkeypatch.chdir(tmp_path)
-    given = given.format(absolute=tmp_path / "root")
-    create(given, ".")
-    prefix = str(tmp_path / "root") if given.startswith("/") else "root"
-    line = f"{prefix}/{SEQUENCE}/images/left/rectified/000004.png 250\n"
-    assert Path("night_test_dataset_warp.txt").read_text() == line
+    create(given.format(absolute=tmp_path / "root"), out)
+    path = tmp_path / "root" / SEQUENCE if prefix is None else Path(prefix) / SEQUENCE
+    line = f"{path.as_posix()}/images/left/rectified/000004.png 250\n"
+    assert (tmp_path / out / "night_test_dataset_warp.txt").read_text() == line
+
+
+def frames_of(folder: Path, name: str = "night_test_dataset_warp.txt", root: Path | None = None) -> set[Path]:
+    return {frame.sequence_dir.resolve() for frame in read_frame_list(folder / name, root)}
+
+
+def test_lists_and_data_move_together(tmp_path, monkeypatch):
+    write_sequence(tmp_path / "old" / "data" / "DSEC_Night", labels=[4])
+    create(tmp_path / "old" / "data" / "DSEC_Night", tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "old")
+    assert frames_of(tmp_path / "copy") == {tmp_path / "copy/data/DSEC_Night" / SEQUENCE}
+
+
+@pytest.mark.parametrize("named", ["{old}/data/DSEC_Night", "data/DSEC_Night", "./data//DSEC_Night", "{old}/there"])
+@pytest.mark.parametrize("beside", [True, False], ids=["list_in_root", "list_elsewhere"])
+def test_lists_of_another_place_are_read_below_the_root_first(tmp_path, monkeypatch, named, beside):
+    """Absolute paths of another machine, or relative to a working directory, though the old place is still there."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for root in (old / "data" / "DSEC_Night", old / "there"):
+        (root / SEQUENCE).mkdir(parents=True)
+    inside = "data/DSEC_Night" if "data" in named else ""
+    (new / inside / SEQUENCE).mkdir(parents=True)
+    folder = new if beside else tmp_path
+    image = f"{named.format(old=old)}/{SEQUENCE}/images/left/rectified/000004.png"
+    (folder / "list.txt").write_text(f"{image} 250\n{image.replace('04.png', '05.png')} 300\n")
+    monkeypatch.chdir(old)
+    frames = read_frame_list(folder / "list.txt", None if beside else new)
+    assert {frame.sequence_dir for frame in frames} == {new / inside / SEQUENCE}
+    text = describe_folders(folder / "list.txt", frames)
+    assert f"frames are read from {frames[0].sequence_dir.parent}" in text
+    assert ("; the list names" in text) is (named.startswith("{old}") or not beside)
+    # Where nothing lies there, it is what the list says.
+    shutil.rmtree(new / inside / SEQUENCE)
+    assert frames_of(folder, "list.txt", new) == {old / (inside or "there") / SEQUENCE}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_folder_whose_name_is_no_utf8(tmp_path):
+    """Named on a terminal that cannot show it, written into the lists and read again."""
+    root = tmp_path / os.fsdecode(b"Stra\xdfe \xc2\xb5")
+    write_sequence(root, labels=[4])
+    (root / SEQUENCE / "labels" / f"{SEQUENCE}_000050_grey_gtFine_labelTrainIds.png").touch()
+    result = run_script("--root_dir", root, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert frames_of(tmp_path) == {root / SEQUENCE}
+    result = run_script("--root_dir", f"{root}x", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 
 
 def test_missing_labels_folder_leaves_an_empty_test_list_and_a_warning(tmp_path, caplog):

@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from step_tools import OPTIMIZER as TINY_OPTIMIZER
+from step_tools import VARIANTS, state_of, tiny_batch, tiny_method, train
 from test_numerics import SIDE, small_batch, small_method
 
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
+from mmseg.engine.graphs import use_graphs
 from mmseg.engine.numerics import make_scaler, set_numerics
 from mmseg.engine.optim import build_optimizer
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFTS, content_map
@@ -84,3 +88,148 @@ def test_content_maps_are_those_of_the_cpu(direction):
     assert grey.shape == (2, SIDE, SIDE)
     expected = content_map(grey, NIGHT_PARAMS, direction)
     torch.testing.assert_close(content_map(grey.to(DEVICE), NIGHT_PARAMS, direction).cpu(), expected)
+
+
+def test_gradients_agree_with_the_cpu():
+    found = {}
+    for device in (torch.device("cpu"), DEVICE):
+        method = small_method().to(device)
+        set_numerics(method, {}, device)
+        draws = StepDraws.make(method.settings, 2, 0, 100, seed=0)
+        method.train_step(to_device(small_batch(), device), draws)
+        found[device.type] = {n: p.grad.cpu() for n, p in method.model.named_parameters() if p.grad is not None}
+    assert found["cpu"].keys() == found["cuda"].keys()
+    apart = sum((found["cpu"][name] - found["cuda"][name]).square().sum() for name in found["cpu"]).sqrt()
+    assert apart < 2e-3 * sum(gradient.square().sum() for gradient in found["cpu"].values()).sqrt()
+
+
+def graphs_in_use(method) -> bool:
+    return method.parts.replays and len(method.parts._records) > 0
+
+
+def run(settings: dict, numerics: dict, graphs: bool, iterations: int = 5):
+    """Logs of some iterations with all noise on, and the method."""
+    method, said = tiny_method(**settings).to(DEVICE), []
+    set_numerics(method, numerics, DEVICE)
+    use_graphs(method, {**numerics, "cuda_graphs": graphs}, DEVICE, said.append)
+    logs, _ = train(method, iterations, batch=to_device(tiny_batch(64), DEVICE))
+    assert said == []
+    return logs, method
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_replayed_steps_are_the_plain_ones(variant):
+    """Equal seeds, equal draws of dropout: what differs is the order of sums that have none."""
+    plain, _ = run(VARIANTS[variant], {"precision": "fp32"}, graphs=False)
+    replayed, method = run(VARIANTS[variant], {"precision": "fp32"}, graphs=True)
+    assert graphs_in_use(method)
+    for expected, found in zip(plain, replayed, strict=True):
+        for name, value in expected.items():
+            if ".ce_" in name:
+                assert found[name] == pytest.approx(value, rel=2e-3), name
+
+
+@pytest.mark.parametrize(
+    "numerics",
+    [dict(precision="bf16"), dict(precision="bf16", micro_batch=1, gradient_checkpointing=True)],
+    ids=["bf16", "small card"],
+)
+def test_precisions_are_replayed(numerics):
+    plain, _ = run({}, numerics, graphs=False, iterations=2)
+    replayed, method = run({}, numerics, graphs=True, iterations=2)
+    assert graphs_in_use(method)
+    for name in ("decode.ce_image", "decode.ce_fusion", "mix.decode.ce_events"):
+        assert replayed[1][name] == pytest.approx(plain[1][name], rel=3e-2), name
+
+
+def test_a_resumed_training_replays_what_an_uninterrupted_one_does(tmp_path):
+    batch = to_device(tiny_batch(64), DEVICE)
+
+    def begin():
+        method = tiny_method().to(DEVICE)
+        set_numerics(method, {}, DEVICE)
+        use_graphs(method, {"cuda_graphs": True}, DEVICE, pytest.fail)
+        return method
+
+    method = begin()
+    expected, _ = train(method, 4, batch=batch)
+    method = begin()
+    _, optimizer = train(method, 2, batch=batch)
+    save_checkpoint(tmp_path / "iter_2.pth", method, optimizer, 2, {})
+    method = begin()
+    optimizer = build_optimizer(method.model, TINY_OPTIMIZER)
+    load_training(tmp_path / "iter_2.pth", method, optimizer)
+    found, _ = train(method, 2, first=2, optimizer=optimizer, batch=batch)
+    for name, value in expected[3].items():
+        if ".ce_" in name:
+            assert found[1][name] == pytest.approx(value, rel=2e-3), name
+
+
+def test_a_recording_that_fails_leaves_a_plain_training():
+    """A number fetched from the GPU breaks the recording; random numbers must go on afterwards."""
+    plain, _ = run({}, {}, graphs=False, iterations=2)
+    method, said = tiny_method().to(DEVICE), []
+    set_numerics(method, {}, DEVICE)
+    use_graphs(method, {"cuda_graphs": True}, DEVICE, said.append)
+    confidence = method._confidence
+
+    def fetching(logits, size):
+        if torch.cuda.is_current_stream_capturing():
+            logits.sum().item()
+        return confidence(logits, size)
+
+    method._confidence = fetching
+    logs, _ = train(method, 2, batch=to_device(tiny_batch(64), DEVICE))
+    assert len(said) == 1
+    assert "the teacher cannot be recorded" in said[0]
+    assert logs[1]["decode.ce_image"] == pytest.approx(plain[1]["decode.ce_image"], rel=2e-3)
+    assert all(torch.isfinite(value).all() for value in state_of(method) if value.is_floating_point())
+
+
+def test_kernels_compute_what_torch_does():
+    from mmseg.models.kernels.batch_norm import batch_norm_relu
+    from mmseg.models.kernels.depthwise import dilated_depthwise
+    from mmseg.models.kernels.layer_norm import add_norm
+
+    def leaf(*shape, dtype=torch.float32):
+        return torch.randn(shape, device=DEVICE, dtype=dtype, requires_grad=True)
+
+    torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False
+    x, taps = leaf(2, 24, 65, 40), leaf(24, 1, 3, 3)
+    tokens, branch, weight, bias = leaf(2, 777, 160), leaf(2, 777, 160), leaf(160), leaf(160)
+    factor = torch.tensor([0.0, 1.25], device=DEVICE).view(2, 1, 1)
+    scale, shift = leaf(24), leaf(24)
+    running = [torch.zeros(24, device=DEVICE) for _ in range(4)]
+
+    def normal():
+        total = tokens + branch * factor
+        return [total, F.layer_norm(total, (160,), weight, bias, 1e-6)]
+
+    cases = [
+        (
+            lambda: [dilated_depthwise(x, taps, 12)],
+            lambda: [F.conv2d(x, taps, padding=12, dilation=12, groups=24)],
+            [x, taps],
+        ),
+        (
+            lambda: list(add_norm(tokens, branch, factor, weight, bias, 1e-6, torch.float32)),
+            normal,
+            [tokens, branch, weight, bias],
+        ),
+        (
+            lambda: [batch_norm_relu(x, scale, shift, *running[:2], 1e-5, 0.1)],
+            lambda: [F.relu(F.batch_norm(x, *running[2:], scale, shift, True, 0.1, 1e-5))],
+            [x, scale, shift],
+        ),
+    ]
+    for ours, plain, leaves in cases:
+        results = []
+        for function in (ours, plain):
+            outputs = function()
+            torch.manual_seed(1)
+            gradients = [torch.randn_like(output) for output in outputs]
+            results.append([*outputs, *torch.autograd.grad(outputs, leaves, gradients)])
+        for found, expected in zip(*results, strict=True):
+            assert (found - expected).norm() < 1e-5 * expected.norm()
+    torch.testing.assert_close(running[:2], running[2:])

@@ -1,8 +1,11 @@
 """The launcher: its flags against those of the reference, named experiments, several runs."""
 
 import argparse
+import copy
+import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,13 +17,13 @@ import torch
 from golden_tools import GOLDEN, load_json
 from rich.console import Console
 
-from mmseg.apis import experiments
+from mmseg.apis import experiments, launching
 from mmseg.apis.comparison import compare, read_run
 from mmseg.apis.flags import BY_NAME, FLAGS, add_flags, given_flags
 from mmseg.apis.launching import plan_child, write_child_config
-from mmseg.config import dump_config, load_config, plain
+from mmseg.config import dump_config, load_config, plain, set_root
 from mmseg.datasets.dsec_lists import create_dsec_lists
-from mmseg.errors import ConfigError
+from mmseg.errors import CMDAError, ConfigError
 from mmseg.registry import SEGMENTORS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,8 +233,13 @@ CS2DSEC, CS2DZ = BASES["cs2dsec"], BASES["cs2dz"]
         ("--half_share_decoder --no_share_decoder", "--half_share_decoder and --no_share_decoder exclude each other"),
         ("--without_events --without_isd", "exclude each other: nothing would be left to feed the teacher"),
         ("--without_isd --random_choice_thres 0.3", "--without_isd and --random_choice_thres exclude each other"),
-        ("--without_events --fuse_both_ice_and_e", "--without_events and --fuse_both_ice_and_e exclude each other"),
-        ("--without_isd --fusion_isr attf", "--without_isd and --fusion_isr exclude each other"),
+        ("--without_events --fuse_both_ice_and_e", "--fuse_both_ice_and_e and --without_events: uda.fuse_both"),
+        (
+            "--without_isd --fusion_isr attf",
+            "--fusion_isr and --without_isd: uda.without_isd and uda.isr_another_fusion",
+        ),
+        ("--isr_no_fusion", "--isr_no_fusion: uda.isr_no_fusion=True means nothing to uda.train_type"),
+        ("--isr_edge_class_weight 0.9", "--isr_edge_class_weight: uda.isr_edge_class_weight=0.9 is read with"),
         ("--fusion_isr attf --isr_no_fusion", "the content map is fused or it is not"),
         ("--icd2en x.pth --day_events_generate ic_wo_cyclegan", "ic_wo_cyclegan translates nothing"),
         ("--test_mode --debug", "--test_mode and --debug exclude each other"),
@@ -256,9 +264,124 @@ CS2DSEC, CS2DZ = BASES["cs2dsec"], BASES["cs2dz"]
 def test_what_makes_no_sense_is_refused_by_name(bases, tmp_path, monkeypatch, flags, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
-        plan_child(bases["cs2dsec"], "n", None, {}, parsed(flags))
+        plan_child(bases["cs2dsec"], "n", None, {}, parsed(flags)).check()
     assert message in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+# A value of every flag that takes one and has no default.
+VALUES = {
+    "batch_size": 2,
+    "seed": 1,
+    "train_size": "400-400",
+    "backbone": "mit_b0",
+    "fusion": "caf",
+    "fusion_isr": "caf",
+    "day_events_generate": "gray_image",
+    "icd2en": "mine.pth",
+    "events_clip_range": "0.1-0.2",
+    "image_change_range": 2,
+    "random_choice_thres": "linear",
+    "isd_shift_type": "all",
+    "source_isr_parms": "1-10-0.03-0.2-3",
+    "target_isr_parms": "1-10-0.03-0.2-3",
+    "dacs_isr_parms": "1-10-0.03-0.2-3",
+    "cs_isr_data_type": "new_day",
+    "dz_isr_data_type": "new_night",
+    "feature_dist": 0.01,
+    "loss_weight_image": 0.5,
+    "loss_weight_events": 0.5,
+    "loss_weight_fusion": 0.5,
+    "loss_weight_img_self_res": 0.5,
+    "lambda_feature_consistency": 0.5,
+    "isr_edge": 0.5,
+    "isr_edge_class_weight": 0.5,
+    "img_self_res_reg": "mixed",
+    "isr_noise_dacs_type": "cow",
+}
+
+
+@pytest.fixture
+def planned(root, existing, tmp_path, monkeypatch):
+    """Function: base config and flags -> why a training of them is refused, or ''."""
+    monkeypatch.chdir(tmp_path)
+    for folder in (*FOLDERS, "pretrained"):
+        (tmp_path / folder).mkdir(parents=True)
+    for path in (tmp_path / "pretrained/cityscapes_ID_to_dsec_EN.pth", existing / "pretrained/mit_b0.pth"):
+        path.touch()
+    (tmp_path / "mine.pth").touch()
+    read = {}
+
+    def load(path, options=None):
+        if path not in read:
+            read[path] = load_config(path)
+            set_root(read[path], existing)
+        config = copy.deepcopy(read[path])
+        config.merge_from_dict(dict(options or {}))
+        return config
+
+    monkeypatch.setattr(launching, "load_config", load)
+    # a process of its own each time
+    monkeypatch.setattr(launching, "git_revision", lambda: None)
+
+    def refusal(base: str, names: tuple[str, ...]) -> str:
+        flags = {name: VALUES.get(name, True) for name in names}
+        try:
+            plan_child(root / base, "n", None, {}, flags).check()
+        except CMDAError as error:
+            return str(error)
+        return ""
+
+    return refusal
+
+
+PAIRED_ON = (
+    CS2DSEC,
+    CS2DZ,
+    "configs/fusion/cs2dsec_image+events_together_fuse_both_b5.py",
+    "configs/ablations/cs2dsec_image+events.py",
+    "configs/ablations/cs2dsec_image+events_isr_no_fusion.py",
+    "configs/ablations/cs2dz_image+raw-isr_no-fusion.py",
+    "configs/baselines/cs2dz_image_b5.py",
+)
+
+
+@pytest.mark.parametrize("base", PAIRED_ON)
+def test_every_pair_of_flags_is_accepted_or_refused_by_name(planned, base):
+    singly = {flag.name: planned(base, (flag.name,)) for flag in FLAGS}
+    for name, message in singly.items():
+        assert not message or f"--{name}" in message, (name, message)
+    for pair in itertools.combinations([name for name, message in singly.items() if not message], 2):
+        message = planned(base, pair)
+        words = re.findall(r"--(\w+)", message)
+        assert not message or set(pair) <= set(words), (pair, message)
+
+
+def test_every_flag_is_accepted_by_some_base_or_was_never_published(planned):
+    never = {flag.name for flag in FLAGS if flag.group == "unpublished"} - {"img_self_res_reg"}
+    accepted = {flag.name for flag in FLAGS for base in PAIRED_ON if not planned(base, (flag.name,))}
+    assert accepted == BY_NAME.keys() - never
+
+
+def test_precision_that_the_device_lacks_is_refused_first(root, existing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launching, "choose_device", lambda: torch.device("cpu"))
+    for precision in ("fp16", "tf32"):
+        with pytest.raises(ConfigError, match=f"precision='{precision}' needs a CUDA GPU; set 'fp32' or 'bf16'"):
+            plan_child(root / CS2DSEC, "n", str(existing), {"precision": precision}).check()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "夜" * 80])
+def test_name_that_is_too_long_for_files(bases, name):
+    with pytest.raises(ConfigError, match=r"--name '.*' is \d+ bytes too long for the names of the run's files"):
+        plan_child(bases["cs2dsec"], name, None, {})
+    plan_child(bases["cs2dsec"], "x" * 228, None, {})
+
+
+def test_what_the_help_recommends_together_is_accepted(planned):
+    """The published runs give both; the second names the module of the first."""
+    assert not planned(CS2DSEC, ("fuse_both_ice_and_e", "fusion_isr"))
 
 
 def test_missing_folders_are_looked_for_below_the_root(bases, tmp_path):
@@ -748,7 +871,7 @@ def test_dry_run_says_all_and_writes_nothing(existing, tmp_path):
         (["--exp", "three_seeds", "--seeds", "0,x"], "give whole numbers"),
         (["--exp", "three_seeds", "--seeds", "0", "--seed", "1"], "--seeds and a seed exclude each other"),
         (["--exp", "three_seeds", "--seed", "7"], "a list of seeds and a seed exclude each other: seeds 0, 1, 2 and"),
-        (["--base_config", "x.py", "--name", "n", "--without_events", "--without_isd"], "exclude each other"),
+        (["--base_config", "x.py", "--name", "n", "--test_mode", "--debug"], "exclude each other"),
     ],
 )
 def test_bad_command_lines(tmp_path, arguments, message):

@@ -70,7 +70,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     set_numerics(method, {"gradient_checkpointing": True}, CPU)
     assert method.model.backbone_events.gradient_checkpointing
     _, again = gradients(method)
-    assert_alike(plain, again, 1e-6)
+    assert_alike(plain, again, 1e-5)
 
 
 def test_micro_batches_differ_by_batch_norm_alone():
@@ -81,7 +81,7 @@ def test_micro_batches_differ_by_batch_norm_alone():
     logs, plain = gradients(method)
     set_numerics(method, {"micro_batch": 1}, CPU)
     parts, again = gradients(method)
-    assert_alike(plain, again, 1e-5)
+    assert_alike(plain, again, 1e-4)
     for name, value in logs.items():
         assert parts[name].item() == pytest.approx(value.item(), rel=1e-4), name
 

@@ -16,6 +16,7 @@ from PIL import Image
 from script_tools import PUBLISHED, ROOT, make_project, options, run
 
 from mmseg.datasets.classes import CLASSES
+from mmseg.log_file import read_log
 
 SCRIPTS = [
     "my_run_experiments.py",
@@ -77,7 +78,16 @@ def test_launcher_files(project, trained):
     for record in training:
         for key in ("decode.loss_seg", "mix.decode.loss_seg", "decode.acc_seg", "mix.decode.acc_seg"):
             assert np.isfinite(record[key])
-    assert [r["iter"] for r in records if r["mode"] == "val"] == [2, 4]
+    evaluations = [r for r in records if r["mode"] == "val"]
+    assert [r["iter"] for r in evaluations] == [2, 4]
+    for record in evaluations:
+        assert record["unit"] == "percent"
+        metrics = json.loads((trained / "evaluations" / f"iter_{record['iter']}" / "metrics.json").read_text())
+        for name, share in metrics["scores"].items():
+            assert record[name] == pytest.approx(100 * share, abs=0.01), name
+        for name, of in metrics["per_class"].items():
+            found, share = record[f"IoU.{name.replace(' ', '_')}"], of["IoU"]
+            assert found is None if share is None else found == pytest.approx(100 * share, abs=0.01), name
     assert list((trained / "tensorboard").glob("events.*"))
     assert {p.name for p in (trained / "pictures").iterdir()} == {"iter_000001.png", "iter_000003.png"}
     assert json.loads((trained / "environment.json").read_text())["device"] == "cpu"
@@ -92,7 +102,11 @@ def test_tensorboard_holds_scalars_and_pictures(trained):
     board = EventAccumulator(str(trained / "tensorboard"))
     board.Reload()
     tags = board.Tags()
-    assert {"train/decode.loss_seg", "train/lr", "val/mIoU", "val/mIoU_18"} <= set(tags["scalars"])
+    assert {"train/decode.loss_seg", "train/lr", "val/mIoU", "val/mIoU_18", "val/IoU.road"} <= set(tags["scalars"])
+    logged = [record for record in read_log(trained) if record["mode"] == "val"]
+    for name in ("mIoU_18", "IoU.road"):
+        shown = [event.value for event in board.Scalars(f"val/{name}")]
+        assert shown == pytest.approx([record[name] for record in logged], rel=1e-5)
     assert tags["images"] == ["step"]
 
 
@@ -132,6 +146,23 @@ def test_my_test_repeats_the_score_of_the_training(project, trained):
     assert metrics[0]["scores"] == metrics[1]["scores"]
     assert metrics[0]["checkpoint"].endswith("iter_4.pth")
     assert (preds / "panels" / "zurich_city_09_a_000797.png").is_file()
+
+
+def test_checkpoint_without_its_config_with_options_beside_other_results(project, trained, tmp_path):
+    """The checkpoint carries the config; results with options lie beside those without, and say so."""
+    (tmp_path / "alone" / "preds").mkdir(parents=True)
+    (tmp_path / "alone" / "preds" / "metrics.json").write_text("{}")
+    checkpoint = shutil.copy(trained / "iter_4.pth", tmp_path / "alone")
+    option = "data.test.events_clip_range=(0.1,0.1)"
+    arguments = ("--root_path", project, "--no_panels", "--cfg-options", option)
+    result = run("my_test.py", "--work_dir", tmp_path / "alone", *arguments, cwd=tmp_path)
+    assert f"config: that of {checkpoint}, which carries it" in result.stdout
+    assert f"frames are read from {project / 'data' / 'DSEC_Night'}\n" in result.stdout
+    (folder,) = (tmp_path / "alone").glob("preds_options_*")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["options"] == {"data.test.events_clip_range": [0.1, 0.1]}
+    assert metrics["mode"] == "whole"
+    assert (tmp_path / "alone" / "preds" / "metrics.json").read_text() == "{}"
 
 
 def test_work_dir_from_python_with_nothing_but_its_path(project, trained, monkeypatch):
@@ -231,7 +262,8 @@ def published_folder(project) -> Path:
     torch.save({"meta": {"iter": 40000}, "state_dict": state}, folder / "iter_40000.pth")
     lines = (project / "night_test_dataset_warp.txt").read_text().splitlines()
     (project / "published_root").mkdir()
-    (project / "published_root" / "night_test_dataset_warp.txt").write_text(lines[0] + "\n")
+    # as the authors' lists do, it names a place of its own
+    (project / "published_root" / "night_test_dataset_warp.txt").write_text(f"{project}/{lines[0]}\n")
     return folder
 
 

@@ -43,7 +43,7 @@ VARIANTS_512 = {
 # Losses of the first step: rounding of the reference, as a share of the value.
 FIRST_LOSSES = 1e-6
 # Later steps and weights: times the noise floor of the reference.
-LATER = 10
+LATER = 6
 # Two best logits of a pixel that are no further apart than this may swap, by step; logits reach 3 to 5.
 SWAPPING = (1e-5, 5e-3, 2e-2)
 # A confidence this near to the threshold may fall on either side of it, in the first step.

@@ -29,7 +29,6 @@ from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
-from mmseg.uda.cmda import Truth
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.feature_distance import downscale_label
 from mmseg.uda.settings import UDASettings
@@ -91,8 +90,8 @@ def test_losses_and_gradients(case):
     # In single precision the gradients go astray by up to 1e-3 from run to run.
     model, streams = double(model), double(streams)
     method.train()
-    truth = {"image": Truth(label, weight)}
-    logs = method._student_pass(streams, truth, passes, consistency=passes.source_consistency)
+    truth = {"image": {"label": label, "weight": weight}}
+    logs = method._student_passes("source pass", streams, truth, passes.source_consistency, passes=passes)
     loss = sum(value for name, value in logs.items() if "loss" in name)
     assert_within("c06 sum of losses", loss.item() - golden["parsed_loss"], FORWARD * abs(golden["parsed_loss"]), case)
     for name, value in golden["log_vars"].items():
@@ -133,7 +132,8 @@ def test_source_only_is_the_first_half_of_the_step():
     draws, _ = reference_draws(0, batch["source"]["label"], None, 0)
     method = without_dropout(UDA.build(uda_settings(type="DACS", model=small_model(), source_only=True)))
     result = method.train_step(batch, draws)
-    assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg"}
+    streams = {"image", "events", "fusion", "img_self_res"}
+    assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg", *(f"decode.ce_{name}" for name in streams)}
     gradients = [p.grad.clone() for p in method.model.parameters() if p.grad is not None]
     method.zero_grad()
     label = batch["source"]["label"][:, 0]
@@ -254,7 +254,7 @@ def test_consistency_reaches_the_image_encoder_alone():
         ("cs2dsec", dict(without_events=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(fuse_both_ice_and_e=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, without_isd=True), "exclude each other"),
-        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge alone"),
+        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge only"),
         ("cs2dsec", dict(train_type="cs2dsec_image+event"), "did you mean 'cs2dsec_image\\+events'"),
         ("cs2dz", dict(train_type="cs2dz_image+d2n-isr"), "day_t_isr"),
     ],
@@ -262,6 +262,18 @@ def test_consistency_reaches_the_image_encoder_alone():
 def test_switches_that_mean_nothing(published, changes, message):
     with pytest.raises(ConfigError, match=message):
         stream_plan(UDASettings(**uda_settings(published, **changes) | {"forward_cfg": {}}))
+
+
+@pytest.mark.parametrize("events_drawn", [True, False])
+def test_fuse_both_is_the_same_with_the_module_named_beside_it(events_drawn):
+    """As the launcher of the published runs writes them."""
+    both, named = (
+        stream_plan(UDASettings(**uda_settings(fuse_both_ice_and_e=True, **more)))
+        for more in ({}, {"isr_another_fusion": True})
+    )
+    assert named.passes(events_drawn) == both.passes(events_drawn)
+    assert named.passes(events_drawn).student_fusion == "all"
+    assert named.needs_isr_fusion
 
 
 def test_a_stream_that_is_never_drawn_is_not_loaded():

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser, add_config_options, whole_number
-from mmseg.errors import ConfigError, run_as_script
+from mmseg.errors import run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT = "configs/fusion/cs2dsec_image+events_together_b5.py"
@@ -52,15 +52,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import check_values, load_config, set_root
+    from mmseg.config import check_values, load_config
+    from mmseg.data_root import use_root
     from mmseg.datasets.config_caches import make_caches
 
     config = load_config(args.config, args.cfg_options)
     check_values(config)
     if args.root_path:
-        if not args.root_path.is_dir():
-            raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/")
-        set_root(config, args.root_path, args.cfg_options)
+        for line in use_root(config, args.root_path, args.cfg_options):
+            print(f"note: {line}")
     made = make_caches(config, args.sections, args.out, args.nproc, args.force, args.float16)
     options = " ".join(f"data.{section}.cache={folder}" for section, folder in made.items())
     print(f"train with --cfg-options {options}" if options else "nothing of this config can be cached")

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser, add_config_options, whole_number
-from mmseg.errors import ConfigError, DataError, run_as_script
+from mmseg.errors import DataError, run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASKS = {
@@ -49,7 +49,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import check_values, load_config, set_root
+    from mmseg.config import check_values, load_config
+    from mmseg.data_root import use_root
     from mmseg.datasets.checks.findings import findings_json, is_good, print_findings
     from mmseg.datasets.checks.run import check_data, summary
     from mmseg.files import write_text
@@ -58,9 +59,8 @@ def main() -> None:
     config = load_config(path, args.cfg_options)
     check_values(config)
     if args.root_path:
-        if not args.root_path.is_dir():
-            raise ConfigError(f"--root_path {args.root_path} is not a folder: give the one with data/ and pretrained/")
-        set_root(config, args.root_path, args.cfg_options)
+        for line in use_root(config, args.root_path, args.cfg_options):
+            print(f"note: {line}")
     findings = check_data(config, args.subset, args.deep, args.nproc)
     print_findings(findings)
     if args.json:

@@ -124,8 +124,9 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     import cv2
     import numpy as np
 
+    from mmseg.apis.checkpoint_config import config_of
     from mmseg.apis.testing import work_dir_config
-    from mmseg.config import load_config, set_root
+    from mmseg.config import set_root
     from mmseg.registry import DATASETS
     from mmseg.visualization.panels import (
         color_label,
@@ -136,7 +137,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         signed_picture,
     )
 
-    config = load_config(work_dir_config(cmda))
+    config, _ = config_of(work_dir_config(cmda), newest_checkpoint(cmda))
     set_root(config, args.data)
     dataset = DATASETS.build(config.data.test.to_dict())
     rows = []

@@ -22,8 +22,8 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python tools/export.py --work-dir work_dirs/local-basic/<run> --output all",
     )
     parser.add_argument("--work-dir", type=Path, help="folder with <its name>.json and iter_*.pth")
-    parser.add_argument("--config", type=Path, help="config file, .py or .json, in place of a work dir")
-    parser.add_argument("--checkpoint", type=Path, help="its checkpoint")
+    parser.add_argument("--config", type=Path, help="config file, .py or .json (default: the checkpoint's own)")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint, in place of a work dir")
     parser.add_argument(
         "--model", choices=("student", "teacher"), default="student", help="whose weights to take (default: student)"
     )
@@ -58,8 +58,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
-    if bool(args.work_dir) == bool(args.config) or bool(args.config) != bool(args.checkpoint):
-        raise ConfigError("give either --work-dir, or --config and --checkpoint")
+    if bool(args.work_dir) == bool(args.checkpoint) or (args.work_dir and args.config):
+        raise ConfigError(
+            "give either --work-dir, or --checkpoint (and --config where the checkpoint does not carry its config)"
+        )
     from mmseg.apis.export import export, export_work_dir
 
     options = {

@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders of images, or one video")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where results go")
 
-    network = parser.add_argument_group("network", "a work dir, or config and checkpoint")
+    network = parser.add_argument_group("network", "a work dir, or a checkpoint")
     network.add_argument("--work-dir", "--work_dir", type=Path, help="of a training, ours or as published")
-    network.add_argument("--config", type=Path, help="config file, .py or .json")
+    network.add_argument("--config", type=Path, help="config file, .py or .json (default: the checkpoint's own)")
     network.add_argument("--checkpoint", type=Path, help="checkpoint file")
     network.add_argument("--model", choices=("student", "teacher"), default="student", help="(default: student)")
     network.add_argument(
@@ -102,9 +102,8 @@ def parse_args() -> argparse.Namespace:
     )
     saved.add_argument("--opacity", type=share, default=0.5, help="of the colours in overlays (default: 0.5)")
     args = parser.parse_args()
-    given = [name for name in ("config", "checkpoint") if getattr(args, name)]
-    if (args.work_dir is None) != (len(given) == 2) or (args.work_dir and given):
-        parser.error("give --work-dir, or both --config and --checkpoint")
+    if (args.work_dir is None) == (args.checkpoint is None) or (args.work_dir and args.config):
+        parser.error("give --work-dir, or --checkpoint (and --config where the checkpoint does not carry its config)")
     return args
 
 

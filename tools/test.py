@@ -19,9 +19,12 @@ def parse_args() -> argparse.Namespace:
         description="Test a checkpoint.",
         epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
     )
-    parser.add_argument("config", help="config file, .py or .json")
+    parser.add_argument("config", nargs="?", help="config file, .py or .json (default: the checkpoint's own)")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--out-dir", help="folder of the predictions (default: preds/ beside the checkpoint)")
+    parser.add_argument(
+        "--out-dir",
+        help="folder of the predictions (default: preds/ beside the checkpoint, preds_<options>/ with options)",
+    )
     add_test_options(parser)
     return parser.parse_args()
 
@@ -34,7 +37,7 @@ def main() -> None:
     test(
         args.config,
         args.checkpoint,
-        args.out_dir or Path(args.checkpoint).parent / "preds",
+        args.out_dir,
         **test_options(args),
     )
 

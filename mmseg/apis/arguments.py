@@ -7,19 +7,31 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any, NoReturn
 
-from mmseg.errors import did_you_mean
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.interpreter import check_version
+
+# Every script imports this module first: an old Python shall say so before it meets what it does not understand.
+check_version()
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of all scripts: of an option that does not exist, its error names the closest one that does."""
+    """Parser of all scripts: of an option that does not exist, its error names the closest one that does; an address
+    of the web is no path."""
 
     _words: Sequence[str] = ()
 
     def parse_known_args(self, args=None, namespace=None):
         self._words = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace)
+        for name, given in vars(found).items():
+            for value in given if isinstance(given, (list, tuple)) else [given]:
+                remedy = address_remedy(value) if isinstance(value, (str, PurePath)) else ""
+                if remedy:
+                    raise ConfigError(f"{name} {value}: {remedy}")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, with suggestions, and exit with status 2."""

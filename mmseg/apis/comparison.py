@@ -17,6 +17,7 @@ from rich.table import Table
 from mmseg.config_keys import CONFIG
 from mmseg.config_kinds import Number, shown
 from mmseg.errors import ConfigError
+from mmseg.evaluation.logged import CLASS_KEYS
 from mmseg.json_files import read_json
 from mmseg.log_file import read_log
 from mmseg.metrics_file import read_metrics, tested_iteration
@@ -70,14 +71,14 @@ class Row:
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
-    """Scores that a training logged, in [0, 1], in order of their iterations.
+    """Scores that a training logged, in percent, in order of their iterations.
 
     Raises:
         ConfigError: the log cannot be read.
     """
     records = [record for record in read_log(work_dir) if record["mode"] == "val"]
     for record in records:
-        for key in MEANS:
+        for key in (*MEANS, *CLASS_KEYS.values()):
             if record.get(key) is not None and not LOGGED_SCORE.accepts(record[key]):
                 raise ConfigError(f"the log in {work_dir} has {key}={shown(record[key])}, not {LOGGED_SCORE.text}")
     return sorted(records, key=lambda record: record["iter"])
@@ -104,7 +105,9 @@ def read_run(work_dir: str | Path) -> RunScores:
     if not SEED.accepts(config.get("seed") or 0):
         raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
     found: dict[tuple[str, str], dict[int, Score]] = {}
-    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *sorted(work_dir.glob("preds*/metrics.json"))]
+    tests = sorted(work_dir.glob("preds*/metrics.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    # of two tests of the same, the later one counts
+    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *tests]
     for path in tested:
         metrics = read_metrics(path)
         if not metrics["scores"]:
@@ -114,8 +117,12 @@ def read_run(work_dir: str | Path) -> RunScores:
         output = metrics.get("output") or NO_SCORE
         if "train_isr_parms" in path.parent.name:
             output += " (train_isr_parms)"
+        if isinstance(metrics.get("options"), dict) and metrics["options"]:
+            output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
         of = found.setdefault((metrics.get("model") or "student", output), {})
-        of[iteration] = Score(iteration, _means(metrics["scores"]), classes)
+        shares = {key: metrics["scores"].get(key) for key in MEANS}
+        means = {key: 100 * share for key, share in shares.items() if share is not None}
+        of[iteration] = Score(iteration, means, classes)
     _add_logged(found, work_dir)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
     return RunScores(name, config.get("seed") or 0, _experiment(config), scores)
@@ -127,11 +134,9 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: Path) 
     evaluated = {read_metrics(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
     for record in validation_records(work_dir):
-        found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], _means(record)))
-
-
-def _means(scores: Mapping[str, Any]) -> dict[str, float]:
-    return {key: 100 * scores[key] for key in MEANS if scores.get(key) is not None}
+        means = {key: record[key] for key in MEANS if record.get(key) is not None}
+        classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
+        found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
 
 
 def _experiment(config: Mapping[str, Any]) -> str:

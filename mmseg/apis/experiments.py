@@ -22,7 +22,7 @@ import mmseg
 from mmseg.apis.comparison import validation_records
 from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
-from mmseg.engine.training_loop import duration
+from mmseg.engine.progress import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
 from mmseg.log_file import read_record
 
@@ -381,7 +381,7 @@ def summary_table(runs: Sequence[Run]) -> Table:
         table.add_column(column, justify="right" if column[0] == "m" else "left", overflow="fold")
     for run in runs:
         scores = (validation_records(run.child.work_dir) or [{}])[-1]
-        percent = ["-" if scores.get(k) is None else f"{100 * scores[k]:.2f}" for k in ("mIoU", "mIoU_18")]
+        percent = ["-" if scores.get(k) is None else f"{scores[k]:.2f}" for k in ("mIoU", "mIoU_18")]
         time_taken = duration(run.seconds) if run.started else "-"
         work_dir = str(run.child.work_dir) if run.started else "-"
         table.add_row(run.child.name, run.state, time_taken, *percent, work_dir)

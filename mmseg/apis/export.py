@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.input_recipe import InputRecipe, describe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
-from mmseg.config import check_values, load_config, uses_isr_fusion
+from mmseg.config import check_values, uses_isr_fusion
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
@@ -122,7 +123,7 @@ def export_work_dir(work_dir: str | Path, out_dir: str | Path | None = None, **o
 
 
 def export(
-    config_path: str | Path,
+    config_path: str | Path | None,
     checkpoint: str | Path,
     out_dir: str | Path,
     model: str = "student",
@@ -139,7 +140,7 @@ def export(
     loaded and compared with PyTorch first. No data are needed.
 
     Args:
-        config_path: config of the training.
+        config_path: config of the training; None takes the one that the checkpoint carries.
         checkpoint: its checkpoint.
         out_dir: folder of the files ``<model>_<output>_<height>x<width>[_labels].onnx`` and ``.pt2``.
         model: ``student`` or ``teacher``.
@@ -161,7 +162,7 @@ def export(
     _check_formats(formats)
     if size is not None and min(size) < LEAST_SIDE:
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
-    config = load_config(config_path, cfg_options)
+    config, taken_from = config_of(config_path, checkpoint, cfg_options)
     check_values(config, for_training=False)
     recipe = InputRecipe(config)
     segmentor = empty_segmentor(config)
@@ -172,7 +173,7 @@ def export(
     size = tuple(size or recipe.input_size)
     origin = {
         "model": model,
-        "config": Path(config_path).name,
+        "config": Path(taken_from).name,
         "checkpoint": f"{Path(checkpoint).resolve().parent.name}/{Path(checkpoint).name}",
     }
     files = []

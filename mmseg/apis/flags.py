@@ -6,6 +6,7 @@ Nothing heavy is imported here, since ``--help`` is made of this table.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -346,20 +347,14 @@ FLAGS: tuple[Flag, ...] = (
     ),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
-# Flags that one run cannot have together, and why.
+# Flags that one run cannot have together, and why; what their switches mean together, the training method says
+# (``mmseg.uda.streams``).
 EXCLUSIVE: tuple[tuple[str, str, str], ...] = (
     ("share_decoder", "half_share_decoder", "a head shares its decoders in one way"),
     ("share_decoder", "no_share_decoder", "a head shares its decoders in one way"),
     ("half_share_decoder", "no_share_decoder", "a head shares its decoders in one way"),
-    ("without_events", "without_isd", "nothing would be left to feed the teacher"),
     ("without_events", "random_choice_thres", "without events nothing is drawn"),
     ("without_isd", "random_choice_thres", "without content maps nothing is drawn"),
-    ("without_events", "fuse_both_ice_and_e", "the second needs events"),
-    ("without_isd", "fuse_both_ice_and_e", "the second needs content maps"),
-    ("without_isd", "fusion_isr", "the second acts where the content map was drawn"),
-    ("without_isd", "isr_no_fusion", "the second acts where the content map was drawn"),
-    ("fusion_isr", "isr_no_fusion", "the content map is fused or it is not"),
-    ("fuse_both_ice_and_e", "isr_no_fusion", "the content map is fused or it is not"),
     ("cs_isr_data_type", "source_isr_parms", "both give the parameters of day content maps"),
     ("dz_isr_data_type", "target_isr_parms", "both give the parameters of night content maps"),
     ("test_mode", "debug", "each makes a short run of its own kind"),
@@ -434,6 +429,23 @@ def flag_notes(values: Mapping[str, Any], resolved: Base) -> list[str]:
             said = "is written, but nothing reads it" if flag.keys else "changes nothing"
             notes.append(f"--{flag.name} {said}: {reason}")
     return notes
+
+
+def naming_flags(message: str, values: Mapping[str, Any]) -> str:
+    """A message about config keys, led by the flags that wrote them.
+
+    Args:
+        message: of a check that knows nothing of flags.
+        values: what :func:`read_flags` returned.
+    """
+    words = set(re.findall(r"\w+(?:\.\w+)+", message))
+
+    def wrote(flag: Flag) -> bool:
+        keys = (*flag.keys, *flag.more_keys)
+        return any(word == key or word.startswith(f"{key}.") for key in keys for word in words)
+
+    blamed = [f"--{name}" for name in values if wrote(BY_NAME[name])]
+    return f"{' and '.join(blamed)}: {message}" if blamed else message
 
 
 def name_prefix(values: Mapping[str, Any]) -> str:

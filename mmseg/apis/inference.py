@@ -6,6 +6,7 @@ sizes is about data of its own, so that sizes are chosen here.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +24,20 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import choose_test_set
-from mmseg.config import check_values, get_key, load_config
+from mmseg.config import check_values, get_key
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.datasets.dark_zurich import DATA_TYPES
-from mmseg.datasets.event_files import FrameEvents
+from mmseg.datasets.event_files import FrameEvents, usable_events
 from mmseg.datasets.images import grey_tensor, three_channels
 from mmseg.datasets.normalization import normalize_image
 from mmseg.datasets.picture_files import read_image
 from mmseg.engine.checkpoint import SegmentorWeights, load_segmentor
 from mmseg.engine.environment import named_device
-from mmseg.engine.numerics import set_precision
+from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
@@ -238,7 +240,7 @@ def event_frame(events: Events, image_size: Size) -> Size:
 
 
 def init_model(
-    config: str | Path | Config,
+    config: str | Path | Config | None,
     checkpoint: str | Path,
     device: str | torch.device | None = None,
     model: str = "student",
@@ -249,7 +251,7 @@ def init_model(
     """Build the network of a config with the weights of a checkpoint. The config's data need not be there.
 
     Args:
-        config: config file of the training, or the config itself.
+        config: config file of the training, or the config itself; None takes the one that the checkpoint carries.
         checkpoint: its checkpoint.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         model: ``student`` or ``teacher``.
@@ -261,7 +263,12 @@ def init_model(
         CMDAError: bad input.
     """
     place = named_device(device)
-    config = load_config(config, cfg_options) if not isinstance(config, Config) else config
+    check_precision(precision, place)
+    if isinstance(config, Config):
+        config = copy.deepcopy(config)
+        config.merge_from_dict(dict(cfg_options or {}))
+    else:
+        config, _ = config_of(config, checkpoint, cfg_options)
     check_values(config, for_training=False)
     if train_isr_parms:
         choose_test_set(config, None, None, False, True)
@@ -368,8 +375,8 @@ def prepare(
     output = output or model.usual_output(events is not None)
     if events is None and model.needs_events(output):
         raise DataError(f"the output {output!r} needs events, and there are none for the image; take 'image'")
-    if events is not None and (len(events.t) < 2 or events.t[0] == events.t[-1]):
-        raise DataError(f"{len(events.t)} events at one time make no voxel grid; give None in their place")
+    if events is not None:
+        events = usable_events(events)
     rows = min(rows or image.shape[0], image.shape[0])
     shown = (rows, image.shape[1])
     seen = _size_in_network(model, shown, size)

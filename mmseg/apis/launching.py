@@ -8,20 +8,22 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
-from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, read_flags
+from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
 from mmseg.apis.resuming import AUTO
 from mmseg.apis.training import check_training
 from mmseg.config import (
     DATA_PATH_KEYS,
     check_values,
+    effective,
     flat,
     get_key,
     load_config,
@@ -30,14 +32,20 @@ from mmseg.config import (
     uses_isr_fusion,
 )
 from mmseg.config_files import GENERATED_CONFIGS
-from mmseg.engine.environment import git_revision
+from mmseg.config_keys import LIST_SECTIONS
+from mmseg.data_root import check_root, outside_root
+from mmseg.engine.environment import choose_device, git_revision
+from mmseg.engine.numerics import check_numerics
 from mmseg.errors import CMDAError, ConfigError
-from mmseg.files import write_text
+from mmseg.files import LONGEST_NAME, write_text
 from mmseg.json_files import read_json
+from mmseg.uda.streams import check_switches
 
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
+# The longest of what files of a run have after its name.
+LONGEST_ENDING = ".log.json"
 # Keys of a child config that are no settings.
 RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
 
@@ -51,12 +59,18 @@ class Child:
         content: its ``_base_`` and what differs from it.
         resolved: the whole config.
         notes: what to tell the user of flags that nothing reads.
+        flags: the flags that it was planned with, as they were read.
+        root: folder that its paths were set to, if any.
+        options: dotted keys that the user gave.
     """
 
     name: str
     content: dict[str, Any]
     resolved: Config
     notes: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -76,9 +90,16 @@ class Child:
         """Check the config as a training does, before anything is built or written.
 
         Raises:
-            CMDAError: naming the key; what data sets find in their files is another matter.
+            CMDAError: naming the key, and the flag that wrote it; what data sets find in their files is another matter.
         """
-        check_training(self.resolved)
+        with _naming_flags(self.flags):
+            cfg = effective(self.resolved)
+            # Before the files: who gives flags that exclude each other shall not look for data first.
+            if isinstance(cfg.get("uda"), Mapping):
+                check_switches(cfg["uda"].get("train_type"), cfg["uda"])
+            if self.root:
+                check_root(self.resolved, self.root, self.options)
+            check_numerics(check_training(self.resolved), choose_device())
 
     def write(self) -> Path:
         """Write the file and return its path."""
@@ -134,6 +155,9 @@ def plan_child(
     values = read_flags(flags or {})
     name = name_prefix(values) + name
     full_name = experiment_name(name)
+    too_long = len(os.fsencode(f"{full_name}{LONGEST_ENDING}")) - LONGEST_NAME
+    if too_long > 0:
+        raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
     # flags read values of the base, which have to be what they should
@@ -153,7 +177,19 @@ def plan_child(
         again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
         child |= again
         resolved.merge_from_dict(again)
-    return Child(full_name, child, resolved, tuple(flag_notes(values, Base(resolved.to_dict()))))
+    notes = flag_notes(values, Base(resolved.to_dict()))
+    if root_path:
+        notes += outside_root(resolved, root_path, cfg_options)
+    return Child(full_name, child, resolved, tuple(notes), values, root_path, cfg_options)
+
+
+@contextmanager
+def _naming_flags(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have errors about config keys name the flags that wrote them."""
+    try:
+        yield
+    except CMDAError as error:
+        raise type(error)(naming_flags(str(error), values)) from error
 
 
 def _earlier_run(name: str, config: Config) -> str | None:
@@ -231,7 +267,8 @@ def _changes(
         base.merge_from_dict({key: _over(base, key, value)})
     changes |= cfg_options
     if root_path:
-        before = {key: get_key(base, key) for key in DATA_PATH_KEYS}
+        keys = (*DATA_PATH_KEYS, *(f"{section}.root_path" for section in LIST_SECTIONS))
+        before = {key: get_key(base, key) for key in keys}
         set_root(base, root_path, spelt_out)
         changes |= {key: get_key(base, key) for key, value in before.items() if get_key(base, key) != value}
     unused = _unused_parts(base, cfg_options)

@@ -11,7 +11,7 @@ from mmseg.config import flat
 from mmseg.config_keys import IGNORED_KEYS
 from mmseg.config_kinds import is_whole
 from mmseg.engine.checkpoint import iteration_of, newest_sound_checkpoint
-from mmseg.errors import CheckpointError, DataError
+from mmseg.errors import CheckpointError, DataError, address_remedy
 from mmseg.json_files import parse_json
 
 AUTO = "auto"
@@ -58,7 +58,8 @@ def checkpoint_to_resume(given: str | None, work_dir: Path) -> tuple[Path | None
     folder = work_dir if given == AUTO else Path(given)
     if given != AUTO and not folder.is_dir():
         if not folder.is_file():
-            raise CheckpointError(f"resume_from: {given} does not exist; give a checkpoint, a work dir, or auto")
+            remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
+            raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
         return folder, ""
     path, damaged = newest_sound_checkpoint(folder)
     names = ", ".join(p.name for p in damaged)

@@ -12,7 +12,10 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from mmseg.config import check_config, check_values, effective, get_key, load_config, plain, set_root
+from mmseg.apis.checkpoint_config import config_of
+from mmseg.apis.test_folders import results_folder, set_aside
+from mmseg.config import check_config, check_values, effective, get_key, plain
+from mmseg.data_root import use_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
@@ -29,22 +32,18 @@ PUBLISHED_CHECKPOINT = "iter_40000.pth"
 ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr")
 
 
-def work_dir_config(work_dir: str | Path) -> Path:
-    """Config of a work dir: ``<name of the folder up to '['>.json``.
+def work_dir_config(work_dir: str | Path) -> Path | None:
+    """Config of a work dir: ``<name of the folder up to '['>.json``; None where it is left to the checkpoint.
 
     Raises:
-        ConfigError: no such folder or file.
+        ConfigError: no such folder.
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
-        raise ConfigError(f"work dir {work_dir} does not exist")
+        state = "is a file; give its folder" if work_dir.exists() else "does not exist"
+        raise ConfigError(f"work dir {work_dir} {state}")
     path = work_dir / f"{work_dir.resolve().name.split('[')[0]}.json"
-    if not path.is_file():
-        raise ConfigError(
-            f"{path} does not exist; the config of a work dir bears the name of the folder (up to '['), so rename "
-            "one of them, or use tools/test.py CONFIG CHECKPOINT"
-        )
-    return path
+    return path if path.is_file() else None
 
 
 def work_dir_checkpoint(work_dir: str | Path) -> Path:
@@ -73,21 +72,15 @@ def test_work_dir(
         work_dir: folder with config and checkpoint.
         model, output, options: see :func:`test`.
     """
-    named = [
-        "teacher" if model == "teacher" else None,
-        output,
-        "image_isr" if options.get("image_isr") else None,
-        "train_isr_parms" if options.get("train_isr_parms") else None,
-        options.get("split"),
-    ]
-    options.setdefault("out_dir", Path(work_dir) / "_".join(["preds", *filter(None, named)]))
+    named = {key: options[key] for key in ("image_isr", "train_isr_parms", "split", "cfg_options") if key in options}
+    options.setdefault("out_dir", results_folder(work_dir, model, output, **named))
     return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), model=model, output=output, **options)
 
 
 def test(
-    config_path: str | Path,
+    config_path: str | Path | None,
     checkpoint: str | Path,
-    out_dir: str | Path,
+    out_dir: str | Path | None = None,
     model: str = "student",
     output: str | None = None,
     root_path: str | None = None,
@@ -104,9 +97,11 @@ def test(
     ``submission/`` and ``submission.zip`` of ``out_dir``.
 
     Args:
-        config_path: config of the training.
+        config_path: config of the training; None takes the one that the checkpoint carries.
         checkpoint: its checkpoint.
-        out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``.
+        out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``; by default
+            :func:`mmseg.apis.test_folders.results_folder` beside the checkpoint. Results of another test that it holds
+            are kept under another name.
         model: ``student`` or ``teacher``.
         output: output of the model; by default that of :func:`mmseg.evaluation.evaluator.default_output`.
         root_path: folder with ``data/``, for a config whose paths are of another machine.
@@ -120,23 +115,42 @@ def test(
     """
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    config = load_config(config_path, cfg_options)
+    config, taken_from = config_of(config_path, checkpoint, cfg_options)
     check_values(config, for_training=False)
+    if config_path is None:
+        say(f"config: that of {taken_from}")
     if root_path:
-        set_root(config, root_path, cfg_options)
+        for line in use_root(config, root_path, cfg_options or {}, for_training=False):
+            say(f"note: {line}")
+    named_output = output
     output = choose_test_set(config, output, split, image_isr, train_isr_parms)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
+    say(dataset.read_from)
     weights = load_segmentor(segmentor, checkpoint, model)
     say(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():
         say(f"  left out, as a test does not need it: {name} ({count} weights)")
+    out_dir = out_dir or results_folder(
+        Path(checkpoint).parent, model, named_output, image_isr, train_isr_parms, split, cfg_options
+    )
+    tested = {
+        "checkpoint": str(checkpoint),
+        "model": model,
+        "config": taken_from,
+        "options": plain(dict(cfg_options or {})),
+        "mode": segmentor.test_cfg.get("mode", "whole"),
+        "test_set": plain(config.data.test.to_dict()),
+    }
     device = choose_device()
     # As the evaluations of an fp32 training do; torch by itself lets a GPU round the factors of convolutions.
     set_precision("fp32", device)
     progress = partial(track, console=console, disable=not console.is_terminal)
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
+    kept = set_aside(out_dir, tested, output)
+    if kept:
+        say(f"the results of another test in {out_dir} are kept in {kept}")
     try:
         result = evaluate(
             segmentor.to(device).eval(),
@@ -148,12 +162,7 @@ def test(
             color=True,
             workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
             progress=partial(progress, description=f"testing on {device}"),
-            tested={
-                "checkpoint": str(checkpoint),
-                "model": model,
-                "config": str(config_path),
-                "test_set": plain(config.data.test.to_dict()),
-            },
+            tested=tested,
         )
         print_scores(result, console)
         say(f"predictions (also in colour) and metrics.json in {out_dir}")

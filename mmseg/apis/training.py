@@ -28,14 +28,17 @@ from mmseg.engine.checkpoint import (
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
+from mmseg.engine.graphs import use_graphs
 from mmseg.engine.loggers import check_hooks, open_loggers
-from mmseg.engine.numerics import make_scaler, set_determinism, set_numerics
+from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
+from mmseg.evaluation.logged import logged_scores
 from mmseg.files import atomic_path, remove_leftovers, write_text
+from mmseg.log_file import PERCENT
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
@@ -173,6 +176,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
     cfg = check_training(config)
+    device = choose_device()
+    check_numerics(cfg, device)
     work_dir = Path(work_dir or config.get("work_dir") or Path("work_dirs") / config.get("name", "run"))
     resumed, remark = checkpoint_to_resume(cfg.get("resume_from"), work_dir)
     if resumed and cfg["resume_from"] == AUTO and is_finished(resumed, cfg["runner"]["max_iters"]):
@@ -181,12 +186,12 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
             console.print(message, highlight=False, soft_wrap=True)
         return work_dir
     train_set, val_set = build_datasets(cfg)
-    device = choose_device()
     if device.type == "cpu":
         keep_freed_memory()
     log = _open_work_dir(work_dir, config, device, console, ranks)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
+        log.info(train_set.target.read_from)
         if train_set.target.left_out:
             log.info(train_set.target.left_out)
         if remark:
@@ -194,6 +199,7 @@ def _train(config: Config, work_dir: str | Path | None, console: Console, ranks:
         set_determinism(cfg)
         method = build_method(cfg).to(device)
         set_numerics(method, cfg, device)
+        use_graphs(method, cfg, device, log.warning)
         optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
         first = _resume(resumed, config, method, optimizer, scaler, log, ranks) if resumed else 0
         settings = loop_settings(cfg, first, ranks)
@@ -408,7 +414,7 @@ def _evaluator(
             log.warning(f"left out of the evaluation: {reason}")
         if result.scores is not None:
             summary = result.scores.summary()
-            log.record("val", done, summary)
+            log.record("val", done, logged_scores(result.scores), PERCENT)
             log.console.print(score_table(result.scores, f"{result.output} output after iteration {done}"))
             keep_best(done, summary)
 

@@ -3,6 +3,9 @@
 A cache is a folder with one ``<array>.npy`` an array, one row a sample, and ``cache.json`` that says what it was made
 of. Rows are read through the page cache, which all loader processes share. A dataset with a ``cache`` refuses one that
 is unfinished, was made with other parameters, or whose source files have changed since.
+
+A cache that is replaced is made anew in a folder inside it, whose files then take the names of the old ones. A training
+that reads the old ones keeps them.
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmseg.datasets.cache_record import RECORD, read_record
 from mmseg.datasets.file_work import run_tasks
-from mmseg.errors import ConfigError, DataError
+from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.files import write_text
+from mmseg.read_errors import READ_ERRORS, cause
 
 FULL, HALF = "float32", "float16"
 # Raised when the meaning of the stored numbers changes.
 FORMAT = 1
-RECORD = "cache.json"
+# Where a cache that replaces another one is made.
+REPLACEMENT = "replacement"
 # A changed file is recognised by its size and by this much of its head and tail.
 SAMPLE_BYTES = 65536
 # Rows between two notes of how far the work has come.
@@ -113,25 +119,6 @@ def _source_names(layout: CacheLayout) -> dict[str, Path]:
     return {os.path.relpath(path, layout.root): path for path in layout.sources}
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """``cache.json`` of a folder; None where there is none.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "parameters", "arrays", "rows", "finished", "sources"} - record.keys()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from error
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(sorted(missing))}: remove the folder and make the cache again")
-    return record
-
-
 def difference(record: Mapping[str, Any], layout: CacheLayout) -> str:
     """What a cache lacks of what a dataset needs, in words; '' where it fits. It may hold more arrays."""
     wanted = layout.description()
@@ -166,13 +153,16 @@ def _words(values: Mapping[str, Any]) -> str:
 class ArrayCache:
     """A finished cache, open for reading.
 
+    Its files are open from the start: what replaces them later is another cache, which this one does not see. A
+    process that a copy is sent to opens them by name, and refuses what is not the same cache any more.
+
     Args:
         folder: the cache.
         layout: what the dataset needs.
 
     Raises:
         ConfigError: there is no such cache, or it does not fit.
-        DataError: it is damaged.
+        DataError: it is damaged, or was replaced in this moment.
     """
 
     def __init__(self, folder: str | Path, layout: CacheLayout) -> None:
@@ -187,36 +177,41 @@ class ArrayCache:
             raise ConfigError(f"{key} is stale: {unlike}; {make} --force, or set the key to None")
         if record["finished"] != len(layout.rows):
             raise ConfigError(f"{key} is unfinished, {record['finished']} of {len(layout.rows)} samples; {make}")
-        self._arrays: tuple[int, dict[str, np.ndarray]] | None = None
-        for name in layout.arrays:
-            array, (shape, dtype) = self._open(name), record["arrays"][name]
-            if array.shape != (len(layout.rows), *shape) or array.dtype != dtype:
-                raise DataError(f"{self._path(name)} is {array.dtype}{array.shape}, unlike {RECORD}; {make} --force")
+        self._names = tuple(layout.arrays)
+        self._record = record
+        self._arrays: dict[str, np.ndarray] | None = self._open_all()
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would travel to another process as a copy of the whole file.
         return {**self.__dict__, "_arrays": None}
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npy"
+    def _open_all(self) -> dict[str, np.ndarray]:
+        """Open all arrays, and see that they are those of the record."""
+        arrays = {name: self._open(name) for name in self._names}
+        if read_record(self.folder) != self._record:
+            raise DataError(f"cache {self.folder} has been replaced while it was used: start again")
+        return arrays
 
     def _open(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        again = "make the cache again with python tools/cache_events.py CONFIG --force"
+        shape, dtype = self._record["arrays"][name]
+        if not path.is_file():
+            raise DataError(f"{path} does not exist: {again}")
         try:
-            return np.load(self._path(name), mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self._path(name)} cannot be read ({error}): make the cache again with python "
-                "tools/cache_events.py CONFIG --force"
-            ) from error
+            # not numpy.load, which would read archives and pickles as well
+            array = np.lib.format.open_memmap(path, mode="r")
+        except READ_ERRORS as error:
+            raise DataError(f"{path} cannot be read ({cause(error)}): {again}") from error
+        if array.shape != (len(self._record["rows"]), *shape) or array.dtype != dtype or not array.flags.c_contiguous:
+            raise DataError(f"{path} is {array.dtype}{array.shape}, unlike {RECORD}; {again}")
+        return array
 
     def row(self, name: str, index: int) -> np.ndarray:
         """One row of an array, read-only; what is not read of it is not loaded."""
-        if self._arrays is None or self._arrays[0] != os.getpid():
-            self._arrays = (os.getpid(), {})
-        arrays = self._arrays[1]
-        if name not in arrays:
-            arrays[name] = self._open(name)
-        return arrays[name][index]
+        if self._arrays is None:
+            self._arrays = self._open_all()
+        return self._arrays[name][index]
 
 
 def build_cache(
@@ -245,9 +240,37 @@ def build_cache(
     if first == len(layout.rows):
         return "kept"
     try:
-        return _fill(folder, layout, dataset, first, nproc, title)
+        if first == 0 and (folder / RECORD).exists():
+            replacement = folder / REPLACEMENT
+            _fill(replacement, layout, dataset, _rows_of_replacement(replacement, layout), nproc, title)
+            _replace(folder, replacement)
+        else:
+            _fill(folder, layout, dataset, first, nproc, title)
     except OSError as error:
         raise DataError(f"cache {folder} cannot be written ({error.strerror or error})") from error
+    return "written"
+
+
+def _rows_of_replacement(replacement: Path, layout: CacheLayout) -> int:
+    """Number of rows that an earlier run finished of what shall replace a cache; what does not fit is removed."""
+    try:
+        return _rows_to_keep(replacement, layout, False)
+    except CMDAError:
+        shutil.rmtree(replacement)
+        return 0
+
+
+def _replace(folder: Path, replacement: Path) -> None:
+    """Give the files of a finished cache the names of those of an older one, which whoever reads them keeps."""
+    old, new = read_record(folder), read_record(replacement)
+    # From here to the last line the folder holds files of both: a reader is told that the cache is unfinished.
+    write_text(folder / RECORD, _as_text({**old, "finished": 0}))
+    for name in new["arrays"]:
+        os.replace(replacement / f"{name}.npy", folder / f"{name}.npy")
+    os.replace(replacement / RECORD, folder / RECORD)
+    for name in old["arrays"].keys() - new["arrays"].keys():
+        (folder / f"{name}.npy").unlink(missing_ok=True)
+    shutil.rmtree(replacement, ignore_errors=True)
 
 
 def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
@@ -270,19 +293,14 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
     return record["finished"] if whole and not unlike and not force else 0
 
 
-def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, nproc: int, title: str) -> str:
+def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, nproc: int, title: str) -> None:
+    """Write the rows from ``first`` on; a folder that holds something else is laid out anew."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = _source_names(layout)
     record = {**layout.description(), "finished": first, "sources": {n: file_mark(p) for n, p in sources.items()}}
     if first == 0:
-        free = shutil.disk_usage(folder).free
-        old = sum(path.stat().st_size for path in folder.glob("*.npy"))
-        if free + old < layout.size:
-            raise DataError(
-                f"cache {folder} needs {layout.size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: make room, or give "
-                "another folder with --out"
-            )
-        # No record while the arrays are being laid out anew.
+        _check_room(folder, layout)
+        # No record while the arrays are being laid out.
         (folder / RECORD).unlink(missing_ok=True)
         for name, (shape, dtype) in layout.arrays.items():
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (len(layout.rows), *shape)).flush()
@@ -294,7 +312,17 @@ def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, npr
         record["finished"] = row + 1
         if (row + 1) % ROWS_A_NOTE == 0 or row + 1 == len(layout.rows):
             _note(folder, record)
-    return "written"
+
+
+def _check_room(folder: Path, layout: CacheLayout) -> None:
+    """See that a new cache fits on the disk."""
+    free = shutil.disk_usage(folder).free
+    if free >= layout.size:
+        return
+    size = f"cache {folder} needs {layout.size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    if folder.name == REPLACEMENT:
+        raise DataError(f"{size} beside the cache that it replaces: make room, or remove that one if nothing reads it")
+    raise DataError(f"{size}: make room, or give another folder with --out")
 
 
 def _note(folder: Path, record: Mapping[str, Any]) -> None:
@@ -302,7 +330,11 @@ def _note(folder: Path, record: Mapping[str, Any]) -> None:
     for name in record["arrays"]:
         with open(folder / f"{name}.npy", "rb+") as stream:
             os.fsync(stream.fileno())
-    write_text(folder / RECORD, json.dumps(record, indent=0) + "\n")
+    write_text(folder / RECORD, _as_text(record))
+
+
+def _as_text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=0) + "\n"
 
 
 def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int) -> None:
@@ -327,4 +359,4 @@ def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int
 
 def directory_size(folder: Path) -> int:
     """Bytes of a cache's files."""
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -120,6 +120,7 @@ class DarkZurichICDataset(Dataset):
             self.outputs |= {"img_metas"}
         if self.split == "test" and not (self.root / "gt" / "test").is_dir():
             self.outputs -= {"label"}
+        self.read_from = f"frames are read from {self.root}"
         self.names = self._find_images()
         if "label" in self.outputs:
             self._check_labels()

@@ -6,8 +6,10 @@ The lists and indices are written by :mod:`mmseg.datasets.dsec_lists`. Layout of
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +72,11 @@ class DSECFrame:
 def _read_lines(path: Path, remedy: str) -> list[str]:
     """Return the lines of a text file without blank ones at its end; a DataError ends with ``remedy``."""
     try:
-        return path.read_text(encoding="utf-8").rstrip().splitlines()
+        # bytes of folder names that are no UTF-8 are kept
+        return path.read_text(encoding="utf-8", errors="surrogateescape").rstrip().splitlines()
     except FileNotFoundError:
         raise DataError(f"{path} is missing. {remedy}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(f"{path} cannot be read ({error}). {remedy}") from None
 
 
@@ -119,15 +122,56 @@ def read_event_index(path: str | Path) -> np.ndarray:
     return _read_integers(Path(path), -1, "an event index (a whole number, -1 or more)", _CREATE)
 
 
-def read_frame_list(path: str | Path) -> list[DSECFrame]:
+def read_frame_list(path: str | Path, root: str | Path | None = None) -> list[DSECFrame]:
     """Read a train or test list: lines ``<image path> <event index>``; blank lines are skipped.
 
-    Paths are kept as the list holds them; relative ones start at the working directory.
+    Lists of ours hold paths relative to themselves. Lists may also come from another place than their data, with paths
+    of another machine or relative to some working directory: see :func:`find_sequence`.
+
+    Args:
+        path: of the list.
+        root: folder below which sequences are looked for first.
 
     Raises:
         DataError: missing file, a malformed line, or no line at all.
     """
-    path = Path(path)
+    frames = _frames_as_listed(Path(path))
+    roots = [Path(root)] if root else []
+    found = {folder: find_sequence(folder, [*roots, Path(path).parent]) for folder in {f.sequence_dir for f in frames}}
+    return [replace(frame, sequence_dir=found[frame.sequence_dir]) for frame in frames]
+
+
+def find_sequence(given: Path, roots: Iterable[Path]) -> Path:
+    """Folder of a sequence that a list names.
+
+    It is looked for below each root in turn, by the whole path and then by ever less of its beginning, so that data
+    and lists can move together; then where the path itself says. Where there is none, the path stays as it is.
+    """
+    names = [part for part in given.parts if part not in (given.anchor, os.pardir)]
+    tails = [Path(*names[start:]) for start in range(len(names))]
+    for root in roots:
+        for tail in tails if given.is_absolute() else [given, *tails]:
+            if os.path.isdir(root / tail):
+                return root / tail
+    return given
+
+
+def describe_folders(path: str | Path, frames: Iterable[DSECFrame]) -> str:
+    """Which folders the frames of a list are read from, and which it names where these are others."""
+    read = {frame.sequence_dir.parent for frame in frames}
+    named = {frame.sequence_dir.parent for frame in _frames_as_listed(Path(path))}
+    text = f"{path}: frames are read from {_listed(read)}"
+    here = {os.path.abspath(folder) for folder in read}
+    others = {f for f in named if not {os.path.abspath(f), os.path.abspath(Path(path).parent / f)} & here}
+    return f"{text}; the list names {_listed(others)}" if others else text
+
+
+def _listed(folders: Iterable[Path]) -> str:
+    return ", ".join(sorted(map(str, folders)))
+
+
+def _frames_as_listed(path: Path) -> list[DSECFrame]:
+    """Frames of a list, with the folders that it names."""
     frames = []
     for number, line in enumerate(_read_lines(path, _CREATE), start=1):
         if not line.strip():

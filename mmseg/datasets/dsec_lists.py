@@ -11,11 +11,10 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -23,6 +22,8 @@ from rich.table import Table
 
 from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
 from mmseg.errors import DataError
+from mmseg.events.columns import check_order, whole_times
+from mmseg.events.hdf5 import H5Fault, event_times, h5_reading, millisecond_index, open_h5, time_offset
 from mmseg.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -70,45 +71,51 @@ class SequenceFrames:
 # ----------------------------------------------------------------------------------------- event index
 
 
+def _time(times: h5py.Dataset, event: int) -> int:
+    """Time of one event, µs."""
+    return int(whole_times(times[event : event + 1])[0])
+
+
 def _count_until(times: h5py.Dataset, time: int, low: int, high: int) -> int:
     """Return the number of events with t <= ``time``, known to lie in [low, high], from few small reads."""
     while high - low > _MAX_EVENTS_READ:
         middle = (low + high) // 2
-        if int(times[middle]) <= time:
+        if _time(times, middle) <= time:
             low = middle + 1
         else:
             high = middle
-    window = times[low:high].astype(np.int64)
-    if np.any(window[1:] < window[:-1]):
-        raise ValueError(_NOT_IN_ORDER)
+    window = whole_times(times[low:high])
+    check_order(window)
     return low + int(np.searchsorted(window, time, side="right"))
 
 
 def _separates(times: h5py.Dataset, count: int, time: int) -> bool:
     """Tell whether the first ``count`` events end at or before ``time`` and the next one comes after it."""
-    around = times[max(count - 1, 0) : count + 1].astype(np.int64)
+    around = whole_times(times[max(count - 1, 0) : count + 1])
     return (count == 0 or around[0] <= time) and (count == len(times) or around[-1] > time)
 
 
-def _window(first_of_ms: list[int], millisecond: int, total: int) -> tuple[int, int]:
+def _window(first_of_ms: np.ndarray, millisecond: int, total: int) -> tuple[int, int]:
     """Return where the events of a millisecond start and end, by ``ms_to_idx``."""
-    low = first_of_ms[min(millisecond, len(first_of_ms) - 1)]
+    if not len(first_of_ms):
+        return 0, total
+    low = int(first_of_ms[min(millisecond, len(first_of_ms) - 1)])
     # The last millisecond has no successor in ms_to_idx: it ends with the recording.
-    high = first_of_ms[millisecond + 1] if millisecond + 1 < len(first_of_ms) else total
+    high = int(first_of_ms[millisecond + 1]) if millisecond + 1 < len(first_of_ms) else total
     return min(max(low, 0), total), min(max(high, 0), total)
 
 
 def _index_recording(recording: h5py.File, timestamps: Iterable[int]) -> np.ndarray:
     """Do the work of :func:`image_event_index` on an open recording; its caller names the file in errors."""
-    times, offset = recording["events/t"], int(recording["t_offset"][()])
+    times, offset = event_times(recording), time_offset(recording)
     total = len(times)
     if total == 0:
-        raise ValueError("it holds no events")
-    first_time, last_time = int(times[0]), int(times[total - 1])
+        raise H5Fault("it holds no events", DOWNLOAD_AGAIN)
+    first_time, last_time = _time(times, 0), _time(times, total - 1)
     if first_time > last_time:
-        raise ValueError(_NOT_IN_ORDER)
+        raise H5Fault(_NOT_IN_ORDER, DOWNLOAD_AGAIN)
     # ms_to_idx[k] is the index of the first event at or after k ms: 60,000 entries for a minute.
-    first_of_ms = recording["ms_to_idx"][:].tolist() if "ms_to_idx" in recording else []
+    first_of_ms = millisecond_index(recording)
     disagreements = 0
 
     index = []
@@ -117,13 +124,13 @@ def _index_recording(recording: h5py.File, timestamps: Iterable[int]) -> np.ndar
         if not 0 < time <= last_time:
             index.append(-1)
             continue
-        low, high = _window(first_of_ms or [0], time // 1000, total)
+        low, high = _window(first_of_ms, time // 1000, total)
         count = _count_until(times, time, low, high)
         if not _separates(times, count, time):
             disagreements += 1
             count = _count_until(times, time, 0, total)
             if not _separates(times, count, time):
-                raise ValueError(_NOT_IN_ORDER)
+                raise H5Fault(_NOT_IN_ORDER, DOWNLOAD_AGAIN)
         index.append(count - 1)  # -1 where no event precedes the image
     if disagreements:
         logger.warning(
@@ -152,14 +159,8 @@ def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.
         DataError: missing or damaged file, no events, or events out of order.
     """
     path = Path(events_file)
-    if not path.is_file():
-        raise DataError(f"{path} is missing. {DOWNLOAD_AGAIN}")
-    try:
-        with h5py.File(path, "r") as recording:
-            return _index_recording(recording, timestamps)
-    # What h5py raises depends on which part is damaged; ValueError is also our own complaint.
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{path} is not a readable DSEC recording ({error}). {DOWNLOAD_AGAIN}") from error
+    with h5_reading(path, "DSEC recording"), open_h5(path) as recording:
+        return _index_recording(recording, timestamps)
 
 
 # ----------------------------------------------------------------------------------------------- lists
@@ -259,10 +260,21 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
         (TRAIN_LIST, [frame for sequence in sequences for frame in sequence.train]),
         (TEST_LIST, [frame for sequence in sequences for frame in sequence.test]),
     ):
-        lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in frames]
+        folders = {frame.sequence_dir: _seen_from(out_dir, frame.sequence_dir) for frame in frames}
+        listed = [replace(frame, sequence_dir=folders[frame.sequence_dir]) for frame in frames]
+        lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in listed]
         _write_lines(out_dir / list_name, lines, remedy)
         if not frames:
             logger.warning("%s is empty: no frame fits", out_dir / list_name)
+
+
+def _seen_from(folder: Path, sequence_dir: Path) -> Path:
+    """Path of a sequence relative to a folder, absolute where that does not lead there (links, other drives)."""
+    with contextlib.suppress(ValueError, OSError):
+        relative = Path(os.path.relpath(sequence_dir, folder))
+        if os.path.samefile(folder / relative, sequence_dir):
+            return relative
+    return sequence_dir.absolute()
 
 
 def _report(sequences: list[SequenceFrames], console: Console) -> None:
@@ -297,8 +309,8 @@ def create_dsec_lists(
 ) -> list[SequenceFrames]:
     """Write the event index of every sequence under ``root_dir``, and the train and test list.
 
-    Nothing is written before everything is computed. The lists hold image paths that start with ``root_dir``
-    as given, so with a relative one they are valid from the present working directory only.
+    Nothing is written before everything is computed. The lists hold image paths relative to their own folder, so that
+    lists and data can move together.
 
     Args:
         root_dir: folder of DSEC_Night, with or without a slash at its end.

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
-from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
+from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
 from mmseg.datasets.images import (
     CropDraw,
     check_crop,
@@ -73,8 +73,11 @@ class DSECDataset(Dataset):
         shift_type: shift of the content map; ``random`` takes it from the crop's corner.
         isr_parms: parameters of the content map.
         cache: folder made by ``tools/cache_events.py``, to read voxel grids and images from.
+        root_path: folder below which the sequences of the list are looked for first, see
+            :func:`mmseg.datasets.dsec_frames.find_sequence`.
 
     Attributes:
+        read_from: says which folders the frames are read from.
         left_out: says which frames of the list are left out of training, if any.
 
     Raises:
@@ -104,6 +107,7 @@ class DSECDataset(Dataset):
         shift_type: str = "rightdown",
         isr_parms: Mapping[str, Any] | str | None = None,
         cache: str | None = None,
+        root_path: str | None = None,
     ) -> None:
         self.outputs = check_outputs(outputs, OUTPUTS, "DSECDataset.outputs")
         self.crop = tuple(crop_size) if crop_size else None
@@ -126,7 +130,8 @@ class DSECDataset(Dataset):
         self.image_change_range = image_change_range
         self.shift_type = shift_type
         self.params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, "DSECDataset.isr_parms")
-        frames = read_frame_list(dataset_txt_path)
+        frames = read_frame_list(dataset_txt_path, root_path)
+        self.read_from = describe_folders(dataset_txt_path, frames)
         self._check_files(frames, dataset_txt_path)
         self.recordings = {f.sequence_dir: EventRecording(f.events_file, f.rectify_map_file) for f in frames}
         self.left_out = ""
@@ -146,9 +151,11 @@ class DSECDataset(Dataset):
             needed |= {frame.label for frame in frames}
         missing = sorted(path for path in needed if not path.is_file())
         if missing:
+            _, _, named = self.read_from.partition("; ")
+            elsewhere = f" ({named})" if named else ""
             raise DataError(
-                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}; add them "
-                "(docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
+                f"{len(missing)} files that {list_path} needs are missing, the first is {missing[0]}{elsewhere}; add "
+                "them (docs/data.md; tools/warp_images.py makes warp images) or make the list again with "
                 "create_dsec_dataset_txt.py"
             )
 

@@ -6,31 +6,41 @@ or before the image.
 
 from __future__ import annotations
 
-import csv
 import threading
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from mmseg.datasets.dsec_lists import image_event_index
+from mmseg.datasets.event_tables import CAMERA_SUFFIXES, TABLE_SUFFIXES, read_event_table
 from mmseg.errors import DataError
+from mmseg.events.columns import (
+    KEYS,
+    LATEST_TIME,
+    EventFault,
+    brighter,
+    check_lengths,
+    check_order,
+    check_size,
+    faults_in,
+    positions,
+    raw_pixels,
+    whole_times,
+)
+from mmseg.events.hdf5 import read_rectify_map
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording, Events
 
 # Time between two images of DSEC (20 a second), in µs: the window of the published training.
 FRAME_TIME = 50_000
 # An image before is the start of the window where it lies within this share of the usual time.
 FRAME_TIME_TOLERANCE = 0.1
-COLUMNS = ("t", "x", "y", "p")
 DSEC_SUFFIXES = (".h5", ".hdf5")
-CAMERA_SUFFIXES = (".raw", ".dat", ".aedat4")
-EVENT_SUFFIXES = (*DSEC_SUFFIXES, ".npz", ".csv", ".txt", *CAMERA_SUFFIXES)
-# What faery answers, told so, where a file does not say its size.
-_NO_SIZE = (65535, 65535)
+EVENT_SUFFIXES = (*DSEC_SUFFIXES, *TABLE_SUFFIXES, *CAMERA_SUFFIXES)
+# The size of a sensor is not known where a file does not say it; raw pixels have 16 bits.
+_ANY_SIZE = (1 << 16, 1 << 16)
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,18 @@ class EventSource(Protocol):
 
 
 class DSECEvents:
-    """Events of a file in DSEC's format, read as they are needed; the sensor has 640x480 pixels.
+    """Events of a file in DSEC's format, read as they are needed.
 
     Args:
         path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``.
         rectify_map: HDF5 file with the map to rectified positions; None leaves events on their pixels.
+        size: (height, width) of the sensor.
     """
 
-    def __init__(self, path: Path, rectify_map: Path | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, rectify_map: Path | None, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
+        self.path, self.size = path, size
         self._rectified = rectify_map is not None
-        self._recording = EventRecording(path, rectify_map) if rectify_map else _PlainRecording(path, path)
+        self._recording = EventRecording(path, rectify_map, size)
         self._recording.rectify_map  # noqa: B018  a bad map shall show now
         self._lock = threading.Lock()
 
@@ -89,30 +100,22 @@ class DSECEvents:
         """See :class:`EventSource`."""
         with self._lock:
             found = self._recording.window(start, finish)
-        return FrameEvents(found.t, found.x, found.y, found.p, (HEIGHT, WIDTH), self._rectified)
-
-
-class _PlainRecording(EventRecording):
-    """Recording whose events stay on their pixels."""
-
-    @cached_property
-    def rectify_map(self) -> np.ndarray:
-        """(480, 640, 2) float32: x and y of every pixel."""
-        return np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float32)
+        return FrameEvents(found.t, found.x, found.y, found.p, self.size, self._rectified)
 
 
 class ArrayEvents:
-    """Events of a file that was read whole.
+    """Events of a file that was read whole. They pass the checks of :mod:`mmseg.events.columns`, as DSEC's do.
 
     Args:
         path: the file, for messages.
         columns: ``t`` (µs), ``x``, ``y`` (pixels) and ``p`` (above 0 for brighter), each (N,).
         size: (height, width) of the frame of x and y; None for that of the images.
-        rectify_map: as for :class:`DSECEvents`; x and y are whole numbers on its 640x480 pixels then.
+        rectify_map: HDF5 file with the map to rectified positions, of ``sensor``; x and y are its pixels then.
+        sensor: (height, width) of the rectify map.
 
     Raises:
-        DataError: no events, columns of several lengths, times that are not whole or not in order, or positions
-            outside the rectify map.
+        DataError: no events, columns of several lengths or of other types than numbers, times that are not whole or
+            not in order, pixels outside their frame, or positions or polarities that are not numbers.
     """
 
     def __init__(
@@ -121,37 +124,41 @@ class ArrayEvents:
         columns: Mapping[str, np.ndarray],
         size: tuple[int, int] | None = None,
         rectify_map: Path | None = None,
+        sensor: tuple[int, int] = (HEIGHT, WIDTH),
     ) -> None:
         self.path, self.size = path, size
-        t, x, y, p = (np.asarray(columns[key]) for key in COLUMNS)
-        if t.ndim != 1 or len({len(column) for column in (t, x, y, p)}) != 1 or not len(t):
-            raise DataError(f"{path}: t, x, y and p must be columns of one length, of at least one event")
-        self._t = t.astype(np.int64)
-        if not np.array_equal(self._t, t):
-            raise DataError(f"{path}: t holds {t[self._t != t][0]}; give whole microseconds")
-        if (np.diff(self._t) < 0).any():
-            raise DataError(f"{path}: the events are not in order of time; sort them by t")
-        self._x, self._y, self._p = x.astype(np.float32), y.astype(np.float32), (p > 0).astype(np.uint8)
         self._rectified = rectify_map is not None
+        t, x, y, p = (np.asarray(columns[key]) for key in KEYS)
+        with faults_in(f"{path} holds", "t, x, y and p must be columns of one length, of at least one event"):
+            if {column.ndim for column in (t, x, y, p)} != {1} or not len(t):
+                raise EventFault(f"no events, but arrays of {', '.join(str(a.shape) for a in (t, x, y, p))}")
+            check_lengths({"t": t, "x": x, "y": y, "p": p})
+        with faults_in(f"{path} holds", "give whole microseconds"):
+            self._t = whole_times(t)
+        with faults_in(f"{path} holds", "sort the events by t"):
+            check_order(self._t)
+        with faults_in(f"{path} holds", "give 0 for darker and 1 for brighter"):
+            self._p = brighter(p)
         if rectify_map is not None:
-            self._rectify(EventRecording(path, rectify_map).rectify_map)
-
-    def _rectify(self, rectify_map: np.ndarray) -> None:
-        column, row = self._x.astype(np.int64), self._y.astype(np.int64)
-        inside = (column == self._x) & (row == self._y)
-        inside &= (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
-        if not inside.all():
-            first = int(np.argmin(inside))
-            raise DataError(
-                f"{self.path}: event {first} at x={self._x[first]:g}, y={self._y[first]:g} is none of the "
-                f"{WIDTH}x{HEIGHT} pixels of the rectify map; leave the map out if positions are rectified already"
-            )
-        self._x, self._y = rectify_map[row, column].T
-        self.size = (HEIGHT, WIDTH)
+            remedy = "these are the pixels of the rectify map; leave it out if positions are rectified already"
+            with faults_in(f"{path} holds", remedy):
+                if size not in (None, sensor):
+                    raise EventFault(f"events of {size[1]}x{size[0]} pixels, the map {sensor[1]}x{sensor[0]}")
+                column, row = raw_pixels(x, y, sensor)
+            self._x, self._y = read_rectify_map(rectify_map, sensor)[row, column].T
+            self.size = sensor
+            return
+        with faults_in(f"{path} holds", "give the pixels of the sensor, from 0 on, or positions in pixels"):
+            self._x, self._y = positions(x, y)
+            if size is not None:
+                check_size(*size)
+            if _are_pixels(x) and _are_pixels(y):
+                raw_pixels(x, y, size or _ANY_SIZE)
 
     def index(self, times: Sequence[int]) -> np.ndarray:
         """See :class:`EventSource`."""
-        times = np.asarray(times, np.int64)
+        # no event lies beyond these, and 64 bits do not hold every whole number
+        times = np.array([min(max(int(time), -LATEST_TIME), LATEST_TIME) for time in times], np.int64)
         last = np.searchsorted(self._t, times, side="right") - 1
         return np.where(times <= self._t[-1], last, -1)
 
@@ -166,13 +173,18 @@ class ArrayEvents:
         return FrameEvents(*columns, self.size, self._rectified)
 
 
+def _are_pixels(values: np.ndarray) -> bool:
+    """Whether positions are pixels of a sensor: rectified ones lie between them."""
+    return values.dtype.kind != "f" or bool((np.floor(values) == values).all())
+
+
 def open_events(path: str | Path, rectify_map: str | Path | None = None) -> EventSource:
     """Open an event recording.
 
     ``.h5``: DSEC's format. ``.npz``: arrays ``t`` (µs), ``x``, ``y``, ``p`` and, if known, ``height`` and ``width``.
-    ``.csv``, ``.txt``: the same four columns between commas; a first line of names says their order. ``.raw`` (EVT2,
-    EVT3) and ``.dat`` of Prophesee's cameras, ``.aedat4`` of iniVation's: by the package ``faery``. All but the first
-    are read whole.
+    ``.csv``, ``.txt``: the same four columns between commas, semicolons or spaces; a first line of names, also one
+    behind ``#``, says their order. ``.raw`` (EVT2, EVT3) and ``.dat`` of Prophesee's cameras, ``.aedat4`` of
+    iniVation's: by the package ``faery``. All but the first are read whole.
 
     Args:
         path: the recording.
@@ -189,68 +201,29 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
     suffix = path.suffix.lower()
     if suffix in DSEC_SUFFIXES:
         return DSECEvents(path, rectify_map)
-    size = None
-    if suffix == ".npz":
-        columns, size = _read_npz(path)
-    elif suffix in (".csv", ".txt"):
-        columns = _read_csv(path)
-    elif suffix in CAMERA_SUFFIXES:
-        columns, size = _read_camera_file(path)
-    else:
+    if suffix not in EVENT_SUFFIXES:
         raise DataError(f"{path} is no event recording by its name; known: {', '.join(EVENT_SUFFIXES)}")
+    columns, size = read_event_table(path)
     return ArrayEvents(path, columns, size, rectify_map)
 
 
-def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], tuple[int, int] | None]:
-    """Columns, and (height, width) where the file has them."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in COLUMNS if key not in file]
-            if missing:
-                raise DataError(f"{path} holds no {', '.join(missing)}; it needs the arrays {', '.join(COLUMNS)}")
-            size = (int(file["height"]), int(file["width"])) if {"height", "width"} <= set(file) else None
-            return {key: file[key] for key in COLUMNS}, size
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz of numbers ({error})") from error
+def usable_events(events: Events) -> Events:
+    """Events of a window, from anywhere, in the types that a voxel grid is made of.
 
-
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    remedy = "give lines t,x,y,p: microseconds, pixels, polarity"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next(csv.reader(file), [])
-        names = [name.strip().lower() for name in first]
-        has_names = set(COLUMNS) <= set(names)
-        wanted = [names.index(key) for key in COLUMNS] if has_names else list(range(len(COLUMNS)))
-        # 64-bit floats hold every whole microsecond of 285 years.
-        table = np.loadtxt(path, np.float64, delimiter=",", skiprows=int(has_names), usecols=wanted, ndmin=2)
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable table of events ({error}); {remedy}") from error
-    return dict(zip(COLUMNS, table.T, strict=True))
-
-
-def _read_camera_file(path: Path) -> tuple[dict[str, np.ndarray], tuple[int, int] | None]:
-    """Columns, and (height, width) where the file says it."""
-    try:
-        import faery
-    except ImportError as error:
-        raise DataError(
-            f"reading {path} needs the package faery, which is not there ({error}); 'pip install faery', or convert "
-            "the recording to .npz or .csv"
-        ) from error
-    with path.open("rb") as file:
-        start = file.read(1)
-    # Without a header faery takes whatever it finds for events.
-    if path.suffix.lower() != ".aedat4" and start != b"%":
-        raise DataError(f"{path} does not start with a header as Prophesee's files do; export it again")
-    try:
-        stream = faery.events_stream_from_file(path, dimensions_fallback=_NO_SIZE)
-        width, height = stream.dimensions()
-        found = stream.to_array()
-    except Exception as error:  # faery raises bare exceptions
-        raise DataError(f"{path} is not a recording that faery reads ({error})") from error
-    size = None if (width, height) == _NO_SIZE else (height, width)
-    return {"t": found["t"], "x": found["x"], "y": found["y"], "p": found["on"]}, size
+    Raises:
+        DataError: they are not columns of one length, not in order of time, not numbers, or all at one time.
+    """
+    columns = {key: np.asarray(getattr(events, key)) for key in KEYS}
+    with faults_in("the window holds", "give t in whole µs and in order, x and y in pixels, p above 0 for brighter"):
+        t, p = whole_times(columns["t"]), brighter(columns["p"])
+        x, y = positions(columns["x"], columns["y"])
+        check_lengths(columns)
+        check_order(t)
+        if isinstance(events, FrameEvents) and events.size is not None:
+            check_size(*events.size)
+    if len(t) < 2 or t[0] == t[-1]:
+        raise DataError(f"{len(t)} events at one time make no voxel grid; give None in their place")
+    return replace(events, t=t, x=x, y=y, p=p)
 
 
 def find_windows(

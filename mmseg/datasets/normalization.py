@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmseg.compiled import compiled
 
 # ImageNet mean and standard deviation of RGB in 0..255.
 IMAGE_MEAN = (123.675, 116.28, 103.53)
@@ -15,7 +16,13 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 def normalize_image(rgb: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input."""
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input.
+
+    Raises:
+        ValueError: an image of another type or form, which the compiled loop would read beyond its table.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"the image is {rgb.shape} of {rgb.dtype}, not (H, W, 3) of uint8")
     normal = np.empty((3, *rgb.shape[:2]), np.float32)
     _look_up(rgb, _table(), normal)
     return torch.from_numpy(normal)
@@ -28,7 +35,7 @@ def _table() -> np.ndarray:
     return (values - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _look_up(rgb, table, normal):
     for row in range(rgb.shape[0]):
         for column in range(rgb.shape[1]):

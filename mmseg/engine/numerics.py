@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import nn
 
 from mmseg.distributed import several
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.mit import MixVisionTransformer
+from mmseg.models.backbones.mit import Block, MixVisionTransformer
+from mmseg.models.decode_heads.daformer_head import SeparableASPP
+from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.uda.cmda import DACS
 
 # precision -> number format of the networks' matrix products, None for that of the weights
@@ -28,6 +31,19 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
         Number format for autocast, or None.
 
     Raises:
+        ConfigError: see :func:`check_precision`.
+    """
+    check_precision(precision, device)
+    rounded = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = rounded
+    torch.backends.cudnn.allow_tf32 = rounded
+    return PRECISIONS[precision]
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that a device does not have.
+
+    Raises:
         ConfigError: no such precision, or the device does not have it.
     """
     if precision not in PRECISIONS:
@@ -36,10 +52,17 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
         raise ConfigError(f"precision={precision!r} needs a CUDA GPU; set 'fp32' or 'bf16'")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(f"{torch.cuda.get_device_name(device)} has no bf16; set precision='fp16' or 'fp32'")
-    rounded = precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = rounded
-    torch.backends.cudnn.allow_tf32 = rounded
-    return PRECISIONS[precision]
+
+
+def check_numerics(cfg: Mapping[str, Any], device: torch.device) -> None:
+    """Refuse what :func:`set_numerics` cannot apply, before anything is built.
+
+    Raises:
+        ConfigError: ``precision`` or ``sync_bn`` that the device does not have.
+    """
+    check_precision(cfg.get("precision") or "fp32", device)
+    if cfg.get("sync_bn") and several() and device.type != "cuda":
+        raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
 
 
 def make_scaler(precision: str | None) -> torch.amp.GradScaler | None:
@@ -62,30 +85,38 @@ def set_determinism(cfg: Mapping[str, Any]) -> None:
     torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False)) and not deterministic
 
 
+def is_spacious(cfg: Mapping[str, Any]) -> bool:
+    """Whether memory may be traded for time: a config that saves memory elsewhere saves it here too."""
+    return not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
+
+
 def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:
     """Apply the keys ``precision``, ``compile``, ``gradient_checkpointing``, ``micro_batch`` and ``sync_bn``.
 
     Raises:
         ConfigError: a value that cannot be used.
     """
-    method.autocast = set_precision(cfg.get("precision") or "fp32", device)
+    dtype = set_precision(cfg.get("precision") or "fp32", device)
     method.micro_batch = cfg.get("micro_batch")
     for module in method.model.modules():
         if isinstance(module, MixVisionTransformer):
             module.gradient_checkpointing = bool(cfg.get("gradient_checkpointing", False))
+    check_numerics(cfg, device)
     if cfg.get("sync_bn") and several():
-        if device.type != "cuda":
-            raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
         method.model = nn.SyncBatchNorm.convert_sync_batchnorm(method.model)
         method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
     if cfg.get("compile", False):
         compile_networks(method)
+    method.multiply_in(dtype, is_spacious(cfg))
 
 
 def compile_networks(method: DACS) -> None:
-    """Compile encoders, fusion modules and decoders in place; names in the state dict stay as they are."""
-    networks: list[nn.Module] = [method.model, method.ema_model]
-    networks += [getattr(method, name) for name in ("imnet_model", "cyclegan_itrd2en") if hasattr(method, name)]
-    for network in networks:
-        for child in network.children():
-            child.compile(dynamic=False)
+    """Compile the networks in place, block by block; names in the state dict stay as they are.
+
+    Blocks of one stage share what is compiled for them: a whole encoder at once takes minutes, the blocks seconds.
+    """
+    # every stage, batch size and way of use (student, teacher) of a block is compiled anew
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for module in method.modules():
+        if isinstance(module, (Block, SeparableASPP, ResnetGenerator)):
+            module.compile(dynamic=False)

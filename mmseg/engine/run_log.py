@@ -62,10 +62,16 @@ class RunLog:
         """What stopped the run, for the log file alone: the script shows it itself."""
         self._handlers[1].handle(logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, message, (), None))
 
-    def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
-        """Numbers of an iteration, for the JSON lines and the loggers; what is not finite becomes null."""
+    def record(
+        self, mode: str, iteration: int, values: Mapping[str, float | None], unit: Mapping[str, str] | None = None
+    ) -> None:
+        """Numbers of an iteration, for the JSON lines and the loggers; what is not finite becomes null.
+
+        Args:
+            unit: fields by which the readers of the JSON line know the unit of its numbers.
+        """
         values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
-        self._json.write(json.dumps({"mode": mode, "iter": iteration, **values}) + "\n")
+        self._json.write(json.dumps({"mode": mode, "iter": iteration, **(unit or {}), **values}) + "\n")
         self._json.flush()
         finite = {key: value for key, value in values.items() if value is not None}
         for logger in self.loggers:
@@ -122,7 +128,9 @@ class SilentLog:
     def forget_after(self, iteration: int) -> None:
         """Nothing."""
 
-    def record(self, mode: str, iteration: int, values: Mapping[str, float | None]) -> None:
+    def record(
+        self, mode: str, iteration: int, values: Mapping[str, float | None], unit: Mapping[str, str] | None = None
+    ) -> None:
         """Nothing."""
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
 from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints
+from mmseg.engine.progress import LogWindow, Pace, log_line, progress_bar, remaining_text
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.style_transfer_settings import PUBLISHED_FILTERS, StyleTransferSettings
-from mmseg.engine.training_loop import LogWindow, duration, is_due
+from mmseg.engine.training_loop import is_due
 from mmseg.engine.training_state import check_training_state
 from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
 from mmseg.files import atomic_path
@@ -194,34 +194,36 @@ def run_style_transfer(
     Raises:
         CMDAError: a loss is no longer finite.
     """
-    settings, iterator, window = trainer.settings, iter(batches), LogWindow()
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=log.console, disable=not log.console.is_terminal) as progress:
-        task = progress.add_task("training", total=settings.iterations, completed=first)
+    settings, iterator = trainer.settings, iter(batches)
+    pace = Pace(period=max(settings.picture_interval, settings.checkpoint_interval))
+    window = LogWindow(pace)
+    with progress_bar(log) as progress:
+        task = progress.add_task("training", total=settings.iterations, completed=first, remaining="", shown="")
         for iteration in range(first, settings.iterations):
             waited = time.perf_counter()
             batch = next(iterator)
             data_time = time.perf_counter() - waited
             window.add(trainer.step(batch, iteration), data_time)
+            pace.tick()
             done = iteration + 1
             if iteration == first or is_due(settings.log_interval, done, settings.iterations):
                 _write_logs(log, window, settings, done)
-                window = LogWindow()
-            progress.update(task, completed=done)
-            paused = time.perf_counter()
+                window = LogWindow(pace)
+            left = remaining_text(pace.remaining(settings.iterations - done))
+            progress.update(task, completed=done, remaining=left)
+            pace.hold()
             if is_due(settings.picture_interval, done, settings.iterations):
                 picture(done)
             if is_due(settings.checkpoint_interval, done, settings.iterations):
                 save(done)
-            window.started += time.perf_counter() - paused
+            pace.go_on()
 
 
 def _write_logs(log: RunLog, window: LogWindow, settings: StyleTransferSettings, done: int) -> None:
     values = {**window.means(), "lr": settings.rate(done - 1)}
     log.record("train", done, values)
-    shown = ", ".join(f"{key.removeprefix('loss_')} {value:.4g}" for key, value in values.items())
-    remaining = duration(values["time"] * (settings.iterations - done))
-    log.info("iteration %d/%d: %s, remaining %s", done, settings.iterations, shown, remaining)
+    shown = {key.removeprefix("loss_"): value for key, value in values.items()}
+    log.info(log_line(done, settings.iterations, shown, window.pace.remaining(settings.iterations - done)))
     broken = [key for key, value in values.items() if not math.isfinite(value)]
     if broken:
         raise CMDAError(

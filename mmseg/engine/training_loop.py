@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 
 from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
 from mmseg.engine.checkpoint import checkpoint_path
 from mmseg.engine.finite import FiniteWatch, NonFinite
 from mmseg.engine.interruptions import Interrupted, Interruptions
+from mmseg.engine.progress import WARM_UP, LogWindow, Pace, duration, log_line, progress_bar, remaining_text, short
 from mmseg.engine.run_log import RunLog
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.uda.cmda import DACS, StepResult
@@ -31,7 +23,7 @@ from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel
 
 # iterations after which the time of a training on a CPU is foretold
-CPU_NOTE_AFTER = 3
+CPU_NOTE_AFTER = WARM_UP + 2
 # scale of the losses below which fp16 has failed: it is halved whenever a gradient is not finite
 LEAST_SCALE = 2.0**-10
 
@@ -58,28 +50,10 @@ class LoopSettings:
     ranks: Ranks = ONE_PROCESS
     safety_interval: int = 0
 
-
-@dataclass
-class LogWindow:
-    """Sums of what is logged since the last line; tensors stay on the device until then."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    data_time: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    def add(self, logs: dict[str, Tensor], data_time: float) -> None:
-        for key, value in logs.items():
-            self.sums[key] = self.sums[key] + value if key in self.sums else value
-        self.steps += 1
-        self.data_time += data_time
-
-    def means(self) -> dict[str, float]:
-        """Fetch the means, with ``time`` and ``data_time`` in seconds an iteration."""
-        values = {key: value.item() / self.steps for key, value in self.sums.items()}
-        values["time"] = (time.perf_counter() - self.started) / self.steps
-        values["data_time"] = self.data_time / self.steps
-        return values
+    @property
+    def longest_interval(self) -> int:
+        """Iterations within which everything that interrupts the training happens once."""
+        return max(self.checkpoint_interval, self.evaluation_interval, self.picture_interval, self.safety_interval)
 
 
 def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
@@ -133,29 +107,32 @@ class TrainingLoop:
             Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
             CMDAError: a loss or gradient is not finite, or a file cannot be read or written.
         """
-        iterator, window, settings = iter(self.batches), LogWindow(), self.settings
-        with Interruptions() as interruptions, _progress_bar(self.log) as progress:
-            task = progress.add_task("training", total=settings.last, completed=settings.first, shown="")
+        iterator, settings = iter(self.batches), self.settings
+        pace = Pace(period=settings.longest_interval)
+        window = LogWindow(pace)
+        with Interruptions() as interruptions, progress_bar(self.log) as progress:
+            task = progress.add_task("training", total=settings.last, completed=settings.first, remaining="", shown="")
             for iteration in range(settings.first, settings.last):
                 waited = time.perf_counter()
                 batch = self._next(iterator, iteration, interruptions)
                 data_time = time.perf_counter() - waited
                 result = self._step(batch, iteration)
                 window.add(result.logs, data_time)
+                pace.tick()
                 done = iteration + 1
                 if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
                     self._look_for_non_finite()
                     values = _write_logs(self.log, window, self.optimizer, done, settings, self.device)
-                    progress.update(task, shown=_short(values))
-                    window = LogWindow()
+                    progress.update(task, shown=short(values))
+                    window = LogWindow(pace)
                 self.schedule.step()
+                pace.hold()
                 if settings.picture_interval > 0 and iteration % settings.picture_interval == 0:
                     _save_picture(self.log, self.work_dir, result, done)
                 del result
-                progress.update(task, completed=done)
+                progress.update(task, completed=done, remaining=remaining_text(pace.remaining(settings.last - done)))
                 if done - settings.first == CPU_NOTE_AFTER and self.device.type == "cpu":
-                    _note_cpu_time(self.log, progress.tasks[task].elapsed or 0.0, settings)
-                paused = time.perf_counter()
+                    _note_cpu_time(self.log, pace, settings)
                 if any(
                     is_due(n, done, settings.last) for n in (settings.checkpoint_interval, settings.safety_interval)
                 ):
@@ -164,7 +141,7 @@ class TrainingLoop:
                     self._leave(done, interruptions)
                 if is_due(settings.evaluation_interval, done, settings.last):
                     self._evaluate(done, interruptions)
-                window.started += time.perf_counter() - paused
+                pace.go_on()
 
     def _next(self, iterator: Iterable[Any], done: int, interruptions: Interruptions) -> Any:
         try:
@@ -266,19 +243,6 @@ def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
     return Tensor.backward if scaler is None else lambda loss: scaler.scale(loss).backward()
 
 
-def _progress_bar(log: RunLog) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}"),
-        console=log.console,
-        disable=not log.console.is_terminal,
-    )
-
-
 def _write_logs(
     log: RunLog,
     window: LogWindow,
@@ -290,45 +254,21 @@ def _write_logs(
     values = window.means()
     values["lr"] = optimizer.param_groups[0]["lr"]
     if device.type == "cuda":
-        values["memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        if done - settings.first > 1:
+            values["memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        else:
+            # the first iteration tries the algorithms of cuDNN, some of which take several times as much
+            torch.cuda.reset_peak_memory_stats(device)
     log.record("train", done, values)
-    remaining = values["time"] * (settings.last - done)
-    shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items())
-    log.info("iteration %d/%d: %s, remaining %s", done, settings.last, shown, duration(remaining))
+    log.info(log_line(done, settings.last, values, window.pace.remaining(settings.last - done)))
     return values
 
 
-# what stands beside the progress bar: name in the log -> name there
-SHOWN = {
-    "decode.loss_seg": "source",
-    "mix.decode.loss_seg": "mixed",
-    "mix.pseudo_weight": "certain",
-    "time": "s/it",
-    "data_time": "data",
-    "memory_gib": "GiB",
-}
-
-
-def _short(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{short} {values[name]:.3g}" for name, short in SHOWN.items() if name in values)
-
-
-def duration(seconds: float) -> str:
-    """Short text such as ``2 d 3 h`` or ``4 min 5 s``."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    for (name, size), (next_name, next_size) in pairwise(units):
-        if seconds >= size:
-            rest = int(seconds % size // next_size)
-            return f"{int(seconds // size)} {name} {rest} {next_name}"
-    return f"{seconds:.0f} s"
-
-
-def _note_cpu_time(log: RunLog, elapsed: float, settings: LoopSettings) -> None:
-    total = elapsed / CPU_NOTE_AFTER * (settings.last - settings.first)
+def _note_cpu_time(log: RunLog, pace: Pace, settings: LoopSettings) -> None:
     log.info(
         "there is no CUDA GPU: on this CPU the %d iterations take about %s",
         settings.last - settings.first,
-        duration(total),
+        duration(pace.remaining(settings.last - settings.first) or 0.0),
     )
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from mmseg.datasets.classes import CLASSES
 from mmseg.errors import DataError
 from mmseg.files import atomic_path
+from mmseg.read_errors import READ_ERRORS, cause
 
 LABELS, INVALID, CONFIDENCE = "labelTrainIds", "labelTrainIds_invalid", "confidence"
 FOLDERS = (LABELS, INVALID, CONFIDENCE)
@@ -92,9 +93,11 @@ def check_submission(path: str | Path, names: Collection[str] | None = None) -> 
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [name for name in archive.namelist() if not name.endswith("/")]
-            return _check(path, {name: lambda name=name: archive.read(name) for name in entries}, names)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a readable zip archive ({error}); pack the submission again") from error
+            # Some packers put "./" before every name.
+            files = {PurePosixPath(name).as_posix(): lambda name=name: archive.read(name) for name in entries}
+            return _check(path, files, names)
+    except READ_ERRORS as error:
+        raise DataError(f"{path} is not a readable zip archive ({cause(error)}); pack the submission again") from error
 
 
 def _check(path: Path, files: Mapping[str, Callable[[], bytes]], names: Collection[str] | None) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmseg.compiled import compiled
 
 EPSILON = 1e-8
 _ALL = slice(None)
@@ -49,7 +50,7 @@ def standardize_events(grid: np.ndarray) -> np.ndarray:
         return np.zeros_like(grid)
     mean = total / count
     std = np.sqrt(max(squares / count - mean**2, 0.0))
-    standard = np.empty_like(grid)
+    standard = np.empty(grid.shape, grid.dtype)
     _standardize(grid.ravel(), np.float32(mean), np.float32(std + EPSILON), standard.reshape(-1))
     return standard
 
@@ -70,15 +71,12 @@ def rescale_array(signed: np.ndarray, clip: float, rows: slice = _ALL, columns: 
     low, high = (np.clip(value, np.float32(0), clip) for value in (least, most))
     below, above = (np.clip(value, -clip, np.float32(0)) for value in (least, most))
     part = np.ascontiguousarray(signed[:, rows, columns], np.float32)
-    scaled = np.empty_like(part)
+    scaled = np.empty(part.shape, part.dtype)
     _rescale(part.ravel(), clip, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
     return scaled
 
 
-_compiled = numba.njit(cache=True, nogil=True)
-
-
-@_compiled
+@compiled
 def _moments(cells):
     """Number, sum and sum of squares of the cells that are not 0."""
     count, total, squares = 0, 0.0, 0.0
@@ -90,13 +88,13 @@ def _moments(cells):
     return count, total, squares
 
 
-@_compiled
+@compiled
 def _standardize(cells, mean, std, out):
     for i in range(cells.shape[0]):
         out[i] = (cells[i] - mean) / std if cells[i] != 0 else np.float32(0)
 
 
-@_compiled
+@compiled
 def _rescale(cells, clip, low, span, below, span_below, out):
     """Scale positive cells from [low, low + span] to [0, 1], negative ones from [below, below + span] to [-1, 0]."""
     nothing, one = np.float32(0), np.float32(1)

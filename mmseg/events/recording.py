@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
 import numpy as np
 
 from mmseg.errors import DataError
+from mmseg.events.columns import (
+    brighter,
+    check_count,
+    check_order,
+    faults_in,
+    raw_pixels,
+    whole_times,
+)
+from mmseg.events.hdf5 import event_columns, h5_reading, open_h5, read_rectify_map
 from mmseg.events.voxel_grid import normalized_time, rectified_voxel_grid
 
 HEIGHT, WIDTH = 480, 640
-# what h5py raises for files that are damaged or hold something else
-H5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+EVENT_FILE = "DSEC event file"
+REMEDY = "download the file again, or write it anew with a single clock, pixels of its sensor and polarity 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Events:
     Attributes:
         t: (N,) int64, µs since the start of the recording.
         x, y: (N,) float32, rectified pixel positions; they may lie outside the frame.
-        p: (N,) uint8 polarity, 0 or 1.
+        p: (N,) uint8 polarity, 1 for brighter, 0 for darker.
     """
 
     t: np.ndarray
@@ -38,42 +47,46 @@ class Events:
 class EventRecording:
     """Events of one sequence, rectified. The file is opened on first use and stays open, once per process.
 
+    Columns may have any type of number, see :mod:`mmseg.events.columns`; what is read of them is checked.
+
     Args:
         events_file: ``events.h5`` with ``events/{t,x,y,p}``.
-        rectify_map_file: ``rectify_map.h5`` with ``rectify_map`` (480, 640, 2): x and y of every raw pixel.
+        rectify_map_file: ``rectify_map.h5`` with ``rectify_map`` (height, width, 2): x and y of every raw pixel; None
+            leaves events on their pixels.
+        size: (height, width) of the sensor.
     """
 
-    def __init__(self, events_file: str | Path, rectify_map_file: str | Path) -> None:
+    def __init__(
+        self,
+        events_file: str | Path,
+        rectify_map_file: str | Path | None,
+        size: tuple[int, int] = (HEIGHT, WIDTH),
+    ) -> None:
         self.events_file = Path(events_file)
-        self.rectify_map_file = Path(rectify_map_file)
-        self._handle: tuple[int, h5py.File] | None = None
+        self.rectify_map_file = Path(rectify_map_file) if rectify_map_file is not None else None
+        self.size = size
+        self._handle: tuple[int, h5py.File, dict[str, h5py.Dataset]] | None = None
         self._times: dict[int, int] = {}
+        self._in_order: set[tuple[int, int]] = set()
 
     def __getstate__(self) -> dict:
         # An open file cannot travel to another process.
         return {**self.__dict__, "_handle": None}
 
-    def _events(self) -> h5py.Group:
+    def _columns(self) -> dict[str, h5py.Dataset]:
         if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), self._open())
-        return self._handle[1]["events"]
+            self._handle = (os.getpid(), *self._open())
+        return self._handle[2]
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> tuple[h5py.File, dict[str, h5py.Dataset]]:
         """Open the file and see that it has what events are made of."""
-        file = None
-        try:
-            file = h5py.File(self.events_file, "r")
-            for name in ("t", "x", "y", "p"):
-                column = file["events"][name]
-                if column.ndim != 1 or column.dtype.kind not in "iu":
-                    raise ValueError(f"events/{name} is no row of whole numbers")
-        except H5_ERRORS as error:
-            if file is not None:
+        with h5_reading(self.events_file, EVENT_FILE):
+            file = open_h5(self.events_file)
+            try:
+                return file, event_columns(file)
+            except BaseException:
                 file.close()
-            raise DataError(
-                f"{self.events_file} is not a readable DSEC event file ({error}); download it again"
-            ) from error
-        return file
+                raise
 
     def close(self) -> None:
         """Close the file; the next use opens it again.
@@ -84,97 +97,99 @@ class EventRecording:
             self._handle[1].close()
         self._handle = None
 
+    def __len__(self) -> int:
+        """Number of events of the file."""
+        return len(self._columns()["t"])
+
     @cached_property
     def rectify_map(self) -> np.ndarray:
-        """(480, 640, 2) float32: rectified (x, y) of every raw pixel."""
-        try:
-            with h5py.File(self.rectify_map_file, "r") as file:
-                rectify_map = file["rectify_map"][:].astype(np.float32)
-        except H5_ERRORS as error:
-            raise DataError(
-                f"{self.rectify_map_file} is not a readable rectify map ({error}); download it again"
-            ) from error
-        if rectify_map.shape != (HEIGHT, WIDTH, 2):
-            raise DataError(
-                f"{self.rectify_map_file}: rectify_map has shape {rectify_map.shape}, not {(HEIGHT, WIDTH, 2)}"
-            )
-        broken = int((~np.isfinite(rectify_map)).any(axis=2).sum())
-        if broken:
-            raise DataError(
-                f"{self.rectify_map_file}: {broken} of {HEIGHT * WIDTH} positions of rectify_map are not finite; "
-                "download it again"
-            )
-        return rectify_map
+        """(height, width, 2) float32: rectified (x, y) of every raw pixel."""
+        if self.rectify_map_file is None:
+            height, width = self.size
+            return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+        return read_rectify_map(self.rectify_map_file, self.size)
 
     def duration(self, start: int, finish: int) -> int:
         """Time between two events in µs, 0 <= start <= finish.
 
         Raises:
-            DataError: the file is damaged, or ends before ``finish``.
+            DataError: the file is damaged, ends before ``finish``, or ``finish`` is earlier than ``start``.
         """
         first, last = (self._time(index) for index in (start, finish))
+        if last < first:
+            raise DataError(
+                f"events {start}..{finish} of {self.events_file} hold times that are not in order (the last is at "
+                f"{last} µs, the first at {first} µs); {REMEDY}"
+            )
         return last - first
 
     def _time(self, index: int) -> int:
         # Windows of consecutive frames share their ends.
         if index not in self._times:
-            times = self._events()["t"]
-            self._check_length(len(times), index)
-            try:
-                self._times[index] = int(times[index])
-            except H5_ERRORS as error:
-                raise self._unreadable(index, index, error) from error
+            self._times[index] = int(self._checked_times(index, index)[0])
         return self._times[index]
 
-    def _unreadable(self, start: int, finish: int, error: Exception) -> DataError:
-        return DataError(f"{self.events_file} cannot be read at events {start}..{finish} ({error}); download it again")
+    def _checked_times(self, start: int, finish: int) -> np.ndarray:
+        """Times of a window, (N,) int64, µs, in order."""
+        (t,) = self._read(start, finish, ("t",))
+        with self._faults(start, finish):
+            times = whole_times(t)
+            check_order(times)
+        self._in_order.add((start, finish))
+        return times
 
-    def _check_length(self, length: int, last: int) -> None:
-        if last >= length:
-            raise DataError(
-                f"{self.events_file} ends before event {last}, which the frame list asks for; make the list again "
-                "with create_dsec_dataset_txt.py"
-            )
+    def _check_order(self, start: int, finish: int) -> None:
+        """Look at the times of a window whose events are used without them, when it is read for the first time."""
+        if (start, finish) not in self._in_order:
+            self._checked_times(start, finish)
+
+    def _pixels(self, start: int, finish: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Raw columns and rows (N,) uint16 and polarity (N,) uint8 of a window."""
+        x, y, p = self._read(start, finish, ("x", "y", "p"))
+        with self._faults(start, finish):
+            return *raw_pixels(x, y, self.size), brighter(p)
+
+    def _faults(self, start: int, finish: int) -> AbstractContextManager[None]:
+        return faults_in(f"events {start}..{finish} of {self.events_file} hold", REMEDY, start)
 
     def window(self, start: int, finish: int) -> Events:
         """Events from index ``start`` to ``finish``, both included.
 
         Raises:
-            DataError: the file is damaged, too short, or holds pixels outside the sensor.
+            DataError: the file is damaged or too short, or holds times out of order, pixels outside the sensor, or
+                values that are not numbers.
         """
-        t, x, y, p = self._read(start, finish, ("t", "x", "y", "p"))
-        if x.max(initial=0) >= WIDTH or y.max(initial=0) >= HEIGHT:
-            raise DataError(f"{self.events_file} holds pixels outside {WIDTH}x{HEIGHT} at events {start}..{finish}")
+        t = self._checked_times(start, finish)
+        x, y, p = self._pixels(start, finish)
         position = self.rectify_map[y, x]
-        return Events(t.astype(np.int64), position[:, 0], position[:, 1], p)
+        return Events(t, position[:, 0], position[:, 1], p)
 
     def voxel_grid(self, start: int, finish: int, bins: int) -> np.ndarray:
-        """Voxel grid (bins, 480, 640) float32 of the events from ``start`` to ``finish``, both included.
+        """Voxel grid (bins, height, width) float32 of the events from ``start`` to ``finish``, both included.
 
-        With one bin their times are not read, but for the first and the last.
+        With one bin it does not depend on their times: these are read once, to see that they are in order.
 
         Raises:
             DataError: as :meth:`window`; or all events carry one timestamp.
         """
-        where = f"events {start}..{finish} of {self.events_file}"
         if self.duration(start, finish) == 0:
+            where = f"events {start}..{finish} of {self.events_file}"
             raise DataError(f"all {where} carry one timestamp; take the frame off the list")
+        times = None
         if bins == 1:
-            times, (x, y, p) = None, self._read(start, finish, ("x", "y", "p"))
+            self._check_order(start, finish)
         else:
-            t, x, y, p = self._read(start, finish, ("t", "x", "y", "p"))
-            times = normalized_time(t.astype(np.int64))
-        try:
-            return rectified_voxel_grid(times, x, y, p, self.rectify_map, bins)
-        except IndexError as error:
-            raise DataError(f"{where} hold {error}; download the file again") from error
+            times = normalized_time(self._checked_times(start, finish))
+        return rectified_voxel_grid(times, *self._pixels(start, finish), self.rectify_map, bins)
 
     def _read(self, start: int, finish: int, keys: tuple[str, ...]) -> list[np.ndarray]:
-        events = self._events()
-        try:
-            columns = [events[key][start : finish + 1] for key in keys]
-        except H5_ERRORS as error:
-            raise self._unreadable(start, finish, error) from error
-        for column in columns:
-            self._check_length(start + len(column), finish)
-        return columns
+        columns = self._columns()
+        if not 0 <= start <= finish < len(columns["t"]):
+            raise DataError(
+                f"{self.events_file} ends before event {finish}, which the frame list asks for; make the list again "
+                "with create_dsec_dataset_txt.py"
+            )
+        with self._faults(start, finish):
+            check_count(finish + 1 - start)
+        with h5_reading(self.events_file, EVENT_FILE, f"events {start}..{finish}"):
+            return [columns[key][start : finish + 1] for key in keys]

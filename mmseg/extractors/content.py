@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 import cv2
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmseg.compiled import compiled
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.events.normalize import rescale_array, rescale_halves
 
@@ -182,7 +182,7 @@ def _array_map(
     return total / np.float32(len(SHIFTS[direction]))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _changes(intensity, down, aside, threshold, change):
     """Log intensity of the pixel ``down`` rows below and ``aside`` columns aside, less the own one.
 

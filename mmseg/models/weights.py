@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmseg.config_kinds import shown
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, address_remedy
 
 
 def load_file(path: str | Path, hint: str = "") -> Any:
@@ -26,7 +26,8 @@ def load_file(path: str | Path, hint: str = "") -> Any:
     path = Path(path)
     remedy = f"; {hint}" if hint else ""
     if not path.is_file():
-        raise CheckpointError(f"weight file {path} does not exist{remedy}")
+        hint = address_remedy(path) or hint
+        raise CheckpointError(f"weight file {path} does not exist{f'; {hint}' if hint else ''}")
     with path.open("rb") as file:
         start = file.read(64)
     # A zip archive (torch >= 1.6) or a pickle; anything else is a page or a pointer that was saved instead.

@@ -15,9 +15,9 @@ MAX_POINTS = 250
 
 # (mode, key) of a log -> title, in the order of a report; factor 100 turns shares into percent.
 TITLES: dict[tuple[str, str], tuple[str, float]] = {
-    ("val", "mIoU"): ("mean IoU (%)", 100.0),
-    ("val", "mIoU_18"): ("mean IoU of the 18 valid classes (%)", 100.0),
-    ("val", "aAcc"): ("pixel accuracy (%)", 100.0),
+    ("val", "mIoU"): ("mean IoU (%)", 1.0),
+    ("val", "mIoU_18"): ("mean IoU of the 18 valid classes (%)", 1.0),
+    ("val", "aAcc"): ("pixel accuracy (%)", 1.0),
     ("train", "decode.loss_seg"): ("loss on the labelled day", 1.0),
     ("train", "mix.decode.loss_seg"): ("loss on mixed images", 1.0),
     ("train", "src.loss_imnet_feat_dist"): ("feature distance to ImageNet", 1.0),

@@ -162,6 +162,7 @@ def _summary(report: Report) -> str:
 def _tested(test: Test) -> str:
     metrics, test_set = test.metrics, test.metrics.get("test_set")
     test_set = test_set if isinstance(test_set, dict) else {}
+    options = metrics.get("options") if isinstance(metrics.get("options"), dict) else {}
     where = test_set.get("dataset_txt_path") or test_set.get("dataset_path")
     entries = {
         "config": metrics.get("config"),
@@ -169,6 +170,8 @@ def _tested(test: Test) -> str:
         "model": test.model,
         "output": test.output,
         "iterations trained": test.iteration,
+        "options": ", ".join(f"{key}={value}" for key, value in options.items()),
+        "mode": metrics.get("mode"),
         "test set": " ".join(str(v) for v in (test_set.get("type"), test_set.get("split"), where) if v),
         "images": metrics.get("samples"),
         "folder": test.folder,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmseg.compiled import compiled
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
 from mmseg.extractors.content import GREY_WEIGHTS, grey_level
 from mmseg.uda.draws import JitterFactors
@@ -57,7 +57,7 @@ def input_grey_level(images: Tensor) -> Tensor:
     return torch.from_numpy(grey)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _grey_levels(images, mean, std, weights, grey):
     """The operations of ``to_uint8`` and ``grey_level``, in their order, in one pass."""
     largest, nothing, one = np.float32(255), np.float32(0), np.float32(1)

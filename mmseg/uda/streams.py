@@ -215,7 +215,7 @@ PLANS: dict[str, Callable[[UDASettings], StreamPlan]] = {
     "cs2dz_image+raw-isr_split": _dark_zurich_split,
     "cs2dz_image+raw-isr_no-fusion": _dark_zurich_edges,
 }
-# Switches that mean something to some variants alone.
+# Switches that mean something to some variants only.
 SWITCHES: dict[str, tuple[str, ...]] = {
     "fuse_both_ice_and_e": ("cs2dsec_image+events_together",),
     "isr_another_fusion": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
@@ -224,44 +224,61 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "without_isd": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
     "isr_edge": ("cs2dz_image+raw-isr_no-fusion",),
 }
-# Switches of which the first leaves nothing for the second to do.
-EXCLUSIVE = (
-    ("without_events", "without_isd"),
-    ("without_isd", "isr_no_fusion"),
-    ("without_isd", "isr_another_fusion"),
-    ("isr_no_fusion", "isr_another_fusion"),
-    ("fuse_both_ice_and_e", "without_events"),
-    ("fuse_both_ice_and_e", "without_isd"),
-    ("fuse_both_ice_and_e", "isr_another_fusion"),
+# Switches that one training cannot have together, and why.
+EXCLUSIVE: tuple[tuple[str, str, str], ...] = (
+    ("without_events", "without_isd", "nothing would be left to feed the teacher"),
+    ("without_isd", "isr_no_fusion", "the second acts where the content map was drawn"),
+    ("without_isd", "isr_another_fusion", "the second acts where the content map was drawn"),
+    ("isr_no_fusion", "isr_another_fusion", "the content map is fused or it is not"),
+    ("fuse_both_ice_and_e", "without_events", "the first needs events"),
+    ("fuse_both_ice_and_e", "without_isd", "the first needs content maps"),
+    ("fuse_both_ice_and_e", "isr_no_fusion", "the content map is fused or it is not"),
 )
+# Numbers that are read with a switch only; -1 leaves them open.
+WITH_SWITCH = {"lambda_isr_features": "isr_edge", "isr_edge_class_weight": "isr_edge"}
+
+
+def check_switches(train_type: Any, uda: Mapping[str, Any]) -> None:
+    """Refuse a variant that does not exist, and switches that mean nothing to it or exclude each other.
+
+    ``fuse_both_ice_and_e`` goes with ``isr_another_fusion``, as the launcher of the published runs writes them: every
+    pass fuses both, and image and content map by their own module, as they do with the first switch anyway.
+
+    Args:
+        train_type: name of the variant.
+        uda: the section ``uda`` of a config, or the fields of its settings; what it lacks is off.
+
+    Raises:
+        ConfigError: naming the keys.
+    """
+    if not isinstance(train_type, str) or train_type not in PLANS:
+        raise ConfigError(
+            f"uda.train_type {train_type!r} is not a training variant of this version"
+            f"{did_you_mean(train_type, PLANS)}; available: {', '.join(PLANS)}"
+        )
+    for first, second, reason in EXCLUSIVE:
+        if uda.get(first) and uda.get(second):
+            raise ConfigError(f"uda.{first} and uda.{second} exclude each other: {reason}; set one of them")
+    for switch, variants in SWITCHES.items():
+        if uda.get(switch) and train_type not in variants:
+            raise ConfigError(
+                f"uda.{switch}={uda[switch]!r} means nothing to uda.train_type {train_type!r}; it is for "
+                f"{', '.join(variants)}"
+            )
+    for number, switch in WITH_SWITCH.items():
+        value = uda.get(number, -1)
+        if value != -1 and not uda.get(switch):
+            raise ConfigError(f"uda.{number}={value!r} is read with uda.{switch} only; set it to -1")
 
 
 def stream_plan(settings: UDASettings) -> StreamPlan:
     """Plan of the variant that ``settings.train_type`` names.
 
     Raises:
-        ConfigError: no such variant, a switch that means nothing to it, or switches that exclude each other.
+        ConfigError: see :func:`check_switches`; or numbers that the variant cannot have.
     """
-    name = settings.train_type
-    if name not in PLANS:
-        raise ConfigError(
-            f"uda.train_type {name!r} is not a training variant of this version{did_you_mean(name, PLANS)}; "
-            f"available: {', '.join(PLANS)}"
-        )
-    for switch, variants in SWITCHES.items():
-        if getattr(settings, switch) and name not in variants:
-            raise ConfigError(
-                f"uda.{switch}={getattr(settings, switch)!r} means nothing to uda.train_type {name!r}; it is for "
-                f"{', '.join(variants)}"
-            )
-    for pair in EXCLUSIVE:
-        if all(getattr(settings, switch) for switch in pair):
-            raise ConfigError(f"uda.{pair[0]} and uda.{pair[1]} exclude each other; set one of them")
-    for number in ("lambda_isr_features", "isr_edge_class_weight"):
-        value = getattr(settings, number)
-        if value != -1 and not settings.isr_edge:
-            raise ConfigError(f"uda.{number}={value!r} is read with uda.isr_edge alone; set it to -1")
-    return PLANS[name](settings)
+    check_switches(settings.train_type, vars(settings))
+    return PLANS[settings.train_type](settings)
 
 
 def events_threshold(spec: str | float, progress: float) -> float:

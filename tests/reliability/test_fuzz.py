@@ -14,20 +14,25 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import plain_forms
 import pytest
 import torch
 from golden_tools import GOLDEN
+from hostile_events import as_lines, event_columns, usable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loop_attacks import as_python, attack_events
 from PIL import Image
 
 from mmseg.config import check_config, effective, load_config
 from mmseg.datasets.cityscapes_conversion import convert_cityscapes
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
+from mmseg.datasets.event_files import open_events
 from mmseg.datasets.images import open_label
 from mmseg.engine.checkpoint import load_training, save_checkpoint, segmentor_weights
 from mmseg.engine.optim import check_optimisation
 from mmseg.errors import CMDAError
+from mmseg.events import voxel_grid
 from mmseg.events.normalize import rescale_array, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 
@@ -35,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INPUTS = int(os.environ.get("CMDA_FUZZ_INPUTS", "500"))
 # seconds that one input may take
 DEADLINE = 10
+PYTHON_LOOPS = as_python(voxel_grid)
 
 
 def fuzz(share: float):
@@ -167,33 +173,68 @@ def rectify_map(folder) -> Path:
     return path
 
 
-EVENT = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 700), st.integers(0, 500), st.integers(0, 255))
-
-
 @fuzz(0.15)
 @given(
-    events=st.lists(EVENT, max_size=20),
-    order=st.booleans(),
+    columns=event_columns(),
     start=st.integers(0, 25),
     count=st.integers(0, 25),
     bins=st.sampled_from([1, 5]),
     missing=st.sampled_from(["", "", "", "t", "x", "p"]),
 )
-def test_any_events(folder, rectify_map, events, order, start, count, bins, missing):
+def test_any_events(folder, rectify_map, columns, start, count, bins, missing):
+    """A window is refused, or is what the plain form makes of it."""
     path = folder / "events.h5"
-    columns = np.array(sorted(events) if order else events, dtype=np.int64).reshape(-1, 4)
     with h5py.File(path, "w") as file:
-        for k, (name, dtype) in enumerate((("t", "uint32"), ("x", "uint16"), ("y", "uint16"), ("p", "uint8"))):
+        for name, values in columns.items():
             if name != missing:
-                file[f"events/{name}"] = columns[:, k].astype(dtype)
-    recording = EventRecording(path, rectify_map)
+                file[f"events/{name}"] = values
+    recording, part = EventRecording(path, rectify_map), slice(start, start + count + 1)
+    whole = not missing and start + count < len(columns["t"])
+    refused = True
     with ours_or_nothing():
         grid = recording.voxel_grid(start, start + count, bins)
-        assert np.isfinite(grid).all()
+        refused = False
+        assert whole
+        assert usable(columns, part)
+        t, x, y = (columns[key][part].astype(np.float64) for key in "txy")
+        in_window = (t - t[0]) / (t[-1] - t[0])
+        plain = plain_forms.voxel_grid(in_window, x, y, columns["p"][part] > 0, bins, HEIGHT, WIDTH)
+        np.testing.assert_allclose(grid, plain, atol=1e-3)
         assert np.isfinite(rescale_array(standardize_events(grid), 1.0)).all()
+    lasts = whole and columns["t"][start] < columns["t"][start + count]
+    assert not (refused and lasts and usable(columns, part))
     with ours_or_nothing():
-        recording.window(start, start + count)
+        events = recording.window(start, start + count)
+        np.testing.assert_array_equal(events.p, columns["p"][part] > 0)
     recording.close()
+
+
+@fuzz(0.1)
+@given(columns=event_columns(), kind=st.sampled_from(["npz", "csv", "names"]), size=st.booleans())
+def test_any_table_of_events(folder, columns, kind, size):
+    """Files that are read whole pass the checks that DSEC's do."""
+    if kind == "npz":
+        path = folder / "events.npz"
+        np.savez(path, **columns, **({"height": HEIGHT, "width": WIDTH} if size else {}))
+    else:
+        path = folder / "events.csv"
+        order = "txyp" if kind == "csv" else "xypt"
+        names = [] if kind == "csv" else ["# " + ",".join(order)]
+        path.write_text("\n".join([*names, *as_lines(columns, order)]))
+    with ours_or_nothing():
+        found = open_events(path).events(0, len(columns["t"]) - 1)
+        assert (np.diff(found.t) >= 0).all()
+        for key in "txy":
+            np.testing.assert_array_equal(getattr(found, key), columns[key].astype(getattr(found, key).dtype))
+        np.testing.assert_array_equal(found.p, columns["p"] > 0)
+
+
+@fuzz(0.1)
+@given(seed=st.integers(0, 2**32 - 1), watched=st.booleans())
+def test_any_values_in_the_compiled_loops(seed, watched):
+    """That this finds a missing check is shown in test_compiled_loops.py."""
+    module = PYTHON_LOOPS if watched else voxel_grid
+    attack_events(module, np.random.default_rng(seed), watched)
 
 
 @fuzz(0.05)

@@ -20,7 +20,7 @@ from mmseg.datasets.checks.findings import (
 )
 from mmseg.datasets.checks.images import ImageFiles, check_headers
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES, IGNORE_LABEL
-from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
+from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
 from mmseg.datasets.dsec_lists import HELD_OUT_FRAMES, PUBLISHED_TEST_FRAMES, PUBLISHED_TRAIN_FRAMES
 from mmseg.errors import DataError
 from mmseg.events.recording import HEIGHT, WIDTH
@@ -49,7 +49,7 @@ class FrameList:
         self.path = Path(settings["dataset_txt_path"])
         self.problem = ""
         try:
-            self.frames = read_frame_list(self.path)
+            self.frames = read_frame_list(self.path, settings.get("root_path"))
         except DataError as error:
             self.frames, self.problem = [], one_line(error)
 
@@ -70,7 +70,11 @@ class FrameList:
             return [Finding(f"{self.title} list", "not readable", "readable", WRONG, MAKE_LISTS, (self.problem,))]
         published = PUBLISHED_TRAIN_FRAMES if self.training else PUBLISHED_TEST_FRAMES
         remedy = f"add the missing sequences, {'warp images' if self.training else 'labels'}, and {MAKE_LISTS}"
-        findings = [published_count(f"{self.title} frames", len(self.frames), published, subset, remedy)]
+        read = describe_folders(self.path, self.frames)
+        findings = [
+            published_count(f"{self.title} frames", len(self.frames), published, subset, remedy),
+            Finding(f"{self.title} folders", read, "any"),
+        ]
         if self.training:
             findings.append(self._held_out())
         for kind in self.image_files():

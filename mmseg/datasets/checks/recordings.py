@@ -7,25 +7,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import h5py
-import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only after this import
 import numpy as np
 
 from mmseg.datasets.checks.findings import MAKE_LISTS, Finding, all_of, one_line
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_timestamps
 from mmseg.errors import DataError
-from mmseg.events.recording import HEIGHT, WIDTH
+from mmseg.events.columns import brighter, check_order, faults_in, raw_pixels, whole_times
+from mmseg.events.hdf5 import (
+    INCOMPLETE,
+    H5Fault,
+    event_columns,
+    h5_reading,
+    millisecond_index,
+    open_h5,
+    read_rectify_map,
+    time_offset,
+)
+from mmseg.events.recording import EVENT_FILE, HEIGHT, WIDTH
 
 Result = TypeVar("Result")
 
-KEYS = ("t", "x", "y", "p")
 DOWNLOAD = "download the events of the sequence again"
 # Frames of a sequence whose event index is compared with the times of the events, spread over it.
 SAMPLED_FRAMES = 16
 # Events that one process reads at once.
 EVENTS_A_TASK = 1 << 23
-# What h5py raises depends on which part of a file is damaged.
-H5_ERRORS = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def check_recordings(frames: Sequence[DSECFrame], deep: bool = False) -> tuple[l
     tasks: list[EventTask] = []
     for own in of_sequence.values():
         length = _guard(problems["events.h5"], check_events_file, own)
-        _guard(problems["rectify_map.h5"], check_rectify_map, own[0].rectify_map_file)
+        _guard(problems["rectify_map.h5"], read_rectify_map, own[0].rectify_map_file, (HEIGHT, WIDTH))
         timestamps = _guard(problems["timestamps.txt"], check_timestamps, own[0])
         if length and timestamps is not None:
             _guard(problems["index"], check_index_times, own, timestamps, deep)
@@ -90,26 +96,21 @@ def check_events_file(frames: Sequence[DSECFrame]) -> int:
         DataError: naming the file and what is amiss.
     """
     path = frames[0].events_file
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    try:
-        with h5py.File(path, "r") as file:
-            lacking = [k for k in (*(f"events/{k}" for k in KEYS), "ms_to_idx", "t_offset") if k not in file]
-            if lacking:
-                raise DataError(f"{path} has no {', '.join(lacking)}")
-            lengths = {key: len(file[f"events/{key}"]) for key in KEYS}
-            length = lengths["t"]
-            if len(set(lengths.values())) > 1 or not length:
-                raise DataError(f"{path}: t, x, y and p hold {', '.join(f'{n:,}' for n in lengths.values())} events")
-            first, last = (int(file["events/t"][i]) for i in (0, length - 1))
-            if first > last:
-                raise DataError(f"{path}: the last event ({last} µs) is earlier than the first ({first} µs)")
-            milliseconds = file["ms_to_idx"][:].astype(np.int64)
-            int(file["t_offset"][()])
-    except H5_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
-    if np.any(np.diff(milliseconds) < 0) or (
-        milliseconds.size and not 0 <= milliseconds[0] <= milliseconds[-1] <= length
+    with h5_reading(path, EVENT_FILE), open_h5(path) as file:
+        columns = event_columns(file)
+        length = len(columns["t"])
+        if not length:
+            raise H5Fault("it holds no events", INCOMPLETE)
+        with faults_in(f"{path} holds", DOWNLOAD):
+            first, last = (int(whole_times(columns["t"][i : i + 1])[0]) for i in (0, length - 1))
+        if "ms_to_idx" not in file:
+            raise H5Fault("it has no ms_to_idx", INCOMPLETE)
+        milliseconds = millisecond_index(file)
+        time_offset(file)
+    if first > last:
+        raise DataError(f"{path}: the last event ({last} µs) is earlier than the first ({first} µs)")
+    if np.any(milliseconds[1:] < milliseconds[:-1]) or (
+        milliseconds.size and not 0 <= int(milliseconds[0]) <= int(milliseconds[-1]) <= length
     ):
         raise DataError(f"{path}: ms_to_idx does not rise from 0 to the number of events")
     outside = [frame.frame for frame in frames if frame.event_index >= length]
@@ -118,25 +119,6 @@ def check_events_file(frames: Sequence[DSECFrame]) -> int:
             f"{path} holds {length:,} events; the event index of frame {outside[0]} lies beyond: {MAKE_LISTS}"
         )
     return length
-
-
-def check_rectify_map(path: Path) -> None:
-    """Check shape and values of a rectify map.
-
-    Raises:
-        DataError: naming the file and what is amiss.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    try:
-        with h5py.File(path, "r") as file:
-            if "rectify_map" not in file:
-                raise DataError(f"{path} has no rectify_map")
-            rectify_map = file["rectify_map"][:]
-    except H5_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
-    if rectify_map.shape != (HEIGHT, WIDTH, 2) or not np.isfinite(rectify_map).all():
-        raise DataError(f"{path}: rectify_map of shape {rectify_map.shape} or with values that are no numbers")
 
 
 def check_timestamps(frame: DSECFrame) -> np.ndarray:
@@ -171,25 +153,22 @@ def check_index_times(frames: Sequence[DSECFrame], timestamps: np.ndarray, all_f
     """
     step = 1 if all_frames else max(1, len(frames) // SAMPLED_FRAMES)
     path = frames[0].events_file
-    try:
-        with h5py.File(path, "r") as file:
-            times, offset = file["events/t"], int(file["t_offset"][()])
-            for frame in frames[::step]:
-                if frame.frame >= len(timestamps):
-                    raise DataError(f"{frame.sequence} frame {frame.frame} has no line in timestamps.txt")
-                around = times[frame.event_index : frame.event_index + 2].astype(np.int64) + offset
-                image = timestamps[frame.frame]
-                if around[0] > image or (len(around) > 1 and around[1] <= image):
-                    raise DataError(
-                        f"{frame.sequence} frame {frame.frame}: event {frame.event_index} is at {around[0]} µs, the "
-                        f"image at {image} µs"
-                    )
-    except H5_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
+    with h5_reading(path, EVENT_FILE), open_h5(path) as file, faults_in(f"{path} holds", DOWNLOAD):
+        times, offset = event_columns(file)["t"], time_offset(file)
+        for frame in frames[::step]:
+            if frame.frame >= len(timestamps):
+                raise DataError(f"{frame.sequence} frame {frame.frame} has no line in timestamps.txt")
+            around = whole_times(times[frame.event_index : frame.event_index + 2]) + offset
+            image = timestamps[frame.frame]
+            if around[0] > image or (len(around) > 1 and around[1] <= image):
+                raise DataError(
+                    f"{frame.sequence} frame {frame.frame}: event {frame.event_index} is at {around[0]} µs, the "
+                    f"image at {image} µs"
+                )
 
 
 def read_events(task: EventTask) -> int:
-    """Read events and check order of time, pixels and polarity.
+    """Read events, and check them as a training does that uses them.
 
     Returns:
         Number of events read.
@@ -197,21 +176,17 @@ def read_events(task: EventTask) -> int:
     Raises:
         DataError: naming the file and the first event amiss.
     """
-    try:
-        with h5py.File(task.path, "r") as file:
-            events = file["events"]
-            # The event before, so that the order is checked across the borders of tasks.
-            t = events["t"][max(0, task.start - 1) : task.stop].astype(np.int64)
-            x, y, p = (events[key][task.start : task.stop] for key in ("x", "y", "p"))
-    except H5_ERRORS as error:
-        raise DataError(f"{task.path} cannot be read at events {task.start}..{task.stop - 1} ({error})") from None
-    backward = np.flatnonzero(np.diff(t) < 0)
-    if backward.size:
-        where = max(0, task.start - 1) + int(backward[0]) + 1
-        raise DataError(f"{task.path}: event {where:,} is earlier than the one before it")
-    for name, bad in (("pixel", (x >= WIDTH) | (y >= HEIGHT)), ("polarity", p > 1)):
-        if bad.any():
-            raise DataError(f"{task.path}: event {task.start + int(bad.argmax()):,} has no possible {name}")
+    # The event before, so that the order is checked across the borders of tasks.
+    before = max(0, task.start - 1)
+    with h5_reading(task.path, EVENT_FILE, f"events {task.start}..{task.stop - 1}"), open_h5(task.path) as file:
+        columns = event_columns(file)
+        t = columns["t"][before : task.stop]
+        x, y, p = (columns[key][task.start : task.stop] for key in ("x", "y", "p"))
+    with faults_in(f"{task.path} holds", DOWNLOAD, before):
+        check_order(whole_times(t))
+    with faults_in(f"{task.path} holds", DOWNLOAD, task.start):
+        raw_pixels(x, y, (HEIGHT, WIDTH))
+        brighter(p)
     return task.stop - task.start
 
 
@@ -220,6 +195,6 @@ def event_findings(outcomes: Sequence[tuple[EventTask, int | DataError]]) -> lis
     problems = {task.path: one_line(outcome) for task, outcome in outcomes if isinstance(outcome, DataError)}
     read = sum(outcome for _, outcome in outcomes if not isinstance(outcome, DataError))
     files = len({task.path for task, _ in outcomes})
-    expected = "in order of time, on the sensor, p 0 or 1"
+    expected = "in order of time, on the sensor, p a number"
     finding = all_of("DSEC events: content", files, list(problems.values()), expected, DOWNLOAD)
     return [replace(finding, found=f"{finding.found} ({read:,} events)")]

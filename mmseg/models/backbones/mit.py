@@ -7,7 +7,8 @@ stage norms, 1e-5 in patch embeddings and in the norm after spatial reduction) i
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmseg.models.kernels import TokenConv2d, TokenLinear, TokenNorm, residual_sum
 from mmseg.registry import BACKBONES
 
 BLOCK_NORM_EPS = 1e-6
@@ -63,7 +65,7 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.dwconv = TokenConv2d(channels, channels, 3, padding=1, groups=channels)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         return to_tokens(self.dwconv(to_map(x, height, width)))
@@ -77,9 +79,9 @@ class MixFFN(nn.Module):
 
     def __init__(self, in_features: int, hidden_features: int, out_features: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.fc1 = TokenLinear(in_features, hidden_features)
         self.dwconv = DepthwiseConv(hidden_features)
-        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+        self.fc2 = TokenLinear(hidden_features, out_features or in_features)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         return self.fc2(F.gelu(self.dwconv(self.fc1(x), height, width)))
@@ -91,13 +93,13 @@ class EfficientSelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, sr_ratio: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, dim * 2)
-        self.proj = nn.Linear(dim, dim)
+        self.q = TokenLinear(dim, dim)
+        self.kv = TokenLinear(dim, dim * 2)
+        self.proj = TokenLinear(dim, dim)
         self.sr_ratio = sr_ratio
         if sr_ratio > 1:
             self.sr = nn.Conv2d(dim, dim, sr_ratio, stride=sr_ratio)
-            self.norm = nn.LayerNorm(dim)
+            self.norm = TokenNorm(dim)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -113,21 +115,73 @@ class EfficientSelfAttention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
+# branch (B, N, C) of a block, and the factor (B, 1, 1) on it or None
+Branch = tuple[Tensor, Tensor | None]
+
+
 class Block(nn.Module):
     """Transformer block on tokens (B, H*W, dim): attention and Mix-FFN, both residual and pre-normed."""
 
     def __init__(self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
         super().__init__()
-        norm = partial(nn.LayerNorm, eps=BLOCK_NORM_EPS)
-        self.norm1 = norm(dim)
+        self.norm1 = TokenNorm(dim, eps=BLOCK_NORM_EPS)
         self.attn = EfficientSelfAttention(dim, num_heads, sr_ratio)
         self.drop_path = DropPath(drop_path)
-        self.norm2 = norm(dim)
+        self.norm2 = TokenNorm(dim, eps=BLOCK_NORM_EPS)
         self.mlp = MixFFN(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), height, width))
-        return x + self.drop_path(self.mlp(self.norm2(x), height, width))
+    def forward(
+        self, x: Tensor, pending: Branch | None, height: int, width: int, kept: Tensor | None
+    ) -> tuple[Tensor, Branch]:
+        """Run the block. The last branch of a block is added where the next one normalises the sum.
+
+        Args:
+            x: tokens (B, height * width, dim).
+            pending: branch still to be added to them, and its factor; see :func:`residual_sum`.
+            kept: factors (2, B, 1, 1) on the branches of this block, see :func:`draw_paths`; None for 1.
+
+        Returns:
+            Tokens, and the branch still to be added.
+        """
+        attention, mix = (None, None) if kept is None else kept.unbind()
+        x, normal = self.norm1.after(x, *(pending or (None, None)))
+        x, normal = self.norm2.after(x, self.attn(normal, height, width), attention)
+        return x, (self.mlp(normal, height, width), mix)
+
+
+def closed(opened: tuple[Tensor, Branch]) -> Tensor:
+    """Tokens of a block with its last branch added."""
+    x, pending = opened
+    return residual_sum(x, *pending)
+
+
+@lru_cache(maxsize=32)
+def _keep_shares(rates: tuple[float, ...], device: torch.device) -> Tensor:
+    """(blocks, 1, 1, 1, 1). Kept, since a copy to a GPU would make the step wait."""
+    return 1 - torch.tensor(rates, device=device).view(-1, 1, 1, 1, 1)
+
+
+def draw_paths(blocks: Sequence[Block], x: Tensor) -> Sequence[Tensor | None]:
+    """Draw stochastic depth (Huang et al., ECCV 2016) for the branches of some blocks, in one go.
+
+    Drawn outside of the blocks, so that a block that is computed a second time for its gradients does the same.
+
+    Args:
+        blocks: their ``drop_path`` holds the rate, and whether anything is dropped.
+        x: whose first dimension is the batch.
+
+    Returns:
+        For every block a tensor (2, B, 1, 1) of 0, or of 1 / (1 - rate), by which a sample's branches are multiplied;
+        in the format in which branches are computed. None where nothing is dropped.
+    """
+    rates = tuple(block.drop_path.drop_prob if block.drop_path.training else 0.0 for block in blocks)
+    if not any(rates):
+        return [None] * len(blocks)
+    shares = _keep_shares(rates, x.device)
+    drawn = torch.rand((len(blocks), 2, len(x), 1, 1), device=x.device)
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return (torch.where(drawn < shares, 1 / shares, 0.0).to(dtype)).unbind()
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -189,13 +243,18 @@ class MixVisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps at strides 4, 8, 16 and 32 of ``x`` (B, in_chans, H, W)."""
         features = []
+        kept = iter(draw_paths([block for i in range(1, 5) for block in getattr(self, f"block{i}")], x))
         for i in range(1, 5):
             x, height, width = getattr(self, f"patch_embed{i}")(x)
+            pending = None
             for block in getattr(self, f"block{i}"):
+                given = (x, pending, height, width, next(kept))
                 if self.gradient_checkpointing and torch.is_grad_enabled():
-                    x = checkpoint(block, x, height, width, use_reentrant=False)
+                    # nothing is drawn inside
+                    x, pending = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
                 else:
-                    x = block(x, height, width)
+                    x, pending = block(*given)
+            x = closed((x, pending))
             # What reads the features is quicker with the channels first, the dilated convolutions above all.
             x = to_map(getattr(self, f"norm{i}")(x), height, width).contiguous()
             features.append(x)

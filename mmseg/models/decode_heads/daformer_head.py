@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import to_map, to_tokens
+from mmseg.models.kernels import BatchNormReLU, DilatedConv2d, enlarge
 from mmseg.registry import HEADS, LOSSES
 
 DECODERS = ("image", "events", "fusion")
@@ -28,12 +29,15 @@ class ConvBNReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, **conv: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, bias=False, **conv)
-        self.bn = nn.BatchNorm2d(out_channels)
+        kind = DilatedConv2d if conv.get("groups", 1) == in_channels else nn.Conv2d
+        self.conv = kind(in_channels, out_channels, kernel, bias=False, **conv)
+        self.bn = BatchNormReLU(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        x = self.bn(self.conv(x))
+        # a batch norm over several processes took its place
+        return F.relu(x) if isinstance(self.bn, nn.SyncBatchNorm) else x
 
 
 class SeparableConv(nn.Module):
@@ -62,6 +66,9 @@ class SeparableASPP(nn.Module):
         self.bottleneck = ConvBNReLU(len(dilations) * channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            # once, not in each of the modules
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         return self.bottleneck(torch.cat([module(x) for module in self.aspp_modules], dim=1))
 
 
@@ -131,10 +138,7 @@ class _BaseDAFormerHead(nn.Module):
     def _decode(self, features: Sequence[Tensor], embed_layers: nn.ModuleDict, fuse_layer: nn.Module) -> Tensor:
         size = features[self.in_index[0]].shape[2:]
         embedded = [embed_layers[str(i)](features[i]) for i in self.in_index]
-        resized = [
-            x if x.shape[2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
-            for x in embedded
-        ]
+        resized = [x if x.shape[2:] == size else enlarge(x, size, self.align_corners) for x in embedded]
         return fuse_layer(torch.cat(resized, dim=1))
 
 

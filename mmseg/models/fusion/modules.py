@@ -15,6 +15,8 @@ from mmseg.models.backbones.mit import (
     SR_RATIOS,
     Block,
     MixFFN,
+    closed,
+    draw_paths,
     init_transformer_weights,
     to_map,
     to_tokens,
@@ -61,9 +63,13 @@ class AttentionAvgFusion(nn.Module):
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
         fused = []
+        kept = draw_paths(self.basic_block, image[0])
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
-            tokens = [self.basic_block[2 * i + j](to_tokens(feature), height, width) for j, feature in enumerate(pair)]
+            tokens = [
+                closed(self.basic_block[2 * i + j](to_tokens(feature), None, height, width, kept[2 * i + j]))
+                for j, feature in enumerate(pair)
+            ]
             fused.append(to_map((tokens[0] + tokens[1]) / 2, height, width).contiguous())
         return fused
 
@@ -81,10 +87,11 @@ class AttentionFusion(nn.Module):
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
         fused = []
+        kept = draw_paths(self.basic_block, image[0])
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = to_tokens(torch.cat(pair, dim=1))
-            tokens = self.basic_block[i](tokens, height, width)
+            tokens = closed(self.basic_block[i](tokens, None, height, width, kept[i]))
             fused.append(to_map(self.linear_block[i](tokens, height, width), height, width).contiguous())
         return fused
 

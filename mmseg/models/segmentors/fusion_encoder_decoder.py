@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.pretrained import load_pretrained_encoder
+from mmseg.models.concurrency import side_by_side
 from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels
 from mmseg.registry import BACKBONES, FUSION_MODULES, HEADS, SEGMENTORS
 
@@ -105,7 +106,8 @@ class FusionEncoderDecoder(BaseSegmentor):
         """
         if fusion not in FUSION_MODES:
             raise ValueError(f"fusion must be one of {FUSION_MODES}, got {fusion!r}")
-        features = {"image": self.image_encoder(streams["image"]), **self._encode_second(streams)}
+        image, second = side_by_side(lambda: self.image_encoder(streams["image"]), lambda: self._encode_second(streams))
+        features = {"image": image, **second}
         if fusion != "none":
             features["fusion"] = self._fuse(features, fusion)
         # The order in which a shared decoder's batch norm meets the streams is part of the method.
@@ -139,11 +141,11 @@ class FusionEncoderDecoder(BaseSegmentor):
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         """Logits of one output: ``image``, ``events``, ``fusion``, ``fusion_isr`` or ``fusion_all``."""
         used = {name: streams[name] for name in self.required_streams(output)}
-        features = self._encode_second(used)
         if output == "events":
-            return self.decode_head(features)["events"]
-        features["image"] = self.image_encoder(used["image"])
+            return self.decode_head(self._encode_second(used))["events"]
         if output == "image":
-            return self.decode_head(features)["image"]
+            return self.decode_head({"image": self.image_encoder(used["image"])})["image"]
+        image, second = side_by_side(lambda: self.image_encoder(used["image"]), lambda: self._encode_second(used))
+        features = {"image": image, **second}
         mode = {"fusion": "events", "fusion_isr": "isr", "fusion_all": "all"}[output]
         return self.decode_head({"fusion": self._fuse(features, mode)})["fusion"]

@@ -1,0 +1,76 @@
+"""``cache.json``, which says what a cache was made of: reading it, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+from mmseg.errors import DataError
+from mmseg.read_errors import READ_ERRORS, cause
+
+RECORD = "cache.json"
+# That of 100,000 samples has about 10 MB.
+MAX_RECORD_BYTES = 1 << 28
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """``cache.json`` of a folder; None where there is none.
+
+    Raises:
+        DataError: it is damaged, or holds anything else.
+    """
+    path = folder / RECORD
+    remedy = "remove the folder and make the cache again"
+    try:
+        state = path.stat()
+        if not S_ISREG(state.st_mode) or state.st_size > MAX_RECORD_BYTES:
+            raise DataError(f"{path} is not a record of a cache ({state.st_size:,} bytes): {remedy}")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except READ_ERRORS as error:
+        raise DataError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} holds no record of a cache: {remedy}")
+    missing = _RECORD_PARTS.keys() - record.keys()
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(sorted(missing))}: {remedy}")
+    for key, fits in _RECORD_PARTS.items():
+        if not fits(record[key]):
+            raise DataError(f"{path}: {key} is not what a cache has there: {remedy}")
+    if record["finished"] > len(record["rows"]):
+        raise DataError(f"{path}: {record['finished']} of {len(record['rows'])} samples are finished: {remedy}")
+    return record
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is [shape of a row, dtype]."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], list)
+        and all(map(_is_count, value[0]))
+        and isinstance(value[1], str)
+    )
+
+
+def _is_mark(value: Any) -> bool:
+    """Whether a value is what :func:`file_mark` gives."""
+    return isinstance(value, list) and len(value) == 3 and _is_count(value[0]) and isinstance(value[2], str)
+
+
+_RECORD_PARTS: dict[str, Callable[[Any], bool]] = {
+    "format": _is_count,
+    "parameters": lambda value: isinstance(value, dict),
+    "arrays": lambda value: isinstance(value, dict) and all(map(_is_array, value.values())),
+    "rows": lambda value: isinstance(value, list) and all(isinstance(row, str) for row in value),
+    "finished": _is_count,
+    "sources": lambda value: isinstance(value, dict) and all(map(_is_mark, value.values())),
+}

@@ -1,0 +1,151 @@
+"""How fast a training is, how long it will take, and what its log lines and its bar show of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmseg.engine.run_log import RunLog
+
+# The first iterations try algorithms, compile and fill queues; nothing is foretold from them.
+WARM_UP = 2
+# How many of the last iterations say how fast the training is.
+RECENT = 100
+
+
+class Pace:
+    """Clock of a training, which is held in pauses: evaluations, checkpoints, pictures.
+
+    Args:
+        period: iterations over which pauses repeat themselves; one in the first of them does not foretell many.
+        clock: seconds, from any origin.
+    """
+
+    def __init__(self, period: int = 1, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock, self._period = clock, period
+        self._iterations = 0
+        self._paused = 0.0
+        self._held: float | None = None
+        self._ends: deque[float] = deque(maxlen=RECENT + 1)
+
+    def now(self) -> float:
+        """Seconds of work, from any origin."""
+        return (self._clock() if self._held is None else self._held) - self._paused
+
+    def hold(self) -> None:
+        """What follows is part of no iteration."""
+        self._held = self._clock()
+
+    def go_on(self) -> None:
+        """The pause is over."""
+        if self._held is not None:
+            self._paused += self._clock() - self._held
+            self._held = None
+
+    def tick(self) -> None:
+        """An iteration has ended."""
+        self._iterations += 1
+        if self._iterations >= WARM_UP:
+            self._ends.append(self.now())
+
+    def seconds(self) -> float | None:
+        """Seconds an iteration, over the last ones; None while only the first are known."""
+        if len(self._ends) < 2:
+            return None
+        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+
+    def remaining(self, iterations: int) -> float | None:
+        """Seconds that so many further iterations take, with pauses as long and as frequent as those so far.
+
+        None while only the first iterations are known.
+        """
+        seconds = self.seconds()
+        if seconds is None:
+            return None
+        return iterations * (seconds + self._paused / max(self._iterations, self._period))
+
+
+@dataclass
+class LogWindow:
+    """Sums of what is logged since the last line; tensors stay on the device until then."""
+
+    pace: Pace
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    data_time: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.pace.now()
+
+    def add(self, logs: Mapping[str, Tensor], data_time: float) -> None:
+        for key, value in logs.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+        self.steps += 1
+        self.data_time += data_time
+
+    def means(self) -> dict[str, float]:
+        """Fetch the means, with ``time`` and ``data_time`` in seconds an iteration, pauses left out."""
+        values = {key: value.item() / self.steps for key, value in self.sums.items()}
+        values["time"] = (self.pace.now() - self.started) / self.steps
+        values["data_time"] = self.data_time / self.steps
+        return values
+
+
+def progress_bar(log: RunLog) -> Progress:
+    """Bar on a terminal. Its tasks have the fields ``remaining``, of :func:`remaining_text`, and ``shown``."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remaining]}"),
+        TextColumn("{task.fields[shown]}"),
+        console=log.console,
+        disable=not log.console.is_terminal,
+    )
+
+
+def remaining_text(seconds: float | None) -> str:
+    """What a log line and the bar say of the time that is left; nothing while it is unknown."""
+    return "" if seconds is None else f"remaining {duration(seconds)}"
+
+
+# what stands beside the progress bar: name in the log -> name there
+SHOWN = {
+    "decode.loss_seg": "source",
+    "mix.decode.loss_seg": "mixed",
+    "mix.pseudo_weight": "certain",
+    "time": "s/it",
+    "data_time": "data",
+    "memory_gib": "GiB",
+}
+
+
+def short(values: Mapping[str, float]) -> str:
+    """The numbers beside the bar."""
+    return "  ".join(f"{short} {values[name]:.3g}" for name, short in SHOWN.items() if name in values)
+
+
+def log_line(done: int, last: int, values: Mapping[str, float], remaining: float | None) -> str:
+    """Line for people about an iteration."""
+    parts = [*(f"{name} {value:.4g}" for name, value in values.items()), remaining_text(remaining)]
+    return f"iteration {done}/{last}: {', '.join(filter(None, parts))}"
+
+
+def duration(seconds: float) -> str:
+    """Short text such as ``2 d 3 h`` or ``4 min 5 s``."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    for (name, size), (next_name, next_size) in pairwise(units):
+        if seconds >= size:
+            rest = int(seconds % size // next_size)
+            return f"{int(seconds // size)} {name} {rest} {next_name}"
+    return f"{seconds:.0f} s"

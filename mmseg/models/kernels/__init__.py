@@ -1,0 +1,125 @@
+"""Faster ways to compute some layers on a GPU, where PyTorch's kernels take several times the time of their bytes.
+
+The layers here are PyTorch's, with the same weights and names. On a GPU that can run Triton they take the kernels of
+this package: the dilated depth-wise convolution always, the others where autocast lets them compute in 16 bits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether kernels can be compiled: Triton is installed and the GPU is new enough for it."""
+    has_triton = importlib.util.find_spec("triton") is not None
+    return has_triton and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (7, 0)
+
+
+def _usable(x: Tensor) -> bool:
+    return x.is_cuda and not torch.compiler.is_compiling() and available()
+
+
+def _in_16_bits(x: Tensor) -> torch.dtype | None:
+    """Format in which autocast computes products on a GPU; None where it does not, or without kernels."""
+    return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") and _usable(x) else None
+
+
+class DilatedConv2d(nn.Conv2d):
+    """Depth-wise convolution; 3x3 with dilation and without bias has a kernel of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = (self.kernel_size, self.stride, self.bias) == ((3, 3), (1, 1), None) and self.padding == self.dilation
+        if not (plain and self.dilation[0] == self.dilation[1] and _usable(x)):
+            return super().forward(x)
+        from mmseg.models.kernels.depthwise import dilated_depthwise
+
+        dtype = _in_16_bits(x) or x.dtype
+        return dilated_depthwise(x.to(dtype), self.weight.to(dtype), self.dilation[0])
+
+
+class BatchNormReLU(nn.BatchNorm2d):
+    """Batch norm and the ReLU behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        usual = self.training and self.affine and self.track_running_stats and self.momentum is not None
+        if not (usual and x.numel() > x.shape[1] and _usable(x)):
+            return F.relu(super().forward(x))
+        from mmseg.models.kernels.batch_norm import batch_norm_relu
+
+        self.num_batches_tracked.add_(1)
+        parameters = (self.weight, self.bias, self.running_mean, self.running_var)
+        return batch_norm_relu(x, *parameters, self.eps, self.momentum)
+
+
+def enlarge(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation of a map (B, C, h, w) to ``size`` (H, W); under autocast in 16 bits where possible."""
+    dtype = None if align_corners else _in_16_bits(x)
+    if dtype is not None:
+        from mmseg.models.kernels import upsampling
+
+        if upsampling.is_exact(x, size):
+            return upsampling.enlarge(x.to(dtype), size)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+class TokenConv2d(nn.Conv2d):
+    """Depth-wise 3x3 convolution with bias over tokens, that is over a map with the channels last in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = _in_16_bits(x) if torch.is_grad_enabled() else None
+        if dtype is None:
+            return super().forward(x)
+        from mmseg.models.kernels.linear import depthwise_tokens
+
+        return depthwise_tokens(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class TokenLinear(nn.Linear):
+    """Linear layer with bias over tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = _in_16_bits(x) if torch.is_grad_enabled() else None
+        if dtype is None:
+            return super().forward(x)
+        from mmseg.models.kernels.linear import linear
+
+        return linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class TokenNorm(nn.LayerNorm):
+    """Layer norm of tokens, whose result only linear layers and convolutions read; see :meth:`after`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(x, None, None)[1]
+
+    def after(self, x: Tensor, branch: Tensor | None, factor: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Residual sum and its norm.
+
+        Args:
+            x: tokens (B, N, C).
+            branch: (B, N, C) to be added to them, or None.
+            factor: (B, 1, 1) by which the branch is multiplied, or None for 1.
+
+        Returns:
+            The sum, and its norm; in 16 bits under autocast where kernels are available.
+        """
+        dtype = _in_16_bits(x)
+        if dtype is None:
+            x = residual_sum(x, branch, factor)
+            return x, super().forward(x)
+        from mmseg.models.kernels.layer_norm import add_norm
+
+        return add_norm(x, branch, factor, self.weight, self.bias, self.eps, dtype)
+
+
+def residual_sum(x: Tensor, branch: Tensor | None, factor: Tensor | None) -> Tensor:
+    """``x + branch * factor``; arguments as of :meth:`TokenNorm.after`."""
+    if branch is None:
+        return x
+    return x + (branch if factor is None else branch * factor)

@@ -1,0 +1,71 @@
+"""No value of a file makes a compiled loop index outside its arrays; an attack that would not see it does not count."""
+
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loop_attacks import ATTACKS, as_python, removed_checks, rounds_to_find
+from numba.core.dispatcher import Dispatcher
+
+from mmseg.datasets.normalization import normalize_image
+from mmseg.events import voxel_grid
+from mmseg.events.voxel_grid import rectified_voxel_grid
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 60
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_compiled_loop_stays_within_its_arrays(name):
+    module, (attack, _) = importlib.import_module(name), ATTACKS[name]
+    for number in range(ROUNDS):
+        attack(module, np.random.default_rng(number), watched=False)
+    python = as_python(module)
+    for number in range(ROUNDS):
+        attack(python, np.random.default_rng(number), watched=True)
+
+
+def test_every_compiled_loop_is_attacked():
+    """A new loop needs an attack of its own."""
+    sources = {path for path in (ROOT / "mmseg").rglob("*.py") if re.search(r"^import numba", path.read_text(), re.M)}
+    assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources} == ATTACKS.keys()
+    for name, (_, loops) in ATTACKS.items():
+        found = vars(importlib.import_module(name)).items()
+        dispatchers = {key: value for key, value in found if isinstance(value, Dispatcher)}
+        assert {key for key, value in dispatchers.items() if "inline" not in value.targetoptions} == loops
+
+
+@pytest.mark.parametrize(("check", "change"), [pytest.param(c, f, id=c) for c, f in removed_checks()])
+def test_the_attack_finds_a_check_that_is_missing(check, change):
+    assert rounds_to_find(voxel_grid, change, 400) < 400
+
+
+def test_whole_types_of_any_width_are_refused_outside_the_map():
+    rectify_map = np.zeros((5, 7, 2), np.float32)
+    one = np.ones(1, np.uint8)
+    for dtype in (np.int8, np.int16, np.uint32, np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        for value in {limits.min, limits.max, 7, dtype(0) - dtype(limits.min < 0)} - {0}:
+            column = np.array([value], dtype)
+            for bins, times in ((1, None), (2, np.array([0, 1], np.float32))):
+                pair = [np.repeat(a, bins) for a in (column, np.zeros(1, dtype), one)]
+                with pytest.raises(IndexError, match="pixels outside 7x5"):
+                    rectified_voxel_grid(times, *pair, rectify_map, bins)
+
+
+def test_columns_of_several_lengths_are_refused():
+    t, x = np.linspace(0, 1, 4, dtype=np.float32), np.ones(4, np.float32)
+    for bins in (1, 2):
+        with pytest.raises(ValueError, match="columns of events have the shapes"):
+            voxel_grid.voxel_grid(t, x, x[:3], x, bins, 5, 7)
+        with pytest.raises(ValueError, match="columns of events have the shapes"):
+            rectified_voxel_grid(t, x.astype(int), x[:2].astype(int), x, np.zeros((5, 7, 2), np.float32), bins)
+
+
+def test_an_image_of_another_type_is_refused():
+    """The loop would read beyond the table of 256 values."""
+    for image in (np.full((2, 2, 3), 999, np.uint16), np.zeros((2, 2, 4), np.uint8), np.zeros((2, 2), np.uint8)):
+        with pytest.raises(ValueError, match=r"not \(H, W, 3\) of uint8"):
+            normalize_image(image)

@@ -1,0 +1,189 @@
+"""Time, remaining time and memory in the log and beside the bar, by a clock that the tests set."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from mmseg.engine import training_loop
+from mmseg.engine.progress import RECENT, WARM_UP, LogWindow, Pace, duration, log_line, remaining_text
+from mmseg.engine.run_log import RunLog
+from mmseg.engine.training_loop import LoopSettings, TrainingLoop, _write_logs
+from mmseg.uda.cmda import StepResult
+from mmseg.uda.settings import UDASettings
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def pass_(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_nothing_is_foretold_from_the_first_iterations():
+    clock = Clock()
+    pace = Pace(clock=clock)
+    for seconds in (90.0, 30.0):
+        assert pace.remaining(100) is None
+        clock.pass_(seconds)
+        pace.tick()
+    assert WARM_UP == 2
+    assert pace.remaining(100) is None
+    clock.pass_(2.0)
+    pace.tick()
+    assert pace.remaining(100) == pytest.approx(200)
+
+
+def test_the_last_iterations_count():
+    clock = Clock()
+    pace = Pace(clock=clock)
+    for number in range(10 + RECENT):
+        clock.pass_(5.0 if number < 10 else 1.0)
+        pace.tick()
+    assert pace.seconds() == pytest.approx(1.0)
+
+
+def test_pauses_are_part_of_what_remains_and_of_no_iteration():
+    clock = Clock()
+    pace = Pace(clock=clock)
+    window = LogWindow(pace)
+    for _ in range(10):
+        clock.pass_(2.0)
+        window.add({"loss": torch.tensor(1.0)}, 0.5)
+        pace.tick()
+    pace.hold()
+    clock.pass_(30.0)
+    assert window.means() == {"loss": 1.0, "time": 2.0, "data_time": 0.5}  # in a pause the clock is held
+    pace.go_on()
+    pace.go_on()
+    assert window.means()["time"] == pytest.approx(2.0)
+    assert pace.seconds() == pytest.approx(2.0)
+    # an evaluation of 30 s every 10 iterations
+    assert pace.remaining(20) == pytest.approx(20 * 2 + 2 * 30)
+
+
+def test_a_pause_at_the_beginning_does_not_foretell_many():
+    """The first iteration of every 500 draws a picture."""
+    clock = Clock()
+    pace = Pace(500, clock)
+    for iteration in range(3):
+        clock.pass_(0.5)
+        pace.tick()
+        if iteration == 0:
+            pace.hold()
+            clock.pass_(5.0)
+            pace.go_on()
+    assert pace.remaining(40_000) == pytest.approx(40_000 * 0.5 + 80 * 5.0)
+
+
+def test_lines_for_people():
+    assert log_line(1, 9, {"time": 30.0}, None) == "iteration 1/9: time 30"
+    assert log_line(4, 9, {"time": 2.0, "lr": 1e-4}, 70.0) == "iteration 4/9: time 2, lr 0.0001, remaining 1 min 10 s"
+    assert remaining_text(None) == ""
+    assert [duration(s) for s in (0.4, 65, 7300, 90000)] == ["0 s", "1 min 5 s", "2 h 1 min", "1 d 1 h"]
+
+
+class Method(nn.Module):
+    """A method whose iterations take what they are told."""
+
+    def __init__(self, clock: Clock, seconds: list[float]) -> None:
+        super().__init__()
+        self.model, self.ema_model = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.settings = UDASettings(train_type="cs2dsec_image+events_together")
+        self.clock, self.seconds = clock, seconds
+
+    def train_step(self, batch, draws, backward) -> StepResult:
+        self.clock.pass_(self.seconds[draws.iteration])
+        loss = self.model(torch.ones(1, 1)).square().sum()
+        backward(loss)
+        return StepResult({"decode.loss_seg": loss.detach()}, {})
+
+
+class Bar:
+    """Stands for the bar on a terminal, and keeps what it showed."""
+
+    def __init__(self) -> None:
+        self.shown: dict[int, str] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def add_task(self, *args, **fields) -> int:
+        return 0
+
+    def update(self, task, completed=None, remaining=None, **fields) -> None:
+        if completed is not None:
+            self.shown[completed] = remaining
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> SimpleNamespace:
+    """Ten iterations, the first two slow, an evaluation of 100 s after 5 and 10, a checkpoint of 10 s after 4 and 8."""
+    clock, bar = Clock(), Bar()
+    monkeypatch.setattr(training_loop, "Pace", lambda period: Pace(period, clock))
+    monkeypatch.setattr(training_loop, "progress_bar", lambda log: bar)
+    method = Method(clock, [30.0, 10.0, *[2.0] * 8])
+    optimizer = torch.optim.SGD(method.model.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    settings = LoopSettings(0, 10, 1, 0, 2, 4, 5, 0)
+    log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
+    loop = TrainingLoop(
+        method,
+        [None] * 10,
+        optimizer,
+        schedule,
+        settings,
+        log,
+        tmp_path,
+        save=lambda done: clock.pass_(10.0),
+        evaluate=lambda done: clock.pass_(100.0),
+        keep_batch=lambda broken: tmp_path,
+    )
+    loop.run()
+    log.close()
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    records = [json.loads(line) for line in (tmp_path / "run.log.json").read_text().splitlines()]
+    return SimpleNamespace(bar=bar.shown, lines=lines, records=records)
+
+
+def test_time_of_a_training_is_that_of_its_iterations(run):
+    assert {r["iter"]: r["time"] for r in run.records} == {1: 30.0, 2: 10.0, 4: 2.0, 6: 2.0, 8: 2.0, 10: 2.0}
+
+
+def test_log_and_bar_show_one_remaining_time(run):
+    logged = {r["iter"]: line for r, line in zip(run.records, (x for x in run.lines if "iteration " in x), strict=True)}
+    assert "remaining" not in logged[1]
+    assert "remaining" not in logged[2]
+    assert [run.bar[done] for done in (1, 2)] == ["", ""]
+    for done in (4, 6, 8):
+        assert logged[done].endswith(run.bar[done])
+    assert run.bar[4] == "remaining 12 s"
+    # 4 iterations of 2 s, and after 6 iterations pauses of 110 s
+    assert run.bar[6] == f"remaining {duration(4 * (2 + 110 / 6))}"
+
+
+def test_memory_leaves_out_the_first_iteration(tmp_path, monkeypatch):
+    """There cuDNN tries its algorithms."""
+    peak = [34.0]
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0] * 2**30)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 10.8))
+    log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.01)
+    settings = LoopSettings(20, 40, 1, 0, 10, 0, 0, 0)
+    found = []
+    for done in (21, 30, 40):
+        window = LogWindow(Pace())
+        window.add({"loss": torch.tensor(1.0)}, 0.0)
+        found.append(_write_logs(log, window, optimizer, done, settings, torch.device("cuda")).get("memory_gib"))
+    log.close()
+    assert found == [None, 10.8, 10.8]
