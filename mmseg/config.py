@@ -1,7 +1,7 @@
-"""Loading and checking configs, before anything slow is built.
+"""Checking configs, before anything slow is built.
 
-A config is a Python or JSON file with ``_base_``. Keys that older configs carry and nothing reads are dropped
-here, in :func:`effective`, and nowhere else.
+:mod:`mmseg.config_files` reads them, :mod:`mmseg.config_keys` is the table of their keys. Keys that older configs carry
+and nothing reads are dropped here, in :func:`effective`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -18,59 +17,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from mmseg.config_keys import (
-    ANCHORS,
-    DATA_PATH_KEYS,
-    IGNORED_KEYS,
-    LIST_SECTIONS,
-    LISTS,
-    NUMBERS,
-    OFF_VALUES,
-    ONLY_VALUES,
-    SECTION_KEYS,
-    SECTIONS,
-    TEST_KEYS,
-    TEXTS,
-    TOP_LEVEL_KEYS,
-    WHOLE_NUMBERS,
-)
+from mmseg.config_files import load_config as load_config
+from mmseg.config_files import parse_config as parse_config
+from mmseg.config_keys import ANCHORS, CONFIG, DATA_PATH_KEYS, LIST_SECTIONS, TEST_CONFIG
+from mmseg.config_relations import check_relations
+from mmseg.config_sections import check_complete, drop_unread
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
-from mmseg.files import visible
-from mmseg.foreign_configs import refuse_foreign_keys, refuse_foreign_text
-
-
-def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file with its bases and apply options.
-
-    Args:
-        path: ``.py`` or ``.json`` file.
-        options: dotted key -> value.
-
-    Raises:
-        ConfigError: the file or a base is missing or cannot be read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        address = address_remedy(path)
-        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
-    try:
-        config = Config.fromfile(str(path))
-        refuse_foreign_keys(path, config.keys())
-        config.merge_from_dict(dict(options or {}))
-    except ConfigError:
-        raise
-    except FileNotFoundError as error:
-        refuse_foreign_text(path)
-        raise ConfigError(f"{path}: a file that its _base_ names does not exist: {error}") from error
-    except Exception as error:  # a Python config can raise anything
-        refuse_foreign_text(path)
-        raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
-    return config
-
-
-def _similar_file(path: Path) -> str:
-    siblings = [p.name for p in visible(path.parent, "*")]
-    return did_you_mean(path.name, siblings)
 
 
 def plain(value: Any) -> Any:
@@ -113,70 +65,45 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _pop_key(config: dict[str, Any], key: str) -> tuple[bool, Any]:
-    *parents, last = key.split(".")
-    node = get_key(config, ".".join(parents)) if parents else config
-    if isinstance(node, dict) and last in node:
-        return True, node.pop(last)
-    return False, None
+def check_values(config: Config, for_training: bool = True) -> None:
+    """Check the values of a config that may still lack some, before anything reads them.
+
+    Args:
+        for_training: False checks only what a test reads.
+
+    Raises:
+        ConfigError: a value that its key does not take, or an unknown key. One line that names key, value and range.
+    """
+    table = CONFIG if for_training else TEST_CONFIG
+    table.check("", _read_part(config, for_training))
 
 
 def effective(config: Config, for_training: bool = True) -> dict[str, Any]:
-    """The part of a config that is read, as a plain dictionary.
+    """The part of a config that is read, as a plain dictionary; every value of it is of its kind and in its range.
 
     Args:
         for_training: False keeps only what a test reads.
 
     Raises:
-        ConfigError: a switch is on that this version does not have.
+        ConfigError: as :func:`check_values`, or a key without default is missing.
     """
+    table = CONFIG if for_training else TEST_CONFIG
+    cfg = _read_part(config, for_training)
+    table.check("", cfg)
+    check_complete(table, cfg)
+    return drop_unread(table, cfg)
+
+
+def _read_part(config: Config, for_training: bool) -> dict[str, Any]:
+    """Copy of what a training or a test reads."""
     cfg = copy.deepcopy(config.to_dict())
-    _check_kinds(cfg)
-    if not for_training:
-        cfg = {key: value for key, value in cfg.items() if key in TEST_KEYS}
-        data = cfg.get("data")
-        if isinstance(data, dict):
-            cfg["data"] = {key: value for key, value in data.items() if key in ("test", "workers_per_gpu")}
-    for key, honoured in ONLY_VALUES.items():
-        value = get_key(cfg, key)
-        if value not in honoured:
-            raise ConfigError(f"{key}={value!r} is not available; it can be {', '.join(map(repr, honoured[1:]))}")
-    for key in IGNORED_KEYS:
-        _pop_key(cfg, key)
-    for key, (off_values, why) in OFF_VALUES.items():
-        present, value = _pop_key(cfg, key)
-        if present and value not in off_values:
-            raise ConfigError(f"{key}={value!r} is not available: {why}; set it to {off_values[0]!r}")
+    if for_training:
+        return cfg
+    cfg = {key: value for key, value in cfg.items() if key in TEST_CONFIG.keys}
+    if isinstance(cfg.get("data"), dict):
+        read = TEST_CONFIG.keys["data"].kind.keys
+        cfg["data"] = {key: value for key, value in cfg["data"].items() if key in read}
     return cfg
-
-
-def _check_kinds(cfg: Mapping[str, Any]) -> None:
-    """Refuse values of another kind than their key takes."""
-    texts = (*TEXTS, *DATA_PATH_KEYS, *(f"{section}.type" for section in SECTIONS))
-    for keys, kinds, what in (
-        (SECTIONS, Mapping, "a section of keys"),
-        (LISTS, (list, tuple, set, frozenset), "a list"),
-        (texts, str, "a text"),
-        (NUMBERS, (int, float), "a number"),
-    ):
-        for key in keys:
-            value = get_key(cfg, key)
-            wrong = not isinstance(value, kinds) or (kinds == (int, float) and not _is_finite_number(value))
-            if value is not None and wrong:
-                raise ConfigError(f"{key} is {value!r}; it takes {what}")
-    for key in LISTS[:-1]:
-        strange = [name for name in get_key(cfg, key) or () if not isinstance(name, str)]
-        if strange:
-            raise ConfigError(f"{key} lists {strange[0]!r}; it takes names")
-    for piece, value in (get_key(cfg, "optimizer.paramwise_cfg.custom_keys") or {}).items():
-        if not isinstance(value, Mapping):
-            raise ConfigError(
-                f"optimizer.paramwise_cfg.custom_keys.{piece} is {value!r}; it takes lr_mult and decay_mult"
-            )
-
-
-def _is_finite_number(value: Any) -> bool:
-    return not isinstance(value, bool) and math.isfinite(value)
 
 
 def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
@@ -216,20 +143,12 @@ def check_config(config: Mapping[str, Any], for_training: bool) -> None:
     Raises:
         ConfigError: naming the key and the remedy.
     """
-    _check_keys(config, TOP_LEVEL_KEYS, "")
     for section in ("model", "data", *(("runner", "optimizer", "lr_config", "uda") if for_training else ())):
         if not isinstance(config.get(section), Mapping):
             raise ConfigError(f"the config has no section {section!r}; take one of configs/ as a base")
-    for section, keys in SECTION_KEYS.items():
-        value = get_key(config, section)
-        if isinstance(value, Mapping):
-            _check_keys(value, keys, section)
-    for piece, multipliers in (get_key(config, "optimizer.paramwise_cfg.custom_keys") or {}).items():
-        where = f"optimizer.paramwise_cfg.custom_keys.{piece}"
-        _check_keys(multipliers, {"lr_mult", "decay_mult"}, where)
-    _check_numbers(config)
     for section, cfg, registry in _components(config, for_training):
         _check_component(section, cfg, registry)
+    check_relations(config, for_training)
     if for_training:
         _check_method(config)
     _check_files(config, for_training)
@@ -243,13 +162,6 @@ def _check_keys(section: Mapping[str, Any], known: Iterable[str], name: str) -> 
             raise ConfigError(f"unknown config key {where!r}{did_you_mean(key, known)}")
 
 
-def _check_numbers(config: Mapping[str, Any]) -> None:
-    for key, least in WHOLE_NUMBERS.items():
-        value = get_key(config, key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise ConfigError(f"{key} is {value!r}; give a whole number of at least {least}")
-
-
 def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Mapping[str, Any], Registry]]:
     """Every part of the config that names a component by ``type``."""
     from mmseg import registry as r
@@ -258,11 +170,12 @@ def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple
     for key in ("backbone", "backbone_image", "backbone_events"):
         if key in config["model"]:
             yield f"model.{key}", config["model"][key], r.BACKBONES
-    for key in ("fusion_module", "fusion_isr_module"):
-        cfg = config["model"].get(key)
-        # An empty type says that the module is not built.
-        if cfg and cfg.get("type") != "":
-            yield f"model.{key}", cfg, r.FUSION_MODULES
+    if "fusion_module" in config["model"]:
+        yield "model.fusion_module", config["model"]["fusion_module"], r.FUSION_MODULES
+    second = config["model"].get("fusion_isr_module")
+    # An empty type says that the module is not built.
+    if second and second.get("type") != "":
+        yield "model.fusion_isr_module", second, r.FUSION_MODULES
     head = config["model"].get("decode_head") or {}
     yield "model.decode_head", head, r.HEADS
     if "loss_decode" in head:

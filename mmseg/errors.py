@@ -48,6 +48,12 @@ def own_message(error: CMDAError) -> CMDAError:
     return type(error)(text.strip().splitlines()[-1].split("Error: ", 1)[-1])
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's text; its class where it has none, as a bare ``MemoryError`` has not."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmseg.config_kinds import Whole, shown
 from mmseg.errors import ConfigError
 from mmseg.files import visible
+from mmseg.json_files import parse_json
+
+# Longer than any line that a training writes.
+LONGEST_LINE = 2**20
+ITERATION = Whole(0, 10**12)
 
 # Stands in every ``val`` record whose scores are in percent. Records of earlier versions hold shares, and no unit.
 PERCENT = {"unit": "percent"}
@@ -24,21 +29,49 @@ def read_log(work_dir: str | Path) -> Iterator[dict[str, Any]]:
     A last line that is not whole is left out: it is being written, or its run was killed.
 
     Raises:
-        ConfigError: another line is no record, or its scores are in a unit that is not known.
+        ConfigError: a file cannot be read, another line is not a record, or its scores are in a unit that is not known.
     """
     for path in visible(work_dir, "*.log.json"):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                record["iter"], record["mode"] = int(record["iter"]), str(record["mode"])
-            except (ValueError, TypeError, KeyError) as error:
-                if number == len(lines):
-                    break
-                raise ConfigError(f"{path}, line {number} is no line of a log ({error}); remove it") from None
-            if record["mode"] == "val":
-                record = _in_percent(record, f"{path}, line {number}")
-            yield record
+        yield from _records(path)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file; remove it")
+    try:
+        with path.open("rb") as file:
+            number, line = 1, file.readline(LONGEST_LINE)
+            while line:
+                following = file.readline(LONGEST_LINE)
+                try:
+                    record = read_record(line, f"{path}, line {number}")
+                except ConfigError:
+                    if following:
+                        raise
+                    return
+                yield _in_percent(record, f"{path}, line {number}") if record["mode"] == "val" else record
+                number, line = number + 1, following
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error}); remove it") from error
+
+
+def read_record(line: str | bytes, where: str = "a line") -> dict[str, Any]:
+    """One line of a log.
+
+    Args:
+        line: a JSON object with ``iter`` and ``mode``.
+        where: what it comes from, for messages.
+
+    Raises:
+        ConfigError: it is not a record.
+    """
+    try:
+        record = parse_json(line, "it", error=ConfigError)
+    except ConfigError as error:
+        raise ConfigError(f"{where} is not a line of a log ({error}); remove it") from None
+    if not ITERATION.accepts(record.get("iter")) or not isinstance(record.get("mode"), str):
+        raise ConfigError(f"{where} is not a line of a log ({shown(record)}); remove it")
+    return record
 
 
 def _in_percent(record: dict[str, Any], where: str) -> dict[str, Any]:

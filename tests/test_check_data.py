@@ -179,7 +179,7 @@ QUICK_FAULTS = {
     ),
     "strange statistics": (
         lambda r: (r / CITY / "sample_class_stats.json").write_text("[1]"),
-        {"class statistics: layout"},
+        {"class statistics: sample_class_stats.json"},
     ),
     "no list": (lambda r: (r / TRAIN_LIST).unlink(), {"DSEC train list"}),
     "broken list": (lambda r: edit_lines(r / TEST_LIST, lambda a: [*a, "here"]), {"DSEC test list"}),

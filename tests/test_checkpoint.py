@@ -105,5 +105,5 @@ def test_an_optimizer_of_other_groups(tmp_path):
 def test_no_training_checkpoint(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "w.pth")
     model = nn.Linear(2, 2)
-    with pytest.raises(CheckpointError, match="is no training checkpoint; to start from its weights, use load_from"):
+    with pytest.raises(CheckpointError, match="is not a training checkpoint; to start from its weights, use load_from"):
         load_training(tmp_path / "w.pth", model, torch.optim.AdamW(model.parameters()))

@@ -146,7 +146,7 @@ def test_log_that_is_being_written(tmp_path):
     log.write_text(log.read_text() + '{"mode": "va')
     assert [record["iter"] for record in validation_records(work_dir)] == [2, 4]
     log.write_text("nonsense\n" + log.read_text())
-    with pytest.raises(ConfigError, match=r"log\.json, line 1 is no line of a log"):
+    with pytest.raises(ConfigError, match=r"log\.json, line 1 is not a line of a log"):
         validation_records(work_dir)
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_work_dir(tmp_path):
     assert result.stderr.strip() == "error: x is no work dir: x.json is not in it"
     broken = make_run(tmp_path, "a")
     (broken / "evaluations" / "iter_4" / "metrics.json").write_text("{")
-    assert "metrics.json cannot be read" in run(broken, cwd=tmp_path, expect=2).stderr
+    assert "metrics.json is not valid JSON" in run(broken, cwd=tmp_path, expect=2).stderr
     fine = make_run(tmp_path, "b")
     assert "cannot be written" in run(fine, "--csv", "no/where.csv", cwd=tmp_path, expect=2).stderr
 

@@ -316,7 +316,7 @@ def test_several_encoders_need_a_choice():
     ("content", "message"),
     [
         ({}, "holds no config.json"),
-        ({"config.json": b"{"}, "config.json cannot be read"),
+        ({"config.json": b"{"}, "config.json is not valid JSON"),
         ({"config.json": b'{"model_type": "vit"}'}, "of a model of type 'vit'"),
         ({"config.json": b'{"model_type": "segformer"}'}, "neither model.safetensors nor pytorch_model.bin"),
         (

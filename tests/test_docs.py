@@ -14,8 +14,9 @@ from golden_tools import GOLDEN, fill
 from script_tools import PUBLISHED, ROOT, SMALL
 
 from mmseg import config as c
-from mmseg import config_keys as keys
 from mmseg.apis.flags import given_flags, read_flags
+from mmseg.config_keys import CONFIG
+from mmseg.config_sections import walk
 from mmseg.models.style_transfer import ResnetGenerator
 from mmseg.uda.cmda import DACS
 
@@ -193,16 +194,9 @@ _KEYS: set[str] = set()
 def known_keys() -> set[str]:
     """Every key that a config may have."""
     if not _KEYS:
-        _KEYS.update(keys.TOP_LEVEL_KEYS, keys.IGNORED_KEYS, keys.OFF_VALUES)
-        _KEYS.update(f"{section}.{key}" for section, names in keys.SECTION_KEYS.items() for key in names)
+        _KEYS.update(name for name, _ in walk(CONFIG))
         for path in (PUBLISHED, "configs/fusion/cs2dz_image+raw-isr_b5.py", "configs/baselines/cs2dsec_image_b5.py"):
-            config = c.load_config(ROOT / path)
-            for for_training in (True, False):
-                cfg = c.effective(config, for_training)
-                for section, component, registry in c._components(cfg, for_training):
-                    taken = c.component_keys(registry.get(component["type"]))
-                    _KEYS.update(f"{section}.{key}" for key in {*taken, "type"})
-            _KEYS.update(_dotted(config.to_dict()))
+            _KEYS.update(_dotted(c.load_config(ROOT / path).to_dict()))
     return _KEYS
 
 

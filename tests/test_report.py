@@ -194,14 +194,44 @@ def test_frames_without_scores_are_an_even_selection(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("metrics.json", "{", "metrics.json cannot be read"),
-        ("metrics.json", "[]", "holds no JSON object"),
-        ("metrics.json", '{"scores": 3}', "scores is no object"),
+        ("metrics.json", "{", "metrics.json is not valid JSON"),
+        ("metrics.json", "[]", "does not hold a JSON object"),
+        ("metrics.json", '{"scores": 3}', "'scores' is 3, not an object"),
+        ("metrics.json", '{"scores": {"mIoU": "high"}}', "'scores.mIoU' is 'high', not a number of at least 0 and at"),
+        ("metrics.json", '{"scores": {"mIoU": NaN}}', "'scores.mIoU' is nan, not a number"),
+        ("metrics.json", '{"scores": {"mIoU": 1e999}}', "'scores.mIoU' is inf, not a number"),
+        ("metrics.json", '{"scores": {"mIoU": 55}}', "'scores.mIoU' is 55, not a number of at least 0 and at most 1"),
+        ("metrics.json", '{"per_class": {"road": 5}}', "'per_class.road' is 5, not an object"),
+        ("metrics.json", '{"per_class": {"road": {"IoU": true}}}', "'per_class.road.IoU' is True, not a number"),
+        ("metrics.json", '{"iteration": -4}', "'iteration' is -4, not a whole number of at least 0"),
+        ("metrics.json", '{"output": ["fusion"]}', "'output' is .*, not a name"),
+        ("metrics.json", '{"checkpoint": "a\\u0000b"}', "'checkpoint' is .*, not a path"),
+        ("metrics.json", '{"test_set": {"outputs": 5}}', "'test_set.outputs' is 5, not a list of names"),
+        ("metrics.json", '{"scores":' * 5000, "nests deeper than 64 levels"),
+        ("details.json", "[" * 100_000, "nests deeper than 64 levels"),
+        ("details.json", '{"frames": 5}', "does not hold what a test writes there"),
+        ("details.json", '{"frames": [5]}', "does not hold what a test writes there"),
+        ("details.json", '{"absent": 5}', "does not hold what a test writes there"),
+        ("details.json", '{"confusion": [[1e400]]}', "does not hold what a test writes there"),
+        ("details.json", json.dumps({"confusion": [[10**30] * 19] * 19}), "does not hold what a test writes there"),
+        ("details.json", json.dumps({"confusion": [[-1] * 19] * 19}), "numbers below 0"),
+        (
+            "details.json",
+            json.dumps({"frames": [{"name": "a", "IoU": [7] * 19, "label_pixels": [1] * 19}]}),
+            "scores outside of 0 to 1",
+        ),
         ("details.json", '{"confusion": [[1]]}', "does not hold what a test writes there"),
-        ("details.json", '{"frames": [{"name": "../../secret"}]}', "is no name of a frame"),
-        ("details.json", '{"frames": [{"name": "a", "IoU": [1], "label_pixels": [1]}]}', "scores of 1 classes"),
+        ("details.json", '{"frames": [{"name": "../../secret"}]}', "is not the name of a frame"),
+        (
+            "details.json",
+            '{"frames": [{"name": "a", "IoU": [1], "label_pixels": [1]}]}',
+            "scores of another number of classes",
+        ),
         ("details.json", '{"absent": ["spaceship"]}', "does not hold what a test writes there"),
-        ("../run.log.json", '{"mode": 1}\n{"mode": 1}\n', "line 1 is no line of a log"),
+        ("../run.log.json", '{"mode": 1}\n{"mode": 1}\n', "line 1 is not a line of a log"),
+        ("../run.log.json", '{"mode": "val", "iter": -1}\n{}\n', "line 1 is not a line of a log"),
+        ("../run.log.json", '{"mode": "val", "iter": 1e999}\n{}\n', "line 1 is not a line of a log"),
+        ("../run.log.json", "[" * 100_000 + "\n{}\n", "line 1 is not a line of a log .*nests deeper"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, content, message):
@@ -400,7 +430,7 @@ def test_broken_neighbour_costs_the_report_alone(tmp_path):
     run = make_run(tmp_path / "run", ("fusion", "image"), frames=1)
     assert report_of_test(run / "preds") == f"report: {run / 'preds' / 'report.html'}"
     (run / "preds_image" / "metrics.json").write_text("{")
-    assert "metrics.json cannot be read" in report_of_test(run / "preds")
+    assert "metrics.json is not valid JSON" in report_of_test(run / "preds")
 
 
 def test_report_lies_beside_its_test(tmp_path):

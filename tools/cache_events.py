@@ -52,11 +52,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import load_config
+    from mmseg.config import check_values, load_config
     from mmseg.data_root import use_root
     from mmseg.datasets.config_caches import make_caches
 
     config = load_config(args.config, args.cfg_options)
+    check_values(config)
     if args.root_path:
         for line in use_root(config, args.root_path, args.cfg_options):
             print(f"note: {line}")

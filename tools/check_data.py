@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import load_config
+    from mmseg.config import check_values, load_config
     from mmseg.data_root import use_root
     from mmseg.datasets.checks.findings import findings_json, is_good, print_findings
     from mmseg.datasets.checks.run import check_data, summary
@@ -57,6 +57,7 @@ def main() -> None:
 
     path = args.config or REPOSITORY / TASKS[args.task or "cs2dsec"]
     config = load_config(path, args.cfg_options)
+    check_values(config)
     if args.root_path:
         for line in use_root(config, args.root_path, args.cfg_options):
             print(f"note: {line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser
 from mmseg.errors import CMDAError, run_as_script
+from mmseg.json_files import read_json
+from mmseg.metrics_file import read_metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
 # night streets in the picture that compares both trainings
@@ -57,7 +58,7 @@ def run(*command: str) -> None:
 def make_city(args: argparse.Namespace) -> None:
     """Make the toy city, unless it is there already."""
     record = Path(args.data) / "toy_city.json"
-    if record.is_file() and json.loads(record.read_text()).get("complete"):
+    if record.is_file() and read_json(record).get("complete"):
         print(f"{args.data} is there already")
         return
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
@@ -90,7 +91,7 @@ def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> di
     results = {}
     for output in outputs:
         run("my_test.py", "--work_dir", str(work_dir), "--root_path", args.data, "--output", output)
-        results[output] = json.loads((work_dir / f"preds_{output}" / "metrics.json").read_text())
+        results[output] = read_metrics(work_dir / f"preds_{output}" / "metrics.json")
     return results
 
 

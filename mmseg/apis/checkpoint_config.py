@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg.config import load_config
+from mmseg.config_files import config_from_data
 from mmseg.errors import ConfigError
-from mmseg.foreign_configs import refuse_foreign_keys
+from mmseg.json_files import parse_json
 from mmseg.models.weights import load_file
 
 
@@ -55,13 +55,14 @@ def carried_config(checkpoint: str | Path) -> Config:
             f"{name}, the name that it has in a work dir"
         )
     try:
-        values = json.loads(text) if text.lstrip().startswith("{") else _assignments(text)
+        where = f"the config in {checkpoint}"
+        is_json = text.lstrip().startswith("{")
+        values = parse_json(text, where, "give the config file", error=ConfigError) if is_json else _assignments(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the config in {checkpoint} is no section of keys; give the config file")
-    refuse_foreign_keys(f"the config in {checkpoint}", values)
-    return Config(values)
+    return config_from_data(values, where)
 
 
 def _assignments(text: str) -> dict[str, Any]:

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmseg.config_keys import CONFIG
+from mmseg.config_kinds import Number, shown
 from mmseg.errors import ConfigError
 from mmseg.evaluation.logged import CLASS_KEYS
+from mmseg.json_files import read_json
 from mmseg.log_file import read_log
+from mmseg.metrics_file import read_metrics, tested_iteration
 from mmseg.printing import TextTable
 from mmseg.text import csv_cell, markdown_cell
 from mmseg.work_dir import config_file
@@ -23,6 +27,8 @@ from mmseg.work_dir import config_file
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
 MEANS = {"mIoU": "mIoU", "mIoU_18": "mIoU of 18"}
 NO_SCORE = "-"
+LOGGED_SCORE = Number(0, 100)
+SEED = CONFIG.keys["seed"].kind
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
         ConfigError: the log cannot be read.
     """
     records = [record for record in read_log(work_dir) if record["mode"] == "val"]
+    for record in records:
+        for key in (*MEANS, *CLASS_KEYS.values()):
+            if record.get(key) is not None and not LOGGED_SCORE.accepts(record[key]):
+                raise ConfigError(f"the log in {work_dir} has {key}={shown(record[key])}, not {LOGGED_SCORE.text}")
     return sorted(records, key=lambda record: record["iter"])
 
 
@@ -86,24 +96,25 @@ def read_run(work_dir: str | Path) -> RunScores:
     config_path = config_file(work_dir)
     if not config_path.is_file():
         raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
-    config = _read_json(config_path)
+    config = read_json(config_path, "remove it or train again", error=ConfigError)
+    if not SEED.accepts(config.get("seed") or 0):
+        raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
     found: dict[tuple[str, str], dict[int, Score]] = {}
     tests = sorted(work_dir.glob("preds*/metrics.json"), key=lambda path: (path.stat().st_mtime_ns, path))
     # of two tests of the same, the later one counts
     tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *tests]
     for path in tested:
-        metrics = _read_json(path)
-        if not metrics.get("scores"):
+        metrics = read_metrics(path)
+        if not metrics["scores"]:
             continue
-        checkpoint = re.search(r"iter_(\d+)\.pth$", str(metrics.get("checkpoint", "")))
-        iteration = metrics.get("iteration") or int(checkpoint[1] if checkpoint else 0)
-        classes = {c: 100 * v["IoU"] for c, v in metrics.get("per_class", {}).items() if v["IoU"] is not None}
-        output = metrics.get("output", NO_SCORE)
+        iteration = tested_iteration(metrics) or 0
+        classes = {c: 100 * v["IoU"] for c, v in metrics["per_class"].items() if v.get("IoU") is not None}
+        output = metrics.get("output") or NO_SCORE
         if "train_isr_parms" in path.parent.name:
             output += " (train_isr_parms)"
         if isinstance(metrics.get("options"), dict) and metrics["options"]:
             output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
-        of = found.setdefault((metrics.get("model", "student"), output), {})
+        of = found.setdefault((metrics.get("model") or "student", output), {})
         shares = {key: metrics["scores"].get(key) for key in MEANS}
         means = {key: 100 * share for key, share in shares.items() if share is not None}
         of[iteration] = Score(iteration, means, classes)
@@ -115,19 +126,12 @@ def read_run(work_dir: str | Path) -> RunScores:
 def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: Path) -> None:
     """Scores whose folders are gone are still in the log, which does not name the output: that of the others."""
     outputs = [output for model, output in found if model == "student"]
-    evaluated = {_read_json(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
+    evaluated = {read_metrics(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
     for record in validation_records(work_dir):
         means = {key: record[key] for key in MEANS if record.get(key) is not None}
         classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
         found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); remove it or test the run again") from error
 
 
 def _experiment(config: Mapping[str, Any]) -> str:
@@ -136,7 +140,7 @@ def _experiment(config: Mapping[str, Any]) -> str:
     def ordered(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
             return {k: ordered(v, k) for k, v in value.items()}
-        return sorted(value) if key == "outputs" else value
+        return sorted(value, key=str) if key == "outputs" and isinstance(value, list) else value
 
     common = {key: value for key, value in config.items() if key not in OWN_KEYS}
     return json.dumps(ordered(common), sort_keys=True)

@@ -24,6 +24,7 @@ from mmseg.config import load_config
 from mmseg.engine.progress import duration
 from mmseg.errors import CMDAError, ConfigError, did_you_mean
 from mmseg.files import open_bytes_to_append, visible
+from mmseg.log_file import read_record
 from mmseg.printing import TextTable, say, text_column
 from mmseg.text import as_name
 
@@ -344,8 +345,8 @@ def _iteration(run: Run) -> int:
     try:
         with (run.child.work_dir / f"{run.child.name}.log.json").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            return json.loads(file.read().splitlines()[-1])["iter"]
-    except (OSError, IndexError, ValueError, KeyError):
+            return read_record(file.read().splitlines()[-1])["iter"]
+    except (OSError, IndexError, ConfigError):
         return 0
 
 

@@ -23,7 +23,7 @@ from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.input_recipe import InputRecipe, describe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
-from mmseg.config import uses_isr_fusion
+from mmseg.config import check_values, uses_isr_fusion
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
@@ -164,6 +164,7 @@ def export(
     if size is not None and min(size) < LEAST_SIDE:
         raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
     config, taken_from = config_of(config_path, checkpoint, cfg_options)
+    check_values(config, for_training=False)
     recipe = InputRecipe(config)
     segmentor = empty_segmentor(config)
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)

@@ -28,7 +28,7 @@ from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.input_recipe import InputRecipe
 from mmseg.apis.networks import empty_segmentor
 from mmseg.apis.testing import choose_test_set
-from mmseg.config import get_key
+from mmseg.config import check_values, get_key
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.datasets.dark_zurich import DATA_TYPES
 from mmseg.datasets.event_files import FrameEvents, usable_events
@@ -269,6 +269,7 @@ def init_model(
         config.merge_from_dict(dict(cfg_options or {}))
     else:
         config, _ = config_of(config, checkpoint, cfg_options)
+    check_values(config, for_training=False)
     if train_isr_parms:
         choose_test_set(config, None, None, False, True)
     recipe = InputRecipe(config)

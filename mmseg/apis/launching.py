@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import time
@@ -19,10 +18,10 @@ from mmengine.config import Config
 from mmseg.apis.flag_rules import WIDE_CHANNELS, Base
 from mmseg.apis.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
 from mmseg.apis.resuming import AUTO
-from mmseg.apis.training import variant
+from mmseg.apis.training import check_training
 from mmseg.config import (
     DATA_PATH_KEYS,
-    check_config,
+    check_values,
     dump_config,
     effective,
     flat,
@@ -32,6 +31,7 @@ from mmseg.config import (
     set_root,
     uses_isr_fusion,
 )
+from mmseg.config_files import GENERATED_CONFIGS
 from mmseg.config_keys import LIST_SECTIONS
 from mmseg.data_root import check_root, outside_root
 from mmseg.engine.environment import choose_device, git_revision
@@ -39,10 +39,10 @@ from mmseg.engine.numerics import check_numerics
 from mmseg.engine.run_lock import in_use, running_holder
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.files import LONGEST_NAME, write_text
+from mmseg.json_files import read_json
 from mmseg.text import name_fault
 from mmseg.uda.streams import check_switches
 
-GENERATED_CONFIGS = Path("configs/generated/local-basic")
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
@@ -106,9 +106,7 @@ class Child:
                 check_switches(cfg["uda"].get("train_type"), cfg["uda"])
             if self.root:
                 check_root(self.resolved, self.root, self.options)
-            check_config(cfg, for_training=True)
-            variant(cfg)
-            check_numerics(cfg, choose_device())
+            check_numerics(check_training(self.resolved), choose_device())
 
     def write(self) -> Path:
         """Write the whole config and return its path: a base that is edited later does not change a planned run."""
@@ -156,7 +154,8 @@ def plan_child(
             a work dir starts a new run from there.
 
     Raises:
-        ConfigError: the base cannot be read, the name cannot be a file name, or a flag cannot be used.
+        ConfigError: the base cannot be read or has a value that a key does not take, the name cannot be a file name,
+            or a flag cannot be used.
     """
     values = read_flags(flags or {})
     fault = name_fault(name) or name_fault(name_prefix(values) + name)
@@ -169,6 +168,8 @@ def plan_child(
         raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
+    # flags read values of the base, which have to be what they should
+    check_values(base)
     changes = _changes(base, str(base_config), root_path, cfg_options, values)
     child: dict[str, Any] = {
         "_base_": Path(os.path.relpath(base_config, GENERATED_CONFIGS)).as_posix(),
@@ -207,8 +208,8 @@ def _earlier_run(name: str, config: Config) -> str | None:
         if not re.fullmatch(rf"\d{{6}}_\d{{4}}_{re.escape(name)}_[0-9a-f]{{5}}", folder.name):
             continue
         try:
-            found = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(folder / f"{folder.name}.json")
+        except CMDAError:
             continue
         if _settings(found) == settings:
             return folder.name
@@ -234,6 +235,7 @@ def without_overruled(
     if not options or not flags:
         return dict(options)
     base = load_config(base_config, options)
+    check_values(base)
     for key in _flag_changes(base, str(base_config), root_path, options, read_flags(flags)):
         options = _without(options, key)
     return dict(options)

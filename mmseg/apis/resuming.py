@@ -10,12 +10,16 @@ from typing import Any
 
 from mmseg.config import flat
 from mmseg.config_keys import DATA_PATH_KEYS, IGNORED_KEYS
+from mmseg.config_kinds import is_whole
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
 from mmseg.engine.run_identity import RunIdentity, read_identity, state_of
-from mmseg.errors import CheckpointError, address_remedy
+from mmseg.errors import CheckpointError, DataError, address_remedy
+from mmseg.json_files import parse_json
 from mmseg.models.weights import has_right_checksums
 
 AUTO = "auto"
+# differences that are named, and letters of each value
+MOST_DIFFERENCES, LONGEST_VALUE = 50, 200
 # Keys that may differ between a training and its resumption without a difference in its weights.
 HARMLESS_KEYS = {
     "checkpoint_config",
@@ -126,12 +130,12 @@ def _own_start(work_dir: Path, config: Mapping[str, Any], processes: int, new: R
         key
         for key in changed
         if not is_below(key, DATA_PATH_KEYS)
-        and (is_below(key, OTHER_RUN_KEYS) or (is_over and key not in ("processes", *HOW_KEYS)))
+        and (is_below(key, OTHER_RUN_KEYS) or (is_over and key not in ("processes", "config", *HOW_KEYS)))
     ]
     if another:
-        listed = "; ".join(changed[key] for key in another)
+        names = listed([changed[key] for key in another])
         raise CheckpointError(
-            f"{path} is of another run, with other settings ({listed}): choose another work dir, or give the "
+            f"{path} is of another run, with other settings ({names}): choose another work dir, or give the "
             "checkpoint by name (--resume PATH) to start from it in spite of them"
         )
     return Start(identity, path, is_over, remark)
@@ -177,19 +181,30 @@ def changes(meta: Mapping[str, Any], config: Mapping[str, Any], processes: int) 
         config: the resolved config, in JSON types.
         processes: number of processes that train.
     """
+    text = meta.get("config")
     try:
-        before = json.loads(meta["config"])
-    except (KeyError, ValueError, TypeError, RecursionError):
-        return {}
-    if not isinstance(before, Mapping):
-        return {}
+        before = parse_json(text if isinstance(text, str) else "", "the config in the checkpoint")
+    except DataError:
+        return {"config": "the checkpoint's config: unreadable -> the one given now"}
     old, new = (dict(flat(c)) for c in (before, config))
-    old["processes"], new["processes"] = meta.get("processes", processes), processes
+    given = meta.get("processes")
+    old["processes"], new["processes"] = given if is_whole(given) else processes, processes
     texts = {}
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not is_below(key, HARMLESS_KEYS):
-            texts[key] = f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
+            texts[key] = f"{_printable(key)}: {_printable(json.dumps(old.get(key)))} -> {json.dumps(new.get(key))}"
     return texts
+
+
+def listed(texts: Collection[str]) -> str:
+    """Texts of :func:`changes` for a message, the first of very many."""
+    rest = len(texts) - MOST_DIFFERENCES
+    return "; ".join([*list(texts)[:MOST_DIFFERENCES], *([f"and {rest} more"] if rest > 0 else [])])
+
+
+def _printable(text: str) -> str:
+    """A text of a checkpoint for a line of the log: without control characters, cut where it is long."""
+    return ascii(text)[1:-1][:LONGEST_VALUE] if not text.isprintable() else text[:LONGEST_VALUE]
 
 
 def is_below(key: str, sections: Collection[str]) -> bool:

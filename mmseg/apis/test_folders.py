@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmseg.config import plain
-from mmseg.errors import ConfigError
+from mmseg.errors import ConfigError, DataError
 from mmseg.files import visible
+from mmseg.json_files import read_json
 
 # What a test leaves in its folder, beside the predictions of its frames.
 FOLDERS = {"color", "panels", "submission"}
@@ -65,9 +66,9 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
     """
     out_dir = Path(os.path.abspath(out_dir))
     try:
-        before = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
+        before = read_json(out_dir / "metrics.json")
         old, new = _identity(before), _identity({**plain(dict(tested)), "output": output})
-    except (OSError, ValueError, AttributeError):
+    except (DataError, ValueError, AttributeError):
         return None
     if old == new:
         return None

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmseg.apis.checkpoint_config import config_of
 from mmseg.apis.test_folders import results_folder, set_aside
-from mmseg.config import check_config, effective, get_key, plain
+from mmseg.config import check_config, check_values, effective, get_key, plain
 from mmseg.data_root import use_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
@@ -128,6 +128,7 @@ def test(
     console = console or Console()
     tell = partial(say, console)
     config, taken_from = config_of(config_path, checkpoint, cfg_options)
+    check_values(config, for_training=False)
     if config_path is None:
         tell(f"config: that of {taken_from}")
     if root_path:
@@ -214,6 +215,8 @@ def choose_test_set(
     Raises:
         ConfigError: an option that the config's test set does not have.
     """
+    if not isinstance(get_key(config, "data.test"), Mapping):
+        raise ConfigError("the config has no section 'data.test'; take one of configs/ as a base")
     is_dark_zurich = get_key(config, "data.test.type") == DarkZurichICDataset.__name__
     if (split or image_isr) and not is_dark_zurich:
         option = "--split" if split else "--image_isr"

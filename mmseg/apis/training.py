@@ -14,7 +14,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmseg.apis.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
-from mmseg.apis.resuming import Start, changes
+from mmseg.apis.resuming import Start, changes, listed
 from mmseg.config import check_config, dump_config, effective, get_key, plain
 from mmseg.datasets.classes import CLASSES, PALETTE
 from mmseg.distributed import Ranks, process_group, wait_for_all
@@ -39,7 +39,7 @@ from mmseg.engine.run_identity import RunIdentity
 from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
-from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.evaluation.logged import logged_scores
 from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
@@ -86,6 +86,23 @@ def variant(config: Mapping[str, Any]) -> StreamPlan:
         ConfigError: no such variant, or a switch that means nothing to it.
     """
     return stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
+
+
+def check_training(config: Config) -> dict[str, Any]:
+    """Check all of a config that a training reads, before data or model are touched.
+
+    Returns:
+        The effective config.
+
+    Raises:
+        ConfigError: one line that names the key, its value and what it takes.
+    """
+    cfg = effective(config)
+    check_config(cfg, for_training=True)
+    check_optimisation(cfg["optimizer"], cfg["lr_config"])
+    check_hooks(_hooks(cfg))
+    variant(cfg)
+    return cfg
 
 
 def check_samples(plan: StreamPlan, dataset: Any) -> None:
@@ -155,7 +172,7 @@ def train(
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise CMDAError(f"the memory does not suffice ({str(error).splitlines()[0]}); {MEMORY_REMEDY}") from error
+            raise CMDAError(f"the memory does not suffice ({first_line(error)}); {MEMORY_REMEDY}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -164,10 +181,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
-    cfg = effective(config)
-    check_config(cfg, for_training=True)
-    check_optimisation(cfg["optimizer"], cfg["lr_config"])
-    check_hooks(_hooks(cfg))
+    cfg = check_training(config)
     device = choose_device()
     check_numerics(cfg, device)
     work_dir = work_dir_of(config, work_dir)
@@ -322,7 +336,7 @@ def _resume(
     if changed:
         log.warning(
             f"the checkpoint was made with other settings, so this is not the run that an uninterrupted one would be: "
-            f"{'; '.join(changed.values())}"
+            f"{listed(list(changed.values()))}"
         )
     return first
 

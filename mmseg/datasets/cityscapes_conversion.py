@@ -33,15 +33,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from rich.console import Console
 
+from mmseg.config_kinds import Number, Whole, shown
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.datasets.image_reading import LABEL_IDS, MAX_PIXELS, open_label
 from mmseg.errors import DataError, did_you_mean
-from mmseg.files import atomic_path, read_text, visible, write_text
+from mmseg.files import atomic_path, visible, write_text
+from mmseg.json_files import read_json
 from mmseg.printing import TextTable, track
+
+# pixels of an image, and where its polygons lie
+SIDE, COORDINATE = Whole(1, 16384), Number(-1e6, 1e6)
 
 SPLITS = ("train", "val", "test")
 STATISTICS_SPLIT = "train"
@@ -124,17 +130,21 @@ def draw_polygons(path: Path) -> Image.Image:
         DataError: the file cannot be read, is incomplete or has an unknown label.
     """
     try:
-        annotation = json.loads(read_text(path))
-        width, height = annotation["imgWidth"], annotation["imgHeight"]
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width}x{height} are more than {MAX_PIXELS:,} pixels")
-        image = Image.new("L", (width, height), IGNORE_LABEL)
+        annotation = read_json(path)
+        size = [annotation["imgWidth"], annotation["imgHeight"]]
+        if not all(SIDE.accepts(side) for side in size):
+            raise ValueError(f"imgWidth and imgHeight are {shown(size)}; each is {SIDE.text}")
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"{size[0]}x{size[1]} are more than {MAX_PIXELS:,} pixels")
+        image = Image.new("L", tuple(size), IGNORE_LABEL)
         objects = [
             (str(item["label"]), [(x, y) for x, y in item["polygon"]])
             for item in annotation["objects"]
             if not item.get("deleted")
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except DataError as error:
+        raise _unreadable(path, ValueError(str(error).removeprefix(f"{path} "))) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise _unreadable(path, error) from error
     drawer = ImageDraw.Draw(image)
     for label, polygon in objects:
@@ -143,10 +153,17 @@ def draw_polygons(path: Path) -> Image.Image:
         if label_id < 0:
             continue
         try:
-            drawer.polygon(polygon, fill=LABEL_ID_TABLE[label_id])
+            points = [(_coordinate(x), _coordinate(y)) for x, y in polygon]
+            drawer.polygon(points, fill=LABEL_ID_TABLE[label_id])
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: the polygon of a {label!r} cannot be drawn ({error})") from error
     return image
+
+
+def _coordinate(value: Any) -> float:
+    if not COORDINATE.accepts(value):
+        raise ValueError(f"{shown(value)} is not {COORDINATE.text}")
+    return value
 
 
 def _label_id(label: str, path: Path) -> int:

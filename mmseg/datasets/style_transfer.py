@@ -6,7 +6,6 @@ PNG of any equal size, 128 where nothing changes. :mod:`mmseg.datasets.style_tra
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ from torch.utils.data import Dataset
 from mmseg.datasets.image_reading import open_image
 from mmseg.datasets.images import CropDraw
 from mmseg.errors import ConfigError, DataError
-from mmseg.files import read_text, visible
+from mmseg.files import visible
+from mmseg.json_files import read_json
 
 MANIFEST = "style_transfer_data.json"
 MAKE_COMMAND = "python tools/make_style_transfer_data.py"
@@ -40,8 +40,8 @@ def from_levels(image: Image.Image) -> Tensor:
 
 def _is_complete(manifest: Path) -> bool:
     try:
-        return bool(json.loads(read_text(manifest))["complete"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(manifest).get("complete") is True
+    except DataError:
         return False
 
 

@@ -24,7 +24,8 @@ from mmseg.datasets.images import CropDraw
 from mmseg.datasets.style_transfer import DOMAINS, MANIFEST, to_levels
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.recording import HEIGHT, WIDTH
-from mmseg.files import atomic_path, is_bare, read_text, write_text
+from mmseg.files import atomic_path, is_bare, write_text
+from mmseg.json_files import read_json
 
 # Cityscapes as a training of CMDA resizes it: width, height
 DAY_SIZE = (1024, 512)
@@ -215,9 +216,11 @@ def _check_out(out: Path, made_of: dict) -> None:
     if not out.exists() or is_bare(out):
         return
     try:
-        earlier = json.loads(read_text(out / MANIFEST))["made_of"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{out} is not empty and holds no {MANIFEST}: give another folder") from None
+        earlier = read_json(out / MANIFEST).get("made_of")
+    except DataError:
+        earlier = None
+    if not isinstance(earlier, dict):
+        raise DataError(f"{out} is not empty and holds no {MANIFEST} of such a folder: give another folder")
     differ = [f"{key} {earlier.get(key)}, now {value}" for key, value in made_of.items() if earlier.get(key) != value]
     if differ:
         raise DataError(f"{out} was made of something else ({'; '.join(differ)}): give another folder or remove it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mmseg.config_components import RARE_CLASSES
+from mmseg.datasets.class_statistics import read_class_pixels, read_files_by_class
 from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.images import CropDraw
 from mmseg.errors import CMDAError, ConfigError, DataError, did_you_mean
-from mmseg.files import read_text
 from mmseg.registry import DATASETS
 
 # keeps the samples' stream apart from that of the training step
@@ -26,7 +26,7 @@ SKIPPED = "skipped"
 BAD_SAMPLES = ("raise", "skip")
 # samples in a row that may be bad before a skipping dataset gives up
 MAX_SKIPS = 10
-RCS_KEYS = {"min_pixels": 3000, "class_temp": 0.1, "min_crop_ratio": 0.5}
+RCS_KEYS = {name: key.default for name, key in RARE_CLASSES.keys.items()}
 
 
 def class_probabilities(stats: list[Mapping[str, Any]], temperature: float) -> tuple[list[int], np.ndarray]:
@@ -54,18 +54,6 @@ def class_probabilities(stats: list[Mapping[str, Any]], temperature: float) -> t
 def _file_key(path: str) -> str:
     """``<split>/<city>/<file>``: what a label path keeps whichever root it was written under."""
     return "/".join(Path(path).parts[-3:])
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder, or "
-            "set data.train.source_json_root"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); run the Cityscapes converter again") from error
 
 
 @DATASETS.register_module()
@@ -116,13 +104,12 @@ class UDADataset(Dataset):
             self._prepare_rare_class_sampling(Path(source_json_root or ""))
 
     def _prepare_rare_class_sampling(self, root: Path) -> None:
-        stats = _read_json(root / "sample_class_stats.json")
-        self.classes, self.probabilities = class_probabilities(stats, self.rcs["class_temp"])
+        self.classes, self.probabilities = class_probabilities(read_class_pixels(root), self.rcs["class_temp"])
         position = {_file_key(str(self.source.label_path(n))): i for i, n in enumerate(self.source.names)}
-        samples = _read_json(root / "samples_with_class.json")
+        samples = read_files_by_class(root)
         self.samples_with_class: dict[int, list[int]] = {}
         files_with_class = {
-            class_id: [f for f, pixels in samples.get(str(class_id), []) if pixels > self.rcs["min_pixels"]]
+            class_id: [f for f, pixels in samples.get(class_id, []) if pixels > self.rcs["min_pixels"]]
             for class_id in self.classes
         }
         lacking = [f"{c} ({CLASSES[c]})" for c, files in files_with_class.items() if not files]

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.errors import CheckpointError
+from mmseg.config_kinds import is_number, is_whole
+from mmseg.engine.training_state import check_training_state
+from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.files import atomic_path, write_text
-from mmseg.models.weights import has_right_checksums, load_file, load_weights_file, report_mismatch
+from mmseg.json_files import read_json
+from mmseg.models.weights import check_finite, has_right_checksums, load_file, load_weights_file, report_mismatch
 
 # Prefixes in the state dict of the training method (names of published checkpoints).
 STUDENT, TEACHER = "model.", "ema_model."
@@ -87,7 +90,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(content, temporary)
     # torch's own writer says no more than that it failed
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        why = getattr(error, "strerror", None) or first_line(error)
         raise CheckpointError(
             f"{path} cannot be written ({why}); free space there. Checkpoints written before are untouched"
         ) from error
@@ -131,20 +134,18 @@ def save_best(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    record, before = work_dir / BEST, _best_before(work_dir)
-    if not owns({"iter": before.get("iter"), "run": {"id": before.get("run")}}):
-        before = {}
-    # an iteration that is run again after a resumption competes with those before it alone
-    beaten = before.get("score", -math.inf) if before.get("iter", -1) < iteration else -math.inf
-    if before.get("name", name) != name:
-        beaten = -math.inf
+    before = _best_before(work_dir)
+    if before and not owns({"iter": before["iter"], "run": {"id": before.get("run")}}):
+        before = None
+    # an iteration that is run again after a resumption competes with those before it only
+    beaten = before["score"] if before and before["iter"] < iteration and before["name"] == name else -math.inf
     if not score > beaten:
         return False
     path = work_dir / f"best_{name}_iter_{iteration}.pth"
     _write(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
     known = {"name": name, "score": score, "iter": iteration, "file": path.name}
     known |= {"run": meta["run"]["id"]} if "run" in meta else {}
-    write_text(record, json.dumps(known) + "\n")
+    write_text(work_dir / BEST, json.dumps(known) + "\n")
     for old in work_dir.glob("best_*_iter_*.pth"):
         found = checkpoint_meta(old) if old != path else None
         if found is not None and owns(found):
@@ -152,13 +153,14 @@ def save_best(
     return True
 
 
-def _best_before(work_dir: Path) -> dict[str, Any]:
-    """Content of ``best.json``, empty where there is nothing that can be read."""
+def _best_before(work_dir: Path) -> dict[str, Any] | None:
+    """Record of the best so far; None where there is none that can be used."""
     try:
-        found = json.loads((work_dir / BEST).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        record = read_json(work_dir / BEST)
+    except DataError:
+        return None
+    usable = is_number(record.get("score")) and is_whole(record.get("iter")) and isinstance(record.get("name"), str)
+    return record if usable else None
 
 
 def best_checkpoint(work_dir: str | Path) -> Path | None:
@@ -216,6 +218,7 @@ def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -
             f"the {which} in {path} does not fit the model of the config ({message}); use the config that the "
             "checkpoint was trained with"
         )
+    check_finite(weights.state_dict, path, "take another checkpoint")
     model.load_state_dict(weights.state_dict)
     return weights
 
@@ -255,19 +258,12 @@ def load_training(
         CheckpointError: the checkpoint is damaged, of another model, or holds no optimiser state.
     """
     content = load_file(path, _one_before(Path(path)))
-    whole = isinstance(content, Mapping) and all(
-        isinstance(content.get(part), Mapping) for part in ("meta", "state_dict", "optimizer")
-    )
-    if not whole or not isinstance(content["meta"].get("iter"), int):
-        raise CheckpointError(f"{path} is no training checkpoint; to start from its weights, use load_from")
-    message = report_mismatch(method.state_dict(), content["state_dict"])
-    if message:
-        raise CheckpointError(f"{path} does not fit the model of the config ({message})")
-    method.load_state_dict(content["state_dict"])
+    check_training_state(content, Path(path), method, optimizer)
     try:
         optimizer.load_state_dict(_with_settings_of(optimizer, content["optimizer"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the optimiser state in {path} does not fit ({error})") from error
-    if scaler is not None and "scaler" in content:
-        scaler.load_state_dict(content["scaler"])
+        if scaler is not None and "scaler" in content:
+            scaler.load_state_dict(content["scaler"])
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"the optimiser state in {path} does not fit ({first_line(error)})") from error
+    method.load_state_dict(content["state_dict"])
     return content["meta"]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmseg.config_keys import HOOKS as HOOK_KEYS
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.files import write_text
 
@@ -110,12 +111,7 @@ class MlflowLogger:
 
 
 # hook -> its settings
-HOOKS: Mapping[str, set[str]] = {
-    "TextLoggerHook": {"by_epoch", "interval"},
-    "TensorboardLoggerHook": {"by_epoch", "interval", "log_dir"},
-    "WandbLoggerHook": {"by_epoch", "interval", "init_kwargs"},
-    "MlflowLoggerHook": {"by_epoch", "interval", "exp_name"},
-}
+HOOKS: Mapping[str, set[str]] = {name: set(keys) for name, keys in HOOK_KEYS.items()}
 
 
 def check_hooks(hooks: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from mmseg.engine.loggers import Logger, TensorBoardLogger
+from mmseg.errors import ConfigError
 from mmseg.files import write_text
+from mmseg.log_file import read_record
 
 LOGGER_NAME = "mmseg"
 
@@ -84,8 +86,8 @@ class RunLog:
         """Drop the numbers of later iterations, which a resumed run writes anew."""
         self._json.close()
         path = Path(self._json.name)
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(line for line in lines if _iteration(line) <= iteration))
+        lines = path.read_bytes().splitlines(keepends=True)
+        write_text(path, b"".join(line for line in lines if _iteration(line) <= iteration).decode())
         self._json = path.open("a", encoding="utf-8")
         for logger in self.loggers:
             logger.forget_after(iteration)
@@ -100,11 +102,11 @@ class RunLog:
             handler.close()
 
 
-def _iteration(line: str) -> float:
+def _iteration(line: bytes) -> float:
     """Iteration of a JSON line; of one that was cut short by a crash, infinity."""
     try:
-        return json.loads(line)["iter"]
-    except (ValueError, KeyError, TypeError):
+        return read_record(line)["iter"]
+    except ConfigError:
         return math.inf
 
 

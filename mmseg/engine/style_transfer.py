@@ -17,10 +17,11 @@ from mmseg.engine.progress import LogWindow, Pace, log_line, progress_bar, remai
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.style_transfer_settings import PUBLISHED_FILTERS, StyleTransferSettings
 from mmseg.engine.training_loop import is_due
-from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.engine.training_state import check_training_state
+from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
 from mmseg.files import atomic_path
 from mmseg.models.style_transfer import CycleGAN, ImagePool, PoolDraw, ResnetGenerator
-from mmseg.models.weights import load_file, report_mismatch
+from mmseg.models.weights import check_finite, check_tensors, load_file, report_mismatch
 
 PUBLISHED_NAME = "cityscapes_ICD_to_dsec_EN.pth"
 
@@ -95,25 +96,46 @@ class StyleTransferTrainer:
             ConfigError: settings or pictures are others now, or no iteration is left.
         """
         content = load_file(path)
-        if not isinstance(content, Mapping) or not {"meta", "state_dict", "optimizer", "pools"} <= content.keys():
-            raise CheckpointError(f"{path} is no checkpoint of a style-transfer training")
+        parts = ("meta", "state_dict", "optimizer", "pools")
+        if not isinstance(content, Mapping) or not all(isinstance(content.get(part), Mapping) for part in parts):
+            raise CheckpointError(f"{path} is not a checkpoint of a style-transfer training")
         meta = content["meta"]
-        changes = self.settings.changes(meta["settings"])
-        changes += [f"{k} pictures were {meta['pictures'].get(k)}, now {n}" for k, n in pictures.items()
-                    if meta["pictures"].get(k) != n]  # fmt: skip
+        earlier, counts = (
+            meta.get(key) if isinstance(meta.get(key), Mapping) else {} for key in ("settings", "pictures")
+        )
+        changes = self.settings.changes(earlier)
+        changes += [f"{k} pictures were {counts.get(k)}, now {n}" for k, n in pictures.items() if counts.get(k) != n]
         if changes:
             raise ConfigError(f"{path} is of another training: {'; '.join(changes)}; give another --work-dir")
+        for name, optimizer in self.optimizers.items():
+            part = {"meta": meta, "state_dict": content["state_dict"], "optimizer": content["optimizer"].get(name)}
+            check_training_state(part, path, self.model, optimizer)
         if meta["iter"] >= self.settings.iterations:
             raise ConfigError(f"{path} is of iteration {meta['iter']}: nothing is left of {self.settings.iterations}")
-        message = report_mismatch(self.model.state_dict(), content["state_dict"])
-        if message:
-            raise CheckpointError(f"{path} does not fit ({message})")
+        try:
+            for name, pool in self.pools.items():
+                pool.restore(self._pool_state(content["pools"][name]), self.device)
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(content["optimizer"][name])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit ({first_line(error)})") from error
         self.model.load_state_dict(content["state_dict"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(content["optimizer"][name])
-        for name, pool in self.pools.items():
-            pool.restore(content["pools"][name], self.device)
-        return int(meta["iter"])
+        return meta["iter"]
+
+    def _pool_state(self, state: Any) -> Tensor | None:
+        """Stored pictures of a checkpoint.
+
+        Raises:
+            ValueError: they are not those of such a training.
+        """
+        if state is None:
+            return None
+        shape = (1, self.settings.crop, self.settings.crop)
+        if not isinstance(state, Tensor) or tuple(state.shape[1:]) != shape or len(state) > self.settings.pool:
+            raise ValueError("its pools hold no pictures of this training")
+        check_tensors({"pool": state}, "the checkpoint")
+        check_finite({"pool": state}, "the checkpoint", "start anew")
+        return state
 
 
 def newest_checkpoint(work_dir: Path) -> Path | None:

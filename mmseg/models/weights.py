@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmseg.config_kinds import shown
 from mmseg.errors import CheckpointError, address_remedy
 
 
@@ -48,6 +49,10 @@ def load_file(path: str | Path, hint: str = "") -> Any:
         raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}") from error
 
 
+def _at_least_16_bits(x: Tensor) -> Tensor:
+    return x.float() if x.element_size() < 2 else x
+
+
 def has_right_checksums(path: str | Path) -> bool:
     """Whether all parts of a torch file (a zip archive) have the checksums that were stored with them.
 
@@ -55,7 +60,9 @@ def has_right_checksums(path: str | Path) -> bool:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            # PyTorch stores its parts as they are: what is packed is not of its making, and could unpack to anything.
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+            return stored and archive.testzip() is None
     # What zipfile raises depends on which bytes are damaged; each of these says that the sums cannot be right.
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error):
         return False
@@ -66,13 +73,72 @@ def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:
     content = load_file(path, hint)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not is_state_dict(content):
         raise CheckpointError(f"{path} holds no state dict (names with tensors)")
+    check_tensors(content, path)
     return dict(content)
 
 
+def is_state_dict(content: Any) -> bool:
+    """Whether something is names with tensors."""
+    return isinstance(content, Mapping) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    )
+
+
+def check_tensors(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Refuse tensors that hold no plain numbers of their own.
+
+    Such are tensors of the device ``meta``, which have shapes only, sparse and quantised ones, complex numbers, and
+    views that repeat a small storage to a size that could take all memory.
+
+    Args:
+        tensors: by name.
+        where: file that they come from.
+
+    Raises:
+        CheckpointError: naming file, tensor and kind.
+    """
+    for name, tensor in tensors.items():
+        kind = _strange_kind(tensor)
+        if kind:
+            raise CheckpointError(f"{where}: the tensor {shown(name)} {kind}; save the weights again as plain tensors")
+
+
+def _strange_kind(tensor: Tensor) -> str:
+    if tensor.device.type == "meta":
+        return "is on the device 'meta': it has a shape and no numbers"
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return "is sparse or quantised"
+    if tensor.is_complex():
+        return "holds complex numbers"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return "repeats the numbers of a smaller one"
+    return ""
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path, remedy: str) -> None:
+    """Refuse weights with NaN or infinite numbers.
+
+    Args:
+        tensors: by name, checked by :func:`check_tensors`.
+        where: file that they come from.
+        remedy: ends the message.
+
+    Raises:
+        CheckpointError: naming the first tensors.
+    """
+    # numbers of 8 bits have no such test of their own
+    bad = [name for name, x in tensors.items() if x.is_floating_point() and not _at_least_16_bits(x).isfinite().all()]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise CheckpointError(
+            f"{where}: {len(bad)} tensors hold NaN or infinite numbers: {', '.join(bad[:3])}{more}; {remedy}"
+        )
+
+
 def report_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Describe missing and unexpected names and wrong shapes; empty when everything fits."""
+    """Describe missing and unexpected names, wrong shapes and types; empty when everything fits."""
     missing = [k for k in expected if k not in given]
     unexpected = [k for k in given if k not in expected]
     shapes = [
@@ -80,8 +146,14 @@ def report_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor])
         for k, v in expected.items()
         if k in given and given[k].shape != v.shape
     ]
+    types = [
+        f"{k} {given[k].dtype} instead of {v.dtype}"
+        for k, v in expected.items()
+        if k in given and given[k].is_floating_point() != v.is_floating_point()
+    ]
     parts = []
-    for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)):
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types))
+    for title, names in kinds:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{len(names)} {title}: {', '.join(names[:3])}{more}")

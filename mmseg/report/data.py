@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from mmseg.config_kinds import is_number
 from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
 from mmseg.files import visible
+from mmseg.json_files import read_json
 from mmseg.log_file import read_log
+from mmseg.metrics_file import REMEDY, read_metrics, tested_iteration
 from mmseg.report.recovery import recovered_details
 from mmseg.work_dir import config_file
 
@@ -82,9 +85,7 @@ class Test:
     @property
     def iteration(self) -> int | None:
         """Iterations that the tested weights were trained for, where the files tell."""
-        checkpoint = re.search(r"iter_(\d+)\.pth$", str(self.metrics.get("checkpoint", "")))
-        given = self.metrics.get("iteration", checkpoint[1] if checkpoint else None)
-        return None if given is None else int(given)
+        return tested_iteration(self.metrics)
 
     @property
     def title(self) -> str:
@@ -212,7 +213,7 @@ def _is_work_dir(path: Path) -> bool:
 
 def _work_dir_of(test_folder: Path) -> Path | None:
     """Work dir that a test belongs to: around its folder, else around its checkpoint."""
-    checkpoint = Path(str(_read_json(test_folder / "metrics.json").get("checkpoint", "")))
+    checkpoint = Path(str(read_metrics(test_folder / "metrics.json").get("checkpoint") or ""))
     above = test_folder.resolve().parents
     candidates = [*above[:2], *([checkpoint.parent] if checkpoint.name else [])]
     return next((path.resolve() for path in candidates if _is_work_dir(path)), None)
@@ -239,23 +240,20 @@ def read_test(folder: Path, run: Run | None = None) -> Test:
     Raises:
         ConfigError: a file cannot be read, or does not hold what it should.
     """
-    metrics = _read_json(folder / "metrics.json")
+    metrics = read_metrics(folder / "metrics.json")
     path = folder / "details.json"
-    details = _read_json(path) if path.is_file() else recovered_details(folder, metrics)
-    for key in ("scores", "per_class"):
-        if not isinstance(metrics.get(key) or {}, dict):
-            raise ConfigError(f"{folder / 'metrics.json'}: {key} is no object; test the run again")
+    details = read_json(path, REMEDY, error=ConfigError) if path.is_file() else recovered_details(folder, metrics)
     absent = details.get("absent")
     if absent is None:
         absent = [CLASSES[i] for i in DSEC_ABSENT_CLASSES] if "mIoU_18" in (metrics.get("scores") or {}) else []
     try:
         confusion = details.get("confusion")
         counts = None if confusion is None else np.array(confusion, np.int64)
-        if counts is not None and counts.shape != (len(CLASSES), len(CLASSES)):
-            raise ValueError(f"confusion is of shape {counts.shape}")
+        if counts is not None and (counts.shape != (len(CLASSES), len(CLASSES)) or counts.min() < 0):
+            raise ValueError(f"confusion is of shape {counts.shape}, or has numbers below 0")
         frames = dict(_frame(entry) for entry in details.get("frames", []))
         ids = tuple(CLASSES.index(name) for name in absent)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path} does not hold what a test writes there ({error}); test the run again") from error
     return Test(folder, run, "", metrics, ids, tuple(map(str, details.get("panel") or ())), counts, frames)
 
@@ -264,29 +262,20 @@ def _frame(entry: Mapping[str, Any]) -> tuple[str, FrameScores | None]:
     """Name and scores of an entry of ``details.json``."""
     name = entry["name"]
     if not isinstance(name, str) or Path(name).name != name:
-        raise ValueError(f"{name!r} is no name of a frame")
+        raise ValueError(f"{name!r} is not the name of a frame")
     if "IoU" not in entry:
         return name, None
     iou = np.array([math.nan if value is None else value for value in entry["IoU"]], np.float64)
     pixels = np.array(entry["label_pixels"], np.int64)
     if iou.shape != (len(CLASSES),) or pixels.shape != iou.shape:
-        raise ValueError(f"{name} has scores of {len(iou)} classes")
+        raise ValueError(f"{name} has scores of another number of classes")
+    if not (np.isnan(iou) | ((iou >= 0) & (iou <= 1))).all() or pixels.min() < 0:
+        raise ValueError(f"{name} has scores outside of 0 to 1, or pixels below 0")
     return name, FrameScores(name, iou, pixels)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); remove it or test the run again") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no JSON object; test the run again")
-    return content
-
-
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number(value) else None
 
 
 def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:

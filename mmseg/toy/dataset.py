@@ -20,6 +20,7 @@ from mmseg.datasets.classes import CLASSES
 from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.errors import DataError
 from mmseg.files import is_bare, temporary_folder, write_text
+from mmseg.json_files import read_json
 from mmseg.printing import track
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.placing import place
@@ -36,8 +37,8 @@ SHOWN_PIXELS = 300
 def is_complete(out: Path) -> bool:
     """Tell whether a folder holds a toy city that was written to the end."""
     try:
-        return bool(json.loads((out / MARKER).read_text(encoding="utf-8"))["complete"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(out / MARKER).get("complete") is True
+    except DataError:
         return False
 
 

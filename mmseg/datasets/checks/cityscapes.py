@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ from mmseg.datasets.checks.findings import NOTE, Finding, all_of, judged, publis
 from mmseg.datasets.checks.images import ImageFiles, check_image_files
 from mmseg.datasets.cityscapes import MOTION_FOLDERS
 from mmseg.datasets.cityscapes_conversion import TRAIN_IDS_SUFFIX
+from mmseg.datasets.class_statistics import REMEDY, STATISTICS_FILES, read_class_pixels, read_files_by_class
 from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
-from mmseg.files import read_text, visible
+from mmseg.errors import DataError
+from mmseg.files import visible
 
 PUBLISHED = {"train": 2975, "val": 500}
 SIZE = (2048, 1024)
 SUFFIX = "_leftImg8bit.png"
 CONVERT = "run tools/convert_datasets/cityscapes.py on the Cityscapes folder"
-STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")
 
 
 def image_names(root: Path, split: str) -> list[str]:
@@ -72,22 +72,18 @@ def check_statistics(root: Path, settings: Mapping[str, Any], sampling: Mapping[
         settings: arguments of ``CityscapesICDataset``.
         sampling: ``data.train.rare_class_sampling``.
     """
-    contents, findings = {}, []
-    for name in STATISTICS_FILES:
+    findings, contents = [], []
+    for name, read in zip(STATISTICS_FILES, (read_class_pixels, read_files_by_class), strict=True):
         try:
-            contents[name] = json.loads(read_text(root / name))
-        except (OSError, ValueError) as error:
-            findings.append(
-                Finding(f"class statistics: {name}", "not readable", "readable", "wrong", CONVERT, (str(error),))
-            )
+            contents.append(read(root))
+        except DataError as error:
+            case = str(error).split(f"; {REMEDY}")[0]
+            findings.append(Finding(f"class statistics: {name}", "not usable", "usable", "wrong", CONVERT, (case,)))
     if findings:
         return findings
-    try:
-        known = {_key(entry["file"]) for entry in contents[STATISTICS_FILES[0]]}
-        by_class = {int(c): [(_key(f), n) for f, n in files] for c, files in contents[STATISTICS_FILES[1]].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        case = f"{root}: {type(error).__name__}: {error}"
-        return [Finding("class statistics: layout", "another", "that of the converter", "wrong", CONVERT, (case,))]
+    entries, files_by_class = contents
+    known = {_key(entry["file"]) for entry in entries}
+    by_class = {train_id: [(_key(f), n) for f, n in files] for train_id, files in files_by_class.items()}
     split = settings["split"]
     names = {_key(f"{split}/{n}{TRAIN_IDS_SUFFIX}") for n in image_names(Path(settings["dataset_path"]), split)}
     findings.append(
@@ -126,10 +122,10 @@ def compare_statistics(root: Path, counted: Mapping[Path, Mapping[int, int]]) ->
         counted: label map -> pixels by value.
     """
     try:
-        entries = json.loads(read_text(root / STATISTICS_FILES[0]))
-        stored = {_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        entries = read_class_pixels(root)
+    except DataError:
         return []  # the quick check has said so
+    stored = {_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
     different = []
     for path, values in counted.items():
         pixels = {value: number for value, number in values.items() if value != IGNORE_LABEL}

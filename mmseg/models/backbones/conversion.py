@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, first_line
 from mmseg.models.backbones.mit import ARCHITECTURES
-from mmseg.models.weights import report_mismatch
+from mmseg.models.weights import check_finite, report_mismatch
 from mmseg.registry import BACKBONES
 
 HEADS = ("head", "classifier", "decode_head", "auxiliary_head")
@@ -199,7 +199,7 @@ def convert_encoder(weights: Mapping[str, Tensor], prefix: str | None = None) ->
         inner = name.removeprefix(prefix)
         own = _our_name(layout, inner) if name.startswith(prefix) else None
         if own:
-            state[own] = tensor.float()
+            state[own] = tensor
         elif not name.startswith(prefix) or inner.split(".")[0] in HEADS:
             top = inner.split(".")[0]
             left_out[top] = left_out.get(top, 0) + 1
@@ -209,14 +209,20 @@ def convert_encoder(weights: Mapping[str, Tensor], prefix: str | None = None) ->
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise CheckpointError(f"names that are no part of a MiT in the layout of {layout.title}: "
                               f"{', '.join(unknown[:3])}{more}")  # fmt: skip
-    state = _restacked(state)
-    arch = _architecture(state)
+    try:
+        state = _restacked(state)
+        arch = _architecture(state)
+    except (IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"tensors of the layout of {layout.title} have shapes that are not those of a MiT ({first_line(error)})"
+        ) from error
     with torch.device("meta"):
         expected = BACKBONES.build({"type": arch}).state_dict()
     message = report_mismatch(expected, state)
     if message:
         raise CheckpointError(f"read as {arch} in the layout of {layout.title}, it does not fit (our names: {message})")
-    return ConvertedEncoder(arch, layout.title, {name: state[name].contiguous() for name in expected}, left_out)
+    check_finite(state, f"{arch} in the layout of {layout.title}", "get the weights again")
+    return ConvertedEncoder(arch, layout.title, {name: state[name].float().contiguous() for name in expected}, left_out)
 
 
 def _our_name(layout: Layout, name: str) -> str | None:

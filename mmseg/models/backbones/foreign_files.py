@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torch import Tensor
 
-from mmseg.errors import CheckpointError
-from mmseg.models.weights import load_weights_file
+from mmseg.errors import CheckpointError, first_line
+from mmseg.json_files import read_json
+from mmseg.models.weights import check_tensors, load_weights_file
 
 # What a Hugging Face folder may hold, the safer format first.
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -35,12 +35,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
 
 def _file_of_folder(folder: Path) -> Path:
     config = folder / "config.json"
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no config.json, so it is no Hugging Face folder") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{config} cannot be read ({error}); download the folder again") from None
+    if not config.is_file():
+        raise CheckpointError(f"{folder} holds no config.json, so it is not a Hugging Face folder")
+    kind = read_json(config, "download the folder again", error=CheckpointError).get("model_type")
     if kind != "segformer":
         raise CheckpointError(f"{config} is of a model of type {kind!r}; a 'segformer' is needed")
     for name in FOLDER_FILES:
@@ -56,6 +53,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except ImportError:
         raise CheckpointError(f"{path} is a safetensors file: install the package safetensors") from None
     try:
-        return load_safetensors(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged ({error}); get it again") from error
+        weights = load_safetensors(path)
+    # besides its own errors, those of the number formats that torch lacks
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged ({first_line(error)}); get it again") from error
+    check_tensors(weights, path)
+    return weights

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from mmseg.errors import CheckpointError
-from mmseg.models.weights import load_weights_file, report_mismatch
+from mmseg.models.weights import check_finite, load_weights_file, report_mismatch
 
 
 def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
@@ -26,4 +26,5 @@ def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
             f"{path} does not fit the encoder {type(encoder).__name__} ({message}); give model.pretrained the "
             f"file of that encoder, or None for random weights"
         )
+    check_finite(weights, path, "get the file again")
     encoder.load_state_dict(weights)

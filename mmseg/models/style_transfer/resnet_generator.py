@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mmseg.errors import CheckpointError
-from mmseg.models.weights import load_weights_file, report_mismatch
+from mmseg.models.weights import check_finite, load_weights_file, report_mismatch
+
+PUBLISHED_WIDTH = 64
+LARGEST_WIDTH = 1024
 
 
 class ResidualBlock(nn.Module):
@@ -40,7 +43,9 @@ class ResnetGenerator(nn.Module):
     Sides that are not multiples of 4 come back padded up to one.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 64, blocks: int = 9) -> None:
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 1, width: int = PUBLISHED_WIDTH, blocks: int = 9
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
@@ -85,9 +90,13 @@ def load_generator(path: str | Path) -> ResnetGenerator:
         path, hint="see pretrained/README.md, or set uda.cyclegan_itrd2en_path='' to train without it"
     )
     first = weights.get("model.1.weight")
-    generator = ResnetGenerator() if first is None else ResnetGenerator(width=len(first))
+    width = len(first) if first is not None and first.dim() == 4 else PUBLISHED_WIDTH
+    if not 0 < width <= LARGEST_WIDTH:
+        raise CheckpointError(f"{path} is not a style-transfer generator of CMDA: it is {width} channels wide")
+    generator = ResnetGenerator(width=width)
     message = report_mismatch(generator.state_dict(), weights)
     if message:
         raise CheckpointError(f"{path} is not a style-transfer generator of CMDA ({message})")
+    check_finite(weights, path, "get the file again")
     generator.load_state_dict(weights)
     return generator.eval().requires_grad_(False)

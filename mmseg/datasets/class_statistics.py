@@ -1,0 +1,76 @@
+"""The one reader of the class statistics that the Cityscapes converter writes and rare class sampling draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmseg.config_kinds import Whole, shown
+from mmseg.datasets.classes import CLASSES
+from mmseg.errors import DataError
+from mmseg.json_files import read_json
+
+# pixels of every class by image, and images with their pixels by class
+STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")
+REMEDY = (
+    "run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder, or set data.train.source_json_root"
+)
+TRAIN_IDS = {str(train_id): train_id for train_id in range(len(CLASSES))}
+# more than any image has
+PIXELS = Whole(0, 10**12)
+
+
+def read_class_pixels(root: str | Path) -> list[dict[str, Any]]:
+    """Entries of ``sample_class_stats.json``: ``file``, and pixels by train id as text; at least one pixel in all.
+
+    Raises:
+        DataError: missing, or not what the converter writes; one line that names file and entry.
+    """
+    path = Path(root) / STATISTICS_FILES[0]
+    entries = read_json(path, REMEDY, kind=list)
+    for number, entry in enumerate(entries):
+        where = f"{path}, entry {number}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise DataError(f"{where} is {shown(entry)}, not an object with a file; {REMEDY}")
+        for key, count in _pixels(entry):
+            _check_train_id(key, where)
+            _check_pixels(count, where)
+    if not any(count for entry in entries for _, count in _pixels(entry)):
+        raise DataError(f"{path} counts no pixel of any class; {REMEDY}")
+    return entries
+
+
+def read_files_by_class(root: str | Path) -> dict[int, list[tuple[str, int]]]:
+    """``samples_with_class.json``: train id -> label files with the class, and its pixels in each.
+
+    Raises:
+        DataError: missing, or not what the converter writes; one line that names file and class.
+    """
+    path = Path(root) / STATISTICS_FILES[1]
+    found: dict[int, list[tuple[str, int]]] = {}
+    for key, files in read_json(path, REMEDY).items():
+        _check_train_id(key, str(path))
+        where = f"{path}, class {key}"
+        if not isinstance(files, list):
+            raise DataError(f"{where} is {shown(files)}, not a list of files with their pixels; {REMEDY}")
+        for item in files:
+            if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
+                raise DataError(f"{where} holds {shown(item)}, not a file with its pixels; {REMEDY}")
+            _check_pixels(item[1], where)
+        found[TRAIN_IDS[key]] = [(file, count) for file, count in files]
+    return found
+
+
+def _pixels(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((key, count) for key, count in entry.items() if key != "file")
+
+
+def _check_train_id(key: str, where: str) -> None:
+    if key not in TRAIN_IDS:
+        raise DataError(f"{where} has the key {shown(key)}, which is not a train id (0..{len(CLASSES) - 1}); {REMEDY}")
+
+
+def _check_pixels(count: Any, where: str) -> None:
+    if not PIXELS.accepts(count):
+        raise DataError(f"{where} counts {shown(count)} pixels, not a whole number of them; {REMEDY}")
