@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -105,12 +104,11 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
     Raises:
         SystemExit: 1 when a run failed.
     """
-    from rich.console import Console
-
     from mmseg.apis import experiments as e
+    from mmseg.console import steady_console
 
     # A file or a pipe has no width that a table must keep to.
-    console = Console() if sys.stdout.isatty() else Console(width=250)
+    console = steady_console() if sys.stdout.isatty() else steady_console(width=250)
     if args.exp:
         chosen, seeds = e.named_experiments(args.exp)
     else:
@@ -119,8 +117,6 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
     if args.dry_run:
         e.show_plan(runs, console)
         return
-    # A batch system ends a job by SIGTERM: its runs must end with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         e.run_all(runs, args.gpus or (), console)
     finally:

@@ -8,17 +8,21 @@ training, every function here leaves things as they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmseg.errors import ConfigError
+from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.peers import Peers, end_of_peer
 from mmseg.rendezvous import job_port, meet
+from mmseg.signals import StopNow, end_with_parent, signals_end
 
 # launcher -> environment variables that give rank, number of processes and rank on the machine
 VARIABLES = {
@@ -99,19 +103,34 @@ def process_group(launcher: str) -> Iterator[Ranks]:
         yield ONE_PROCESS
         return
     rank, world, local = _numbers(launcher)
+    if launcher == "pytorch":
+        # A torchrun that was killed leaves nobody who could end its processes.
+        end_with_parent(signal.SIGTERM, os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(gpu_of(launcher, local, torch.cuda.device_count()))
     if launcher == "slurm":
         os.environ.setdefault("MASTER_ADDR", _first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
         os.environ.setdefault("MASTER_PORT", str(job_port()))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    store = meet(launcher, rank, world, PATIENCE)
-    timeout = None if backend == "nccl" else PATIENCE
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     global _on_cpu
-    _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
+    with signals_end("it waited for the other processes"):
+        store = meet(launcher, rank, world, PATIENCE)
+        timeout = None if backend == "nccl" else PATIENCE
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+        _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
+        peers = Peers(rank, world, gather)
     try:
-        yield Ranks(rank, world)
+        with peers:
+            try:
+                yield Ranks(rank, world)
+                # One that left earlier would look like one that was killed.
+                wait_for_all()
+            except BaseException as error:
+                cause = end_of_peer(error)
+                peers.tell(cause or error)
+                if cause is not None:
+                    raise cause from error
+                raise
     finally:
         _on_cpu = None
         dist.destroy_process_group()
@@ -199,3 +218,41 @@ def wait_for_all() -> None:
     """Let no process go on before all are here; GPUs are not waited for."""
     if several():
         dist.barrier(group=_on_cpu)
+
+
+def gather(value: Any) -> list[Any]:
+    """An object of each process, by rank, in every process."""
+    if not several():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value, group=_on_cpu)
+    return values
+
+
+def done_together(act: Callable[[], None]) -> None:
+    """Do something in every process, and wait for all; what one of them cannot do fails in all.
+
+    Raises:
+        CheckpointError: as in the process that raised it.
+        CMDAError: any other error of another process.
+        StopNow: in the process that was told to stop meanwhile; the others go on, and have to ask.
+    """
+    if not several():
+        act()
+        return
+    error: BaseException | None = None
+    try:
+        act()
+    except (Exception, StopNow) as caught:
+        error = caught
+    words = gather(None if error is None or isinstance(error, StopNow) else _as_text(error))
+    if error is not None:
+        raise error
+    for rank, word in enumerate(words):
+        if word is not None:
+            is_checkpoint, text = word
+            raise (CheckpointError if is_checkpoint else CMDAError)(f"process {rank} of this training stopped: {text}")
+
+
+def _as_text(error: BaseException) -> tuple[bool, str]:
+    return isinstance(error, CheckpointError), str(error) or type(error).__name__

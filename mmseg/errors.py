@@ -6,11 +6,14 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 from mmseg.interpreter import missing_package
+from mmseg.signals import StopNow, follow_launcher, ignore_signals, signal_name, signals_handled, stop_now
 from mmseg.text import printable
 
 
@@ -38,6 +41,19 @@ class DataError(CMDAError):
 
 class CheckpointError(CMDAError):
     """A weight file that is missing or does not fit the model."""
+
+
+class Interrupted(CMDAError):
+    """A training was told to stop.
+
+    Attributes:
+        number: the signal's, e.g. 15 for SIGTERM. The exit status of a script is 128 more, as shells have it.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = int(number)
+        self.status = 128 + self.number
 
 
 def own_message(error: CMDAError) -> CMDAError:
@@ -86,13 +102,18 @@ def run_as_script(main: Callable[[], None]) -> None:
     """Run ``main`` and turn what a user can mend into one line on stderr and an exit status.
 
     These are a :class:`CMDAError`, a package that is not installed, and errors of the system such as a full disk.
-    What the encoding of the terminal lacks is printed escaped.
+    A signal to stop ends it likewise, with a status of 128 and its number; and so does a reader of stdout that has
+    gone, silently, as other programs do. What the encoding of the terminal lacks is printed escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        main()
+        follow_launcher()
+        with signals_handled(stop_now):
+            main()
+    except Interrupted as error:
+        _end_by_signal(f"error: {error}", error.number)
     except CMDAError as error:
         _end(str(error), error.status)
     except ModuleNotFoundError as error:
@@ -101,19 +122,54 @@ def run_as_script(main: Callable[[], None]) -> None:
             raise
         _end(message)
     except BrokenPipeError:
-        # Who reads along has seen enough, as in "| head". Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + 13) from None
+        # Who reads along has seen enough, as in "| head"; another pipe is another matter.
+        if _can_flush(sys.stdout):
+            raise
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if error.errno not in _SYSTEM_REMEDIES:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror}; {_SYSTEM_REMEDIES[error.errno]}")
+    except StopNow as stop:
+        by = "" if stop.number == signal.SIGINT else f" by {signal_name(stop.number)}"
+        _end_by_signal(f"interrupted{by}", stop.number)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end_by_signal("interrupted", signal.SIGINT)
+    finally:
+        # Python would complain of a dead stdout or stderr after the last line, and change the exit status.
+        for stream in (sys.stdout, sys.stderr):
+            if not _can_flush(stream):
+                _drop_output(stream)
 
 
 def _end(message: str, status: int = CMDAError.status) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    _say(f"error: {message}")
     raise SystemExit(status) from None
+
+
+def _end_by_signal(text: str, number: int) -> NoReturn:
+    ignore_signals()
+    _say(text)
+    raise SystemExit(128 + number) from None
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _can_flush(stream: TextIO | None) -> bool:
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _drop_output(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from mmseg.datasets.style_transfer import MANIFEST, UnpairedPictures, whole_pict
 from mmseg.datasets.style_transfer_data import PictureSettings, make_pictures, open_sources, picture_tasks
 from mmseg.engine.style_transfer import PUBLISHED_NAME, save_generator
 from mmseg.engine.style_transfer_settings import StyleTransferSettings
-from mmseg.errors import CheckpointError, ConfigError, DataError
+from mmseg.errors import CheckpointError, ConfigError, DataError, Interrupted
 from mmseg.evaluation.style_transfer import StyleStatistics, kept_activity
 from mmseg.models.style_transfer import (
     CycleGAN,
@@ -310,6 +311,42 @@ def test_resumed_training_equals_one_run(data, trained, tmp_path, monkeypatch):
         same = torch.equal(value, compared[1][name]) if isinstance(value, torch.Tensor) else value == compared[1][name]
         assert same, name
     assert [p.name for p in (tmp_path / "run").glob("iter_*.pth")] == ["iter_6.pth"]
+
+
+def test_a_signal_saves_and_a_bad_picture_too(data, trained, tmp_path, monkeypatch):
+    """Checkpoints come at the end only; what ended the training before says which one it saved."""
+    from mmseg.apis import style_transfer as api
+    from mmseg.engine.style_transfer import StyleTransferTrainer
+
+    settings = StyleTransferSettings(**json.loads((trained / "style_transfer.json").read_text()))
+    monkeypatch.setattr(api, "choose_device", lambda: torch.device("cpu"))
+    step = StyleTransferTrainer.step
+
+    def told_to_stop(self, batch, iteration):
+        if iteration == 1:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return step(self, batch, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StyleTransferTrainer, "step", told_to_stop)
+        with pytest.raises(
+            Interrupted, match=r"after iteration 2; saved .*iter_2\.pth\. Go on with --resume$"
+        ) as caught:
+            api.train_style_transfer(data, tmp_path / "run", settings)
+    assert caught.value.status == 128 + signal.SIGHUP
+    read = UnpairedPictures.__getitem__
+
+    def bad(self, number):
+        if number // settings.batch == 4:
+            raise DataError("a.png is not a readable image; replace it")
+        return read(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnpairedPictures, "__getitem__", bad)
+        with pytest.raises(DataError, match=r"^a\.png is not a .*\. Saved .*iter_4\.pth\. Go on with --resume$"):
+            api.train_style_transfer(data, tmp_path / "run", settings, resume=True, workers=1)
+    api.train_style_transfer(data, tmp_path / "run", settings, resume=True)
+    assert [path.name for path in (tmp_path / "run").glob("iter_*.pth")] == ["iter_6.pth"]
 
 
 def stop_after(save):

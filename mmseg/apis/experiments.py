@@ -21,11 +21,14 @@ import mmseg
 from mmseg.apis.comparison import validation_records
 from mmseg.apis.launching import Child, plan_child, without_overruled
 from mmseg.config import load_config
+from mmseg.console import steady_console
+from mmseg.engine.interruptions import Interruptions
 from mmseg.engine.progress import duration
-from mmseg.errors import CMDAError, ConfigError, did_you_mean
+from mmseg.errors import CMDAError, ConfigError, Interrupted, did_you_mean
 from mmseg.files import open_bytes_to_append, visible
 from mmseg.log_file import read_record
 from mmseg.printing import TextTable, say, text_column
+from mmseg.signals import PARENT_VARIABLE, StopNow, signal_name
 from mmseg.text import as_name
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
@@ -34,6 +37,7 @@ LIST_KEYS = {"experiments", "seeds"}
 ENTRY_KEYS = {"base_config", "name", "flags", "cfg_options"}
 CONSOLE_FILE = "output.txt"
 POLL_SECONDS = 0.5
+STOP_POLL_SECONDS = 0.05
 STOP_SECONDS = 180
 
 
@@ -249,9 +253,10 @@ def run_all(
         command: gives the command of a run.
 
     Raises:
-        KeyboardInterrupt: after the running processes were stopped.
+        Interrupted: by a signal, after the running processes have saved and ended; the same signal again ends them at
+            once. They also save and end when this process is killed.
     """
-    console = console or Console()
+    console = console or steady_console()
     for run in runs:
         run.message = refusal(run.child)
         if run.message:
@@ -260,9 +265,11 @@ def run_all(
     _note_missing_gpus(gpus, console)
     _write_configs(runs, console)
     waiting, free, active = deque(run for run in runs if run.state == "waiting"), list(gpus) or [None], []
-    with _progress(console) as progress:
+    with _Signals() as signals, _progress(console) as progress:
         try:
             while waiting or active:
+                if signals.received:
+                    raise StopNow(signals.received)
                 while waiting and free:
                     run = waiting.popleft()
                     run.gpu = free.pop(0)
@@ -277,13 +284,16 @@ def run_all(
                         _finish(run, progress, console)
                         active.remove(run)
                         free.append(run.gpu)
-        except BaseException:
-            for run in active:
-                run.process.terminate()
-            for run in active:
-                _stop(run)
+        except BaseException as error:
+            _stop(active, signals)
             for run in waiting:
                 run.state = "not started"
+            if isinstance(error, StopNow):
+                raise Interrupted(
+                    f"interrupted by {signal_name(error.number)}: {len(active)} of {len(runs)} runs stopped, "
+                    f"{len(waiting)} not started. Go on with --resume auto",
+                    error.number,
+                ) from error
             raise
     return runs
 
@@ -297,6 +307,13 @@ def _write_configs(runs: Sequence[Run], console: Console) -> None:
             except OSError as error:
                 run.state, run.message = "failed", f"{run.child.path} cannot be written ({error.strerror})"
                 _say(console, f"{run.child.name} failed: {run.message}")
+
+
+class _Signals(Interruptions):
+    """The first signal is passed on to the runs, the second kills them."""
+
+    def leave_at_once(self, number: int) -> None:
+        """Leave that to :func:`_stop`."""
 
 
 def _progress(console: Console) -> Progress:
@@ -320,7 +337,7 @@ def _note_missing_gpus(gpus: Sequence[str], console: Console) -> None:
 
 def _start(run: Run, command: Sequence[str], progress: Progress, console: Console) -> bool:
     """Start a run; False where its files cannot be written."""
-    child, environment = run.child, dict(os.environ)
+    child, environment = run.child, {**os.environ, PARENT_VARIABLE: str(os.getpid())}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = run.gpu
     try:
@@ -330,8 +347,14 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")
         return False
+    # In a session of its own, a signal to the launcher's group reaches it once: by the launcher.
     run.process = subprocess.Popen(
-        command, stdout=run.output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        command,
+        stdout=run.output,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
     )
     run.state, run.started = "running", time.monotonic()
     where = "" if run.gpu is None else f" on GPU {run.gpu}"
@@ -369,15 +392,21 @@ def _last_words(run: Run) -> str:
     return (errors or lines or [""])[-1]
 
 
-def _stop(run: Run) -> None:
-    """Wait for a run that was told to stop; it saves its state before."""
-    try:
-        run.process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        run.process.kill()
-        run.process.wait()
-    run.seconds, run.state = time.monotonic() - run.started, "stopped"
-    run.output.close()
+def _stop(runs: Sequence[Run], signals: _Signals) -> None:
+    """Tell runs to stop and wait for them; they save their state before. What does not end is killed."""
+    for run in runs:
+        run.process.terminate()
+    until = time.monotonic() + STOP_SECONDS
+    while any(run.process.poll() is None for run in runs):
+        if signals.repeated or time.monotonic() > until:
+            for run in runs:
+                run.process.kill()
+                run.process.wait()
+        time.sleep(STOP_POLL_SECONDS)
+    for run in runs:
+        run.seconds, run.state = time.monotonic() - run.started, "stopped"
+        run.output.close()
+        run.message = _last_words(run)
 
 
 def _say(console: Console, text: str) -> None:

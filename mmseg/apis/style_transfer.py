@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from mmseg.console import steady_console
 from mmseg.datasets.style_transfer import UnpairedPictures, domain_pictures, whole_picture
 from mmseg.engine.data import batches, training_loader
+from mmseg.engine.ending import as_message
 from mmseg.engine.environment import choose_device, environment
 from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog
@@ -29,7 +31,7 @@ from mmseg.engine.style_transfer import (
 from mmseg.engine.style_transfer_settings import StyleTransferSettings
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.style_transfer import evaluate_style, style_table, translate
-from mmseg.files import write_text
+from mmseg.files import remove_leftovers, write_text
 from mmseg.models.style_transfer import CycleGAN, load_generator
 from mmseg.printing import say
 from mmseg.visualization.panels import panel, save_picture, signed_picture
@@ -89,7 +91,7 @@ def _train(
     checkpoint = _starting_point(work_dir, resume)
     trainer = StyleTransferTrainer(settings, device)
     first = trainer.restore(checkpoint, numbers) if checkpoint else 0
-    log = _open_log(work_dir, settings, device, console)
+    log = _open_log(work_dir, settings, device, console or steady_console())
     try:
         log.info("%d image changes, %d event frames, device %s", *numbers.values(), device)
         if checkpoint:
@@ -102,7 +104,7 @@ def _train(
             lock.verify()
             log.info("wrote %s", save_trainer(trainer, work_dir, done, numbers))
 
-        run_style_transfer(trainer, batches(loader, device), first, log, save, sheet)
+        run_style_transfer(trainer, batches(loader, device), first, log, work_dir, save, sheet)
         generator = trainer.model.to_events.eval()
         path = generator_path(work_dir, settings.filters)
         save_generator(generator, path)
@@ -112,9 +114,12 @@ def _train(
             write_text(work_dir / "evaluation.json", json.dumps(result, indent=1) + "\n")
             log.record("val", settings.iterations, {k: v["total"] for k, v in result.items()})
             log.console.print(style_table(result))
-    except Exception as error:
-        log.error(f"stopped: {error}")
-        raise
+    except (Exception, KeyboardInterrupt) as error:
+        message = as_message(error) or error
+        log.error(f"stopped: {message}")
+        if message is error:
+            raise
+        raise message from error
     finally:
         log.close()
     return path
@@ -183,11 +188,12 @@ def _starting_point(work_dir: Path, resume: bool) -> Path | None:
 def _open_log(work_dir: Path, settings: StyleTransferSettings, device: torch.device, console: Console) -> RunLog:
     try:
         (work_dir / "pictures").mkdir(parents=True, exist_ok=True)
+        remove_leftovers(work_dir)
         write_text(work_dir / "style_transfer.json", json.dumps(asdict(settings), indent=1) + "\n")
         write_text(work_dir / "environment.json", json.dumps(environment(device), indent=1) + "\n")
+        return RunLog(work_dir, "style_transfer", console)
     except OSError as error:
         raise ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}); choose another one") from error
-    return RunLog(work_dir, "style_transfer", console)
 
 
 def _centre(picture: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from rich.console import Console
 from mmseg.apis.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
 from mmseg.apis.resuming import Start, changes, listed
 from mmseg.config import check_config, dump_config, effective, get_key, plain
+from mmseg.console import steady_console
 from mmseg.datasets.classes import CLASSES, PALETTE
-from mmseg.distributed import Ranks, process_group, wait_for_all
+from mmseg.distributed import Ranks, process_group
 from mmseg.engine.checkpoint import (
     best_checkpoint,
     checkpoint_meta,
@@ -29,6 +30,7 @@ from mmseg.engine.checkpoint import (
     save_checkpoint,
 )
 from mmseg.engine.data import batch_of, batches, sample_numbers, training_loader
+from mmseg.engine.ending import as_message
 from mmseg.engine.environment import choose_device, environment, keep_freed_memory
 from mmseg.engine.finite import NonFinite
 from mmseg.engine.graphs import use_graphs
@@ -38,8 +40,9 @@ from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisati
 from mmseg.engine.run_identity import RunIdentity
 from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog, SilentLog
+from mmseg.engine.skipped import SkippedSamples
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
-from mmseg.errors import CheckpointError, CMDAError, ConfigError, first_line
+from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.evaluation.logged import logged_scores
 from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
@@ -49,12 +52,6 @@ from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import StreamPlan, stream_plan
-
-# what trades time for memory
-MEMORY_REMEDY = (
-    "set gradient_checkpointing=True, micro_batch=1 or precision=bf16 (docs/performance.md), or lower "
-    "data.samples_per_gpu or the crops"
-)
 
 
 def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -168,16 +165,12 @@ def train(
     """
     with process_group(launcher) as ranks:
         try:
-            return _train(config, work_dir, console or Console(), ranks)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            return _train(config, work_dir, console or steady_console(), ranks)
+        except Exception as error:
+            message = as_message(error)
+            if message is None or message is error:
                 raise
-            raise CMDAError(f"the memory does not suffice ({first_line(error)}); {MEMORY_REMEDY}") from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has no class of its own for a machine without memory left
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+            raise message from error
 
 
 def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
@@ -232,26 +225,29 @@ def _run(
         schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)
         workers = cfg["data"].get("workers_per_gpu", 0)
         loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, ranks)
-        skipped: dict[str, int] = {}
+        skips = SkippedSamples(log, cfg["data"]["train"].get("on_bad_sample") == "skip")
         meta = _meta(cfg, config, ranks, start.identity)
+        save = _saver(work_dir, method, optimizer, scaler, log, cfg, meta, start.identity, lock)
         loop = TrainingLoop(
             method,
-            batches(loader, device, _skip_counter(skipped, log)),
+            batches(loader, device, skips.note),
             optimizer,
             schedule,
             settings,
             log,
             work_dir,
-            save=_on_first(ranks, _saver(work_dir, method, optimizer, scaler, log, cfg, meta, start.identity, lock)),
+            save=_on_first(ranks, save),
             evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, cfg, meta, start.identity)),
             keep_batch=_batch_keeper(work_dir, train_set, settings),
             scaler=scaler,
+            at_log=skips.share,
+            save_alone=save,
         )
         try:
             loop.run()
         finally:
-            _report_skips(skipped, log)
-    except Exception as error:
+            skips.report()
+    except (Exception, KeyboardInterrupt) as error:
         log.error(f"stopped: {error}")
         raise
     finally:
@@ -260,24 +256,6 @@ def _run(
 
 def _hooks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list((config.get("log_config") or {}).get("hooks") or ())
-
-
-def _skip_counter(counts: dict[str, int], log: RunLog | SilentLog) -> Callable[[str], None]:
-    """Function that counts the reasons why samples were left out, and tells of each the first time."""
-
-    def skip(reason: str) -> None:
-        counts[reason] = counts.get(reason, 0) + 1
-        if counts[reason] == 1:
-            log.warning(f"left out a sample: {reason}")
-
-    return skip
-
-
-def _report_skips(counts: Mapping[str, int], log: RunLog | SilentLog) -> None:
-    if counts:
-        log.warning(f"{sum(counts.values())} samples were left out, for {len(counts)} reasons:")
-        for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
-            log.warning(f"  {count} times: {reason}")
 
 
 def _batch_keeper(work_dir: Path, dataset: Any, settings: LoopSettings) -> Callable[[NonFinite], Path]:
@@ -301,19 +279,8 @@ def _batch_keeper(work_dir: Path, dataset: Any, settings: LoopSettings) -> Calla
 
 
 def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]:
-    """Do something in the first process, while the others wait."""
-
-    def acted(done: int) -> None:
-        try:
-            if ranks.is_first:
-                act(done)
-        except CheckpointError:
-            # The training may go on without this checkpoint: the others must not wait for ever.
-            wait_for_all()
-            raise
-        wait_for_all()
-
-    return acted
+    """What is done in the first process only; the loop lets the others wait."""
+    return act if ranks.is_first else lambda _: None
 
 
 def _resume(
@@ -360,13 +327,13 @@ def _open_work_dir(
         write_text(work_dir / "environment.json", json.dumps(record, indent=1) + "\n")
         for ending in (".log", ".log.json"):
             open_to_append(work_dir / f"{work_dir.name}{ending}").close()
+        loggers = open_loggers(_hooks(config), work_dir, work_dir.name, plain(config.to_dict()))
+        log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise ConfigError(
             f"work dir {work_dir} cannot be written ({error.strerror}{where}); choose another one"
         ) from error
-    loggers = open_loggers(_hooks(config), work_dir, work_dir.name, plain(config.to_dict()))
-    log = RunLog(work_dir, work_dir.name, console, config.get("log_level", "INFO"), loggers)
     log.info("work dir %s, device %s, torch %s", work_dir, device, record["packages"]["torch"])
     if aside:
         log.info("note: what an earlier run left was put aside: %s", ", ".join(aside))

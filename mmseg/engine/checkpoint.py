@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,20 +79,31 @@ def save_checkpoint(
     }
     if scaler is not None:
         content["scaler"] = scaler.state_dict()
-    _write(path, content)
+    write_checkpoint(path, content)
     if keep and keep > 0:
         earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration and is_own(p)]
-        for old in earlier[: max(0, len(earlier) - keep + 1)]:
-            old.unlink()
+        remove_checkpoints(earlier[: max(0, len(earlier) - keep + 1)])
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def remove_checkpoints(paths: Iterable[Path]) -> None:
+    """Remove earlier checkpoints. One that cannot be removed is no reason to lose a training."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain data.
+
+    Raises:
+        CheckpointError: the file cannot be written; what was there before is untouched.
+    """
     try:
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
     # torch's own writer says no more than that it failed
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
+        why = getattr(error, "strerror", None) or _shortage(path, content) or first_line(error)
         raise CheckpointError(
             f"{path} cannot be written ({why}); free space there. Checkpoints written before are untouched"
         ) from error
@@ -105,6 +118,20 @@ def checkpoint_meta(path: Path) -> dict[str, Any] | None:
         return None
     sound = isinstance(meta, dict) and type(meta.get("iter")) is int and meta["iter"] >= 0
     return meta if sound else None
+
+
+def _shortage(path: Path, content: Mapping[str, Any]) -> str:
+    """That the disk has no room for a checkpoint, '' if it has."""
+    needed, free = _size(content), shutil.disk_usage(path.parent).free
+    return f"it takes {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free" if free < needed else ""
+
+
+def _size(content: Any) -> int:
+    """Bytes of the tensors in nested containers."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, (list, tuple)) else ()
+    return sum(map(_size, parts))
 
 
 BEST = "best.json"
@@ -142,14 +169,16 @@ def save_best(
     if not score > beaten:
         return False
     path = work_dir / f"best_{name}_iter_{iteration}.pth"
-    _write(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
+    write_checkpoint(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
     known = {"name": name, "score": score, "iter": iteration, "file": path.name}
     known |= {"run": meta["run"]["id"]} if "run" in meta else {}
-    write_text(work_dir / BEST, json.dumps(known) + "\n")
-    for old in work_dir.glob("best_*_iter_*.pth"):
-        found = checkpoint_meta(old) if old != path else None
-        if found is not None and owns(found):
-            old.unlink()
+    try:
+        write_text(work_dir / BEST, json.dumps(known) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"{work_dir / BEST} cannot be written ({error.strerror}); free space there") from error
+    others = [old for old in work_dir.glob("best_*_iter_*.pth") if old != path]
+    metas = {old: checkpoint_meta(old) for old in others}
+    remove_checkpoints(old for old in others if metas[old] is not None and owns(metas[old]))
     return True
 
 

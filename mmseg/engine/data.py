@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterator
+import signal
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -12,8 +21,109 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from mmseg.datasets.uda import SKIPPED
 from mmseg.distributed import ONE_PROCESS, Ranks
-from mmseg.engine.interruptions import leave_signals_to_parent
 from mmseg.errors import CMDAError, DataError, own_message
+from mmseg.signals import leave_signals_to_parent, signal_name
+
+# How long a process may take to die of what has broken its connection.
+DEATH_SECONDS = 2.0
+
+
+class LoaderDied(DataError):
+    """A loader process was killed, or crashed."""
+
+
+class Loader(DataLoader):
+    """A loader that knows its processes.
+
+    They leave signals to stop to this process, which ends them, and end with it. The death of one is an error of
+    :func:`read`, between two iterations: torch itself would raise it wherever this process happens to be.
+    """
+
+    def __init__(self, dataset: Any, **options: Any) -> None:
+        super().__init__(dataset, worker_init_fn=_prepare_worker, **options)
+        self.processes: list[BaseProcess] = []
+        _loaders.add(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        before = set(multiprocessing.active_children())
+        iterator = super().__iter__()
+        self.processes = [p for p in multiprocessing.active_children() if p not in before]
+        _leave_deaths_to_reader()
+        return iterator
+
+    def dead(self) -> list[BaseProcess]:
+        """Processes that have ended before their time."""
+        return [process for process in self.processes if not process.is_alive()]
+
+    def dying(self) -> bool:
+        """Whether one of the processes ends before its time, now or in a moment."""
+        return bool(self.processes and wait([process.sentinel for process in self.processes], DEATH_SECONDS))
+
+    def end(self) -> None:
+        """End the processes, whatever they do."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+        self.processes = []
+
+
+_loaders: weakref.WeakSet[Loader] = weakref.WeakSet()
+
+
+def end_loaders() -> None:
+    """End the processes of all loaders."""
+    for loader in list(_loaders):
+        with suppress(AssertionError, ValueError):  # of another process, before a fork
+            loader.end()
+
+
+# Before multiprocessing's own, which tells them to stop, politely, and waits.
+atexit.register(end_loaders)
+
+
+def _leave_deaths_to_reader() -> None:
+    """Drop torch's handler of a child's death, which raises in the middle of whatever runs."""
+    with suppress(ValueError):  # not the main thread: torch has set none
+        if getattr(signal.getsignal(signal.SIGCHLD), "__module__", "") == "torch.utils.data._utils.signal_handling":
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _prepare_worker(_: int) -> None:
+    """Set up a loader process."""
+    sys.excepthook = _quiet_about_connections
+    leave_signals_to_parent(multiprocessing.parent_process().pid)
+
+
+def _quiet_about_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A parent that was told to stop hangs up on the thread that hands over samples, which would print that."""
+    if not issubclass(kind, (EOFError, OSError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def read(loader: Loader, progress: Callable[[Iterable], Iterable] = iter) -> Iterator[Any]:
+    """What a loader gives; an error of one of its processes comes back as its own message.
+
+    Args:
+        progress: wraps the loader, e.g. with a progress bar.
+
+    Raises:
+        LoaderDied: a loader process died; it names what that process was reading.
+    """
+    try:
+        for batch in progress(loader):
+            yield batch
+            if loader.dead():
+                raise LoaderDied(_death_of_worker("", loader))
+    except CMDAError as error:
+        raise own_message(error) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        # A process that dies while it hands over a sample also leaves a broken connection.
+        if "DataLoader worker" not in str(error) and not loader.dying():
+            raise
+        raise LoaderDied(_death_of_worker(str(error), loader)) from error
+    finally:
+        loader.end()
 
 
 class WatchedSamples(Dataset):
@@ -62,21 +172,15 @@ def training_loader(
     last: int,
     device: torch.device,
     ranks: Ranks = ONE_PROCESS,
-) -> DataLoader:
+) -> Loader:
     """Loader of the batches of iterations ``first`` to ``last - 1``, see :func:`sample_numbers`."""
-    return DataLoader(
+    return Loader(
         WatchedSamples(dataset, workers),
         batch_size=batch_size,
         sampler=[number for i in range(first, last) for number in sample_numbers(i, batch_size, ranks)],
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=prepare_worker,
     )
-
-
-def prepare_worker(_: int) -> None:
-    """Set up a loader process."""
-    leave_signals_to_parent()
 
 
 def batch_of(dataset: Any, numbers: range) -> dict[str, Any]:
@@ -93,39 +197,39 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return batch.to(device, non_blocking=True) if isinstance(batch, torch.Tensor) else batch
 
 
-def batches(loader: DataLoader, device: torch.device, on_skip: Callable[[str], None] = print) -> Iterator[Any]:
-    """Batches on the device; an error of a worker comes back as its own message.
+def batches(loader: Loader, device: torch.device, on_skip: Callable[[str], None] = print) -> Iterator[Any]:
+    """Batches on the device, read as :func:`read` does.
 
     Args:
         on_skip: told of every file that was left out, see ``UDADataset.on_bad_sample``.
-
-    Raises:
-        DataError: also where a loader process died; it names what that process was reading.
     """
-    try:
-        for batch in loader:
-            for text in batch.pop(SKIPPED, ()):
-                for line in text.splitlines():
-                    on_skip(line)
-            yield to_device(batch, device)
-    except CMDAError as error:
-        raise own_message(error) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(_death_of_worker(str(error), loader.dataset)) from error
+    for batch in read(loader):
+        for text in batch.pop(SKIPPED, ()):
+            for line in text.splitlines():
+                on_skip(line)
+        yield to_device(batch, device)
 
 
-def _death_of_worker(message: str, samples: WatchedSamples) -> str:
-    processes = {int(number) for number in re.findall(r"\d+", message.split("pid", 1)[-1])}
-    read = "; or ".join(samples.prepared_by(processes)) or "nothing yet"
+def _death_of_worker(message: str, loader: Loader) -> str:
+    """What to say of a loader process that died; ``message`` is torch's, if it has one."""
     if "shared memory" in message:
         return (
             "a loader process ran out of shared memory (/dev/shm): make that larger (docker run --shm-size=8g), or set "
             "data.workers_per_gpu=0"
         )
-    cause = message.split(". ")[0].split("\n")[0]
+    dead = {process.pid: process.exitcode for process in loader.dead()}
+    named = {int(number) for number in re.findall(r"\d+", message.split("pid", 1)[-1])} if message else set()
+    samples = loader.dataset
+    read_last = samples.prepared_by(named | set(dead)) if isinstance(samples, WatchedSamples) else []
+    ends = [f"number {pid}: {_end_of_process(code)}" for pid, code in dead.items()]
     return (
-        f"a loader process died ({cause}); it was reading {read}. If the machine was short of memory, lower "
+        f"a loader process died ({'; '.join(ends) or message.splitlines()[0]}); it was reading "
+        f"{'; or '.join(read_last) or 'what is not known'}. If the machine was short of memory, lower "
         "data.workers_per_gpu; if it dies of the same files again, replace them"
     )
+
+
+def _end_of_process(code: int | None) -> str:
+    if code is None:
+        return "unknown end"
+    return f"killed by {signal_name(-code)}" if code < 0 else f"exit status {code}"

@@ -1,85 +1,107 @@
-"""Ctrl-C and SIGTERM: a training saves before it leaves."""
+"""Told to stop: a training finishes its iteration, saves, and leaves.
+
+What leads to which end is in :mod:`mmseg.engine.ending`.
+"""
 
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from mmseg.distributed import agree
-from mmseg.errors import CMDAError
+from mmseg.errors import Interrupted
+from mmseg.peers import stop_peers
+from mmseg.signals import HANG_SECONDS, Listener, StopNow, say_and_exit, signal_name, signals_handled
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+__all__ = ["Interrupted", "Interruptions", "StopNow"]
 
-
-class Interrupted(CMDAError):
-    """A training was asked to stop.
-
-    Attributes:
-        number: the signal's, e.g. 15 for SIGTERM. The exit status of a script is 128 more, as shells have it.
-    """
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.number = int(number)
-        self.status = 128 + self.number
+# The same signal again within this time belongs to the same request: a launcher passes on what its group has had.
+REPEAT_SECONDS = 2.0
+# Signals of people, who may become impatient; batch systems repeat theirs while they wait.
+REPEATABLE = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruptions:
-    """Context in which the first SIGINT or SIGTERM is noted, to be acted upon when an iteration has ended.
+    """Context in which a signal to stop is noted, to be acted upon when an iteration has ended.
 
-    A second signal has its usual effect at once. Of several processes, all stop after the same iteration.
+    The same signal again (Ctrl-C or SIGTERM, ``REPEAT_SECONDS`` later) ends the process at once. Of several
+    processes, all stop after the same iteration.
+
+    Args:
+        rescue: called in another thread when the main one hangs in a place that it should have left at once; saves
+            what can be saved, and says what became of it.
+        end_children: ends the processes that this one started; called before it ends without its main thread.
 
     Attributes:
-        received: number of the signal that came, 0 before.
+        received: number of the signal that came first, 0 before.
+        repeated: whether it came again.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, rescue: Callable[[], str] = lambda: "nothing was saved", end_children: Callable[[], None] = lambda: None
+    ) -> None:
         self.received = 0
-        self._before: dict[int, Any] = {}
+        self.repeated = False
+        self._rescue, self._end_children = rescue, end_children
+        self._came: dict[int, float] = {}
         self._at_once = False
+        self._context = ExitStack()
 
     def __enter__(self) -> Interruptions:
-        # Python lets only the main thread handle signals.
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._context.enter_context(signals_handled(self._note))
+        self._context.enter_context(Listener(self._heard))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._context.close()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self.__exit__()
+    def _note(self, number: int) -> None:
+        """In the main thread, when it comes to it."""
+        self.received = self.received or stop_peers(number)
         if self._at_once:
-            raise self.error("")
+            self._at_once = False
+            raise StopNow(self.received)
+
+    def _heard(self, number: int | None) -> None:
+        """In the listening thread, at once; without a number, from time to time."""
+        now = time.monotonic()
+        if number is not None:
+            # The main thread may be waiting for one of them.
+            stop_peers(number)
+            since = now - self._came.setdefault(number, now)
+            if number in REPEATABLE and since >= REPEAT_SECONDS:
+                self.repeated = True
+                self.leave_at_once(number)
+        elif self._at_once and self._came and now - min(self._came.values()) > HANG_SECONDS:
+            first = min(self._came, key=self._came.__getitem__)
+            what = f"interrupted by {signal_name(first)} while it waited for something that does not come"
+            self._leave(f"{what}; {self._rescue()}", first)
+
+    def leave_at_once(self, number: int) -> None:
+        """What a repeated signal does."""
+        self._leave(f"{signal_name(number)} came again: ended at once, without saving", number)
+
+    def _leave(self, message: str, number: int) -> None:
+        self._end_children()
+        say_and_exit(message, 128 + number)
 
     def requested(self) -> bool:
         """Whether to stop; every process of a training asks after the same iterations."""
         return agree(self.received > 0)
 
-    def error(self, message: str) -> Interrupted:
-        """What to raise for the signal that came, here or in another process."""
-        return Interrupted(message, self.received or signal.SIGTERM)
-
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Context of something long that can be done again: a signal ends it, by :class:`Interrupted`."""
+        """Context of something that can be done again: a signal ends it, also one that came before.
+
+        Raises:
+            StopNow: a signal came.
+        """
         if self.received:
-            raise self.error("")
+            raise StopNow(self.received)
         self._at_once = True
         try:
             yield
         finally:
             self._at_once = False
-
-
-def leave_signals_to_parent() -> None:
-    """Set up a loader process: Ctrl-C is not its business; SIGTERM ends it, as its parent expects."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -6,10 +6,15 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,6 +24,12 @@ from mmseg.files import write_text
 
 # names the run of Weights & Biases that a resumed training goes on with
 WANDB_RECORD = "wandb_run.txt"
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+# bytes that must be free for event files to be begun anew
+ROOM = 2**20
 
 
 class Logger(Protocol):
@@ -43,22 +54,47 @@ class TensorBoardLogger:
     def __init__(self, work_dir: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._folder = work_dir / "tensorboard"
         self._open = SummaryWriter
-        self._board = SummaryWriter(work_dir / "tensorboard")
+        self._board: SummaryWriter | None = SummaryWriter(self._folder)
+        threading.excepthook = _quiet_about_tensorboard
 
     def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            self._board.add_scalar(f"{mode}/{key}", value, iteration)
+        with self._writer() as board:
+            for key, value in values.items():
+                board.add_scalar(f"{mode}/{key}", value, iteration)
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
-        self._board.add_image(tag, picture, iteration, dataformats="HWC")
+        with self._writer() as board:
+            board.add_image(tag, picture, iteration, dataformats="HWC")
 
     def forget_after(self, iteration: int) -> None:
-        self._board.close()
-        self._board = self._open(self._board.log_dir, purge_step=iteration + 1)
+        with self._writer() as board:
+            board.close()
+            self._board = self._open(self._folder, purge_step=iteration + 1)
 
     def close(self) -> None:
-        self._board.close()
+        with self._writer() as board:
+            board.close()
+
+    @contextmanager
+    def _writer(self) -> Iterator[SummaryWriter]:
+        """The writer; one that a full disk has ended is replaced when there is room again."""
+        if self._board is None:
+            if shutil.disk_usage(self._folder).free < ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._board = self._open(self._folder)
+        try:
+            yield self._board
+        except BaseException:
+            self._board = None
+            raise
+
+
+def _quiet_about_tensorboard(failure: threading.ExceptHookArgs) -> None:
+    """The thread that writes event files hands its error to the next call, too; it need not print it."""
+    if not type(failure.thread).__module__.startswith("tensorboard"):
+        threading.__excepthook__(failure)
 
 
 class WandbLogger:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 
+from mmseg.console import SteadyStream
 from mmseg.engine.loggers import Logger, TensorBoardLogger
 from mmseg.errors import ConfigError
 from mmseg.files import write_text
@@ -21,8 +24,58 @@ from mmseg.log_file import read_record
 LOGGER_NAME = "mmseg"
 
 
+class LineFile:
+    """A text file that lines are added to. What a full disk does not take is kept, and written with the next line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # unbuffered: what was written is known to the byte
+        self._file = path.open("ab", buffering=0)
+        self._pending = b""
+
+    def add(self, line: str) -> None:
+        """Add a line.
+
+        Raises:
+            OSError: it cannot be written now.
+        """
+        self._pending += f"{line}\n".encode("utf-8", "backslashreplace")
+        self._write()
+
+    def _write(self) -> None:
+        while self._pending:
+            self._pending = self._pending[self._file.write(self._pending) :]
+
+    def close(self) -> None:
+        """Release the file, after a last try to write what it lacks."""
+        with suppress(OSError):
+            self._write()
+        self._file.close()
+
+
+class _LogFile(logging.Handler):
+    """Lines for people in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.lines = LineFile(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The numbers, which go to the same disk, say what is wrong.
+        with suppress(OSError, ValueError):
+            self.lines.add(self.format(record))
+
+    def close(self) -> None:
+        super().close()
+        self.lines.close()
+
+
 class RunLog:
-    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and the loggers."""
+    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and the loggers.
+
+    None of its methods fails: a full disk, a service that does not answer or a closed terminal cost lines, not the run.
+    What a file did not take is written when the disk has room again.
+    """
 
     def __init__(
         self,
@@ -40,14 +93,15 @@ class RunLog:
             # In a pipe or a batch job, lines of one length are better served plain.
             RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
             if console.is_terminal
-            else logging.StreamHandler(console.file),
-            logging.FileHandler(work_dir / f"{name}.log", encoding="utf-8"),
+            else logging.StreamHandler(SteadyStream(console.file)),
+            _LogFile(work_dir / f"{name}.log"),
         ]
+        self._in_trouble: set[str] = set()
         for handler in self._handlers:
             if not isinstance(handler, RichHandler):
                 handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             self.logger.addHandler(handler)
-        self._json = (work_dir / f"{name}.log.json").open("a", encoding="utf-8")
+        self._json = LineFile(work_dir / f"{name}.log.json")
         self.loggers = [TensorBoardLogger(work_dir)] if loggers is None else list(loggers)
 
     def info(self, message: str, *args: Any) -> None:
@@ -71,32 +125,47 @@ class RunLog:
             unit: fields by which the readers of the JSON line know the unit of its numbers.
         """
         values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
-        self._json.write(json.dumps({"mode": mode, "iter": iteration, **(unit or {}), **values}) + "\n")
-        self._json.flush()
+        line = json.dumps({"mode": mode, "iter": iteration, **(unit or {}), **values})
+        self._try("the log files", lambda: self._json.add(line))
         finite = {key: value for key, value in values.items() if value is not None}
-        for logger in self.loggers:
-            logger.scalars(mode, iteration, finite)
+        self._tell_loggers(lambda logger: logger.scalars(mode, iteration, finite))
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
         """(H, W, 3) uint8 RGB, for the loggers."""
+        self._tell_loggers(lambda logger: logger.picture(tag, iteration, picture))
+
+    def _tell_loggers(self, act: Callable[[Logger], None]) -> None:
         for logger in self.loggers:
-            logger.picture(tag, iteration, picture)
+            self._try(type(logger).__name__, partial(act, logger))
+
+    def _try(self, name: str, act: Callable[[], None]) -> None:
+        """Do what may fail without harm to the run; say so the first time, and when it works again."""
+        try:
+            act()
+        # services have errors of their own
+        except Exception as error:
+            if name not in self._in_trouble:
+                self._in_trouble.add(name)
+                why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                self.warning(f"{name} cannot be written ({why}); the training goes on")
+        else:
+            if name in self._in_trouble:
+                self._in_trouble.discard(name)
+                self.info("%s can be written again", name)
 
     def forget_after(self, iteration: int) -> None:
         """Drop the numbers of later iterations, which a resumed run writes anew."""
         self._json.close()
-        path = Path(self._json.name)
+        path = self._json.path
         lines = path.read_bytes().splitlines(keepends=True)
         write_text(path, b"".join(line for line in lines if _iteration(line) <= iteration).decode())
-        self._json = path.open("a", encoding="utf-8")
-        for logger in self.loggers:
-            logger.forget_after(iteration)
+        self._json = LineFile(path)
+        self._tell_loggers(lambda logger: logger.forget_after(iteration))
 
     def close(self) -> None:
         """Flush and release the files."""
         self._json.close()
-        for logger in self.loggers:
-            logger.close()
+        self._tell_loggers(lambda logger: logger.close())
         for handler in self._handlers:
             self.logger.removeHandler(handler)
             handler.close()

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints
+from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints, remove_checkpoints, write_checkpoint
+from mmseg.engine.ending import Ending
 from mmseg.engine.progress import LogWindow, Pace, log_line, progress_bar, remaining_text
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.style_transfer_settings import PUBLISHED_FILTERS, StyleTransferSettings
@@ -145,13 +146,14 @@ def newest_checkpoint(work_dir: Path) -> Path | None:
 
 
 def save_trainer(trainer: StyleTransferTrainer, work_dir: Path, done: int, pictures: Mapping[str, int]) -> Path:
-    """Write ``iter_<n>.pth`` and remove earlier ones, which are large."""
+    """Write ``iter_<n>.pth`` and remove earlier ones, which are large.
+
+    Raises:
+        CheckpointError: the file cannot be written; what was there before is untouched.
+    """
     path = checkpoint_path(work_dir, done)
-    with atomic_path(path) as temporary:
-        torch.save(trainer.state(done, pictures), temporary)
-    for old in list_checkpoints(work_dir):
-        if old != path:
-            old.unlink()
+    write_checkpoint(path, trainer.state(done, pictures))
+    remove_checkpoints(old for old in list_checkpoints(work_dir) if old != path)
     return path
 
 
@@ -181,6 +183,7 @@ def run_style_transfer(
     batches: Iterable[Mapping[str, Tensor]],
     first: int,
     log: RunLog,
+    work_dir: Path,
     save: Callable[[int], None],
     picture: Callable[[int], None],
 ) -> None:
@@ -188,44 +191,55 @@ def run_style_transfer(
 
     Args:
         batches: one an iteration, on the device.
+        work_dir: folder of the run.
         save: writes a checkpoint; called with the number of finished iterations.
         picture: writes a sample sheet; likewise.
 
     Raises:
-        CMDAError: a loss is no longer finite.
+        Interrupted: by a signal, after the state was saved.
+        CMDAError: a loss is no longer finite, or a file cannot be read or written; it says what was saved.
     """
     settings, iterator = trainer.settings, iter(batches)
     pace = Pace(period=max(settings.picture_interval, settings.checkpoint_interval))
     window = LogWindow(pace)
-    with progress_bar(log) as progress:
+    ending = Ending(work_dir, first, save, log, go_on="Go on with --resume")
+    with ending, progress_bar(log) as progress:
         task = progress.add_task("training", total=settings.iterations, completed=first, remaining="", shown="")
         for iteration in range(first, settings.iterations):
             waited = time.perf_counter()
-            batch = next(iterator)
+            with ending.interruptions.at_once():
+                batch = next(iterator)
             data_time = time.perf_counter() - waited
+            ending.step_begins()
             window.add(trainer.step(batch, iteration), data_time)
             pace.tick()
             done = iteration + 1
+            ending.step_ended(done)
             if iteration == first or is_due(settings.log_interval, done, settings.iterations):
-                _write_logs(log, window, settings, done)
+                _write_logs(log, window, settings, done, ending)
                 window = LogWindow(pace)
             left = remaining_text(pace.remaining(settings.iterations - done))
             progress.update(task, completed=done, remaining=left)
             pace.hold()
             if is_due(settings.picture_interval, done, settings.iterations):
-                picture(done)
+                try:
+                    picture(done)
+                except OSError as error:
+                    log.warning(f"no sample sheet of iteration {done} ({error.strerror or error})")
             if is_due(settings.checkpoint_interval, done, settings.iterations):
-                save(done)
+                ending.checkpoint(must_succeed=done == settings.iterations)
+            ending.leave_if_requested()
             pace.go_on()
 
 
-def _write_logs(log: RunLog, window: LogWindow, settings: StyleTransferSettings, done: int) -> None:
+def _write_logs(log: RunLog, window: LogWindow, settings: StyleTransferSettings, done: int, ending: Ending) -> None:
     values = {**window.means(), "lr": settings.rate(done - 1)}
     log.record("train", done, values)
     shown = {key.removeprefix("loss_"): value for key, value in values.items()}
     log.info(log_line(done, settings.iterations, shown, window.pace.remaining(settings.iterations - done)))
     broken = [key for key, value in values.items() if not math.isfinite(value)]
     if broken:
+        ending.spoilt()
         raise CMDAError(
             f"training stopped at iteration {done}: {', '.join(broken)} is not finite; lower --learning-rate or look "
             "at the last sample sheet in the work dir"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients
-from mmseg.engine.checkpoint import checkpoint_path
+from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients, done_together
+from mmseg.engine.ending import Ending, StepUndo
 from mmseg.engine.finite import FiniteWatch, NonFinite
-from mmseg.engine.interruptions import Interrupted, Interruptions
+from mmseg.engine.interruptions import StopNow
 from mmseg.engine.progress import WARM_UP, LogWindow, Pace, duration, log_line, progress_bar, remaining_text, short
 from mmseg.engine.run_log import RunLog
-from mmseg.errors import CheckpointError, CMDAError
+from mmseg.errors import CMDAError
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel
@@ -72,10 +74,12 @@ class TrainingLoop:
     Args:
         method: the training method, on the device.
         batches: one batch an iteration, on the device.
-        save: writes a checkpoint; called with the number of finished iterations.
+        save: writes a checkpoint; called with the number of finished iterations, in every process.
         evaluate: tests the model; likewise.
         keep_batch: writes the batch of an iteration (from 0), with what was wrong, for people to look at; its file.
         scaler: scales the losses, see :func:`mmseg.engine.numerics.make_scaler`.
+        at_log: called in every process when a line was logged.
+        save_alone: writes a checkpoint in this process, whichever it is; by default ``save``.
     """
 
     def __init__(
@@ -91,38 +95,55 @@ class TrainingLoop:
         evaluate: Callable[[int], None],
         keep_batch: Callable[[NonFinite], Path],
         scaler: torch.amp.GradScaler | None = None,
+        at_log: Callable[[], None] = lambda: None,
+        save_alone: Callable[[int], None] | None = None,
     ) -> None:
         self.method, self.batches, self.optimizer, self.schedule = method, batches, optimizer, schedule
         self.settings, self.log, self.work_dir = settings, log, work_dir
-        self.save, self.evaluate, self.keep_batch, self.scaler = save, evaluate, keep_batch, scaler
+        self.evaluate, self.keep_batch, self.scaler = evaluate, keep_batch, scaler
+        self.at_log = at_log
         self.device = next(method.parameters()).device
         # A scaler leaves out the updates that are not finite, and expects some.
         self.watch = None if scaler else FiniteWatch(optimizer, self.device)
-        self.saved = settings.first
+        # On a CPU a copy of the teacher is cheap beside a step; on a GPU its memory would be missed.
+        undo = StepUndo((method.ema_model, True), (method.model, False)) if self.device.type == "cpu" else None
+        self.ending = Ending(
+            work_dir,
+            settings.first,
+            save,
+            log,
+            settings.ranks,
+            undo,
+            self._look_for_non_finite,
+            save_alone=save_alone,
+        )
 
     def run(self) -> None:
         """Run the iterations.
 
         Raises:
-            Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
-            CMDAError: a loss or gradient is not finite, or a file cannot be read or written.
+            Interrupted: by a signal, after the state was saved.
+            CMDAError: a loss or gradient is not finite, or a file cannot be read or written; it says what was saved.
         """
-        iterator, settings = iter(self.batches), self.settings
+        iterator, settings, ending = iter(self.batches), self.settings, self.ending
         pace = Pace(period=settings.longest_interval)
         window = LogWindow(pace)
-        with Interruptions() as interruptions, progress_bar(self.log) as progress:
+        with ending, progress_bar(self.log) as progress:
             task = progress.add_task("training", total=settings.last, completed=settings.first, remaining="", shown="")
             for iteration in range(settings.first, settings.last):
                 waited = time.perf_counter()
-                batch = self._next(iterator, iteration, interruptions)
+                batch = self._next(iterator)
                 data_time = time.perf_counter() - waited
+                ending.step_begins()
                 result = self._step(batch, iteration)
                 window.add(result.logs, data_time)
                 pace.tick()
                 done = iteration + 1
+                ending.step_ended(done)
                 if iteration == settings.first or is_due(settings.log_interval, done, settings.last):
                     self._look_for_non_finite()
                     values = _write_logs(self.log, window, self.optimizer, done, settings, self.device)
+                    self.at_log()
                     progress.update(task, shown=short(values))
                     window = LogWindow(pace)
                 self.schedule.step()
@@ -136,21 +157,22 @@ class TrainingLoop:
                 if any(
                     is_due(n, done, settings.last) for n in (settings.checkpoint_interval, settings.safety_interval)
                 ):
-                    self._save(done, done == settings.last)
-                if interruptions.requested():
-                    self._leave(done, interruptions)
+                    ending.checkpoint(must_succeed=done == settings.last)
+                ending.leave_if_requested()
                 if is_due(settings.evaluation_interval, done, settings.last):
-                    self._evaluate(done, interruptions)
+                    self._evaluate(done)
                 pace.go_on()
 
-    def _next(self, iterator: Iterable[Any], done: int, interruptions: Interruptions) -> Any:
+    def _next(self, iterator: Iterator[Any]) -> Any:
+        """The next batch. Where one process has none (its files are bad, it was told to stop), all end here."""
+        batch = problem = None
         try:
-            return next(iterator)
-        except Exception:
-            # A signal to all processes of a job ends those of the loader first.
-            if interruptions.received:
-                self._leave(done, interruptions)
-            raise
+            with self.ending.interruptions.at_once():
+                batch = next(iterator)
+        except (Exception, StopNow) as error:
+            problem = error
+        self.ending.all_or_none(problem)
+        return batch
 
     def _step(self, batch: Any, iteration: int) -> StepResult:
         """Gradients, then the update, unless they are not finite."""
@@ -164,8 +186,10 @@ class TrainingLoop:
             broken = self.watch.see(iteration, result.logs, method.model.parameters())
             if broken:
                 self._refuse(broken)
+            self.ending.update_begins()
             self.optimizer.step()
         else:
+            self.ending.update_begins()
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return result
@@ -174,6 +198,7 @@ class TrainingLoop:
         if self.watch:
             broken = self.watch.found()
             if broken:
+                self.ending.spoilt()
                 self._refuse(broken)
         elif self.scaler.get_scale() < LEAST_SCALE:
             raise CMDAError(
@@ -187,49 +212,35 @@ class TrainingLoop:
         Raises:
             CMDAError: always.
         """
-        kept = self.keep_batch(broken)
+        try:
+            kept = f"Its batch is in {self.keep_batch(broken)}"
+        except OSError as error:
+            kept = f"Its batch cannot be written ({error.strerror})"
+        here = not all(map(math.isfinite, broken.values.values()))
+        what = broken.describe() if here else "the loss or gradient of another process is not finite"
         raise CMDAError(
-            f"training stopped at iteration {broken.iteration + 1}: {broken.describe()}. Its batch is in {kept}; no "
-            "checkpoint was made of it. Resume from the last one (--resume auto) with a lower optimizer.lr or "
-            "precision='fp32', or look at the samples of the batch"
+            f"training stopped at iteration {broken.iteration + 1}: {what}. {kept}; no checkpoint was "
+            "made of it. Resume from the last one (--resume auto) with a lower optimizer.lr or precision='fp32', or "
+            "look at the samples of the batch"
         )
 
-    def _save(self, done: int, must_succeed: bool) -> None:
-        """Write a checkpoint, unless that was done. A full disk does not end the training before its end."""
-        if done == self.saved:
-            return
-        if self.watch:
-            self._look_for_non_finite()
-        try:
-            self.save(done)
-        except CheckpointError as error:
-            if must_succeed:
-                raise
-            self.log.warning(f"{error}; the training goes on, and tries again at the next checkpoint")
-        else:
-            self.saved = done
+    def _evaluate(self, done: int) -> None:
+        """Evaluate. A signal ends that at once, and a full disk costs the evaluation only."""
 
-    def _evaluate(self, done: int, interruptions: Interruptions) -> None:
-        try:
-            with interruptions.at_once():
-                self.evaluate(done)
-        except Interrupted:
-            self._leave(done, interruptions)
-        except RuntimeError:
-            # A process that was told to stop leaves the others waiting for it.
-            if interruptions.received:
-                self._leave(done, interruptions)
-            raise
+        def act() -> None:
+            try:
+                with self.ending.interruptions.at_once():
+                    self.evaluate(done)
+            except OSError as error:
+                failed = f"the evaluation after iteration {done} cannot be written ({error.strerror or error})"
+                if done == self.settings.last:
+                    raise CMDAError(f"{failed}; free space there and repeat it with my_test.py") from error
+                self.log.warning(f"{failed}; the training goes on")
 
-    def _leave(self, done: int, interruptions: Interruptions) -> None:
-        """Save, and stop.
-
-        Raises:
-            Interrupted: always, but where the state cannot be saved.
-        """
-        self._save(done, must_succeed=True)
-        saved = checkpoint_path(self.work_dir, done) if done else "nothing, it had not begun"
-        raise interruptions.error(f"interrupted after iteration {done}; saved {saved}. Go on with --resume auto")
+        # A process that was told to stop says so in the question after this.
+        with suppress(StopNow):
+            done_together(act)
+        self.ending.leave_if_requested()
 
 
 def _draws(method: DACS, iteration: int, settings: LoopSettings) -> StepDraws:
@@ -277,6 +288,9 @@ def _note_cpu_time(log: RunLog, pace: Pace, settings: LoopSettings) -> None:
 def _save_picture(log: RunLog, work_dir: Path, result: StepResult, done: int) -> None:
     picture = step_panel(result.pictures)
     folder = work_dir / "pictures"
-    folder.mkdir(exist_ok=True)
-    save_picture(folder / f"iter_{done:06d}.png", picture)
+    try:
+        folder.mkdir(exist_ok=True)
+        save_picture(folder / f"iter_{done:06d}.png", picture)
+    except OSError as error:
+        log.warning(f"no picture of iteration {done} ({error.strerror or error}); the training goes on")
     log.picture("step", done, picture)

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mmseg.datasets.classes import CLASSES
-from mmseg.engine.data import prepare_worker
+from mmseg.engine.data import Loader, read
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.files import write_text
@@ -169,7 +169,7 @@ def evaluate(
     left_out: list[str] = []
     samples = _UsableSamples(dataset) if skip_bad_samples else dataset
     try:
-        for batch in progress(DataLoader(samples, batch_size=1, num_workers=workers, worker_init_fn=prepare_worker)):
+        for batch in read(Loader(samples, batch_size=1, num_workers=workers), progress):
             if UNUSABLE in batch:
                 left_out += batch[UNUSABLE]
                 continue

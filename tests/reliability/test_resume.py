@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -121,6 +122,25 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="after iteration 1"):
         train(project, tmp_path / "run", **changes)
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
+
+
+def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkeypatch):
+    """Teacher and running statistics have changed by then; the state before is saved, bit for bit."""
+    step = training.DACS.train_step
+
+    def broken(self, batch, draws, backward):
+        result = step(self, batch, draws, backward)
+        if draws.iteration == 3:
+            raise ZeroDivisionError("a mistake")
+        return result
+
+    monkeypatch.setattr(training.DACS, "train_step", broken)
+    with pytest.raises(ZeroDivisionError, match="a mistake") as caught:
+        train(project, tmp_path / "run", **{"checkpoint_config.interval": 4})
+    assert re.fullmatch(r"saved .*iter_3\.pth\. Go on with --resume auto", caught.value.__notes__[0])
+    monkeypatch.undo()
+    train(project, tmp_path / "run", resume_from="auto")
+    assert_same(whole, tmp_path / "run")
 
 
 def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
