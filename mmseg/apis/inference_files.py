@@ -272,8 +272,7 @@ def _predicted(
         predictions = begun.predictions()
         report.network_seconds += begun.copies.seconds
         return [
-            replace(step, task=None, prediction=prediction)
-            for step, prediction in zip(group, predictions, strict=True)
+            replace(step, task=None, prediction=prediction) for step, prediction in zip(group, predictions, strict=True)
         ]
 
     def begin_all() -> Iterator[Callable[[], list[_Step]]]:

@@ -17,6 +17,7 @@ from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import set_precision
+from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
@@ -79,6 +80,7 @@ def test_work_dir(
         "image_isr" if options.get("image_isr") else None,
         "train_isr_parms" if options.get("train_isr_parms") else None,
         options.get("split"),
+        precision if (precision := options.get("precision", "fp32")) != "fp32" else None,
     ]
     options.setdefault("out_dir", Path(work_dir) / "_".join(["preds", *filter(None, named)]))
     return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), model=model, output=output, **options)
@@ -96,6 +98,7 @@ def test(
     split: str | None = None,
     image_isr: bool = False,
     train_isr_parms: bool = False,
+    precision: str = "fp32",
     console: Console | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
@@ -113,6 +116,7 @@ def test(
         cfg_options: dotted key -> value.
         panels: write panels too.
         split, image_isr, train_isr_parms: see :func:`choose_test_set`.
+        precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
         console: where people read along; stdout by default.
 
     Raises:
@@ -132,13 +136,14 @@ def test(
     for name, count in weights.left_out.items():
         say(f"  left out, as a test does not need it: {name} ({count} weights)")
     device = choose_device()
-    # As the evaluations of an fp32 training do; torch by itself lets a GPU round the factors of convolutions.
-    set_precision("fp32", device)
+    # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
+    dtype = set_precision(precision, device)
     progress = partial(track, console=console, disable=not console.is_terminal)
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
+    segmentor.to(device).eval()
     try:
         result = evaluate(
-            segmentor.to(device).eval(),
+            segmentor,
             dataset,
             output,
             device,
@@ -151,8 +156,10 @@ def test(
                 "checkpoint": str(checkpoint),
                 "model": model,
                 "config": str(config_path),
+                "precision": precision,
                 "test_set": plain(config.data.test.to_dict()),
             },
+            predictor=Predictor(segmentor, device, dtype, recorder_for(device, config.get("cuda_graphs")), say),
         )
         print_scores(result, console)
         say(f"predictions (also in colour) and metrics.json in {out_dir}")
