@@ -1,8 +1,11 @@
 """Pictures of one's own: labels are those of a test, windows those of the data set, bad input is one line."""
 
+import re
 import runpy
 import shutil
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +15,15 @@ import pytest
 import torch
 from golden_tools import GOLDEN
 from PIL import Image
+from prediction_tools import StandIn
 
 from mmseg.apis import infer, inference_model, init_model
 from mmseg.config import dump_config, load_config
 from mmseg.datasets.classes import PALETTE
 from mmseg.datasets.event_files import ArrayEvents, FrameEvents, find_windows, open_events
 from mmseg.datasets.picture_files import PictureTimes, Video, open_pictures, picture_times, read_image
+from mmseg.engine.numerics import PRECISIONS
+from mmseg.engine.prediction import Predictor
 from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.evaluation.evaluator import evaluate
 from mmseg.registry import DATASETS, SEGMENTORS
@@ -279,6 +285,58 @@ def test_video(model, tmp_path):
     shown = np.array(Image.open(tmp_path / "out" / "overlay" / "drive_000004.png"))
     assert np.abs(frames[4].astype(int) - shown).mean() < 12
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize(("batch", "precision"), [(1, "fp32"), (2, "bf16")])
+def test_a_recorded_video_equals_its_frames(network, tmp_path, batch, precision):
+    """Overlapped and replayed beside one frame after another; a last batch of another length is no trouble."""
+    write_video(tmp_path / "drive.avi", 7)
+    model = init_model(**network, device="cpu", precision=precision)
+    told, recorder = [], StandIn()
+    predictor = Predictor(model.segmentor, CPU, PRECISIONS[precision], recorder, told.append)
+    report = infer(
+        replace(model, predictor=predictor),
+        [tmp_path / "drive.avi"],
+        tmp_path / "out",
+        save=["label", "confidence", "overlay"],
+        batch=batch,
+        size="image",
+    )
+    assert (len(recorder.records), told) == (1, [])
+    assert re.search(r"7 of 7 frames predicted .*: [\d.]+ frames/s", report.lines()[0])
+    for number, picture in enumerate(Video(tmp_path / "drive.avi")):
+        expected = inference_model(model, picture.read(), size="image")
+        name = f"drive_{number:06d}.png"
+        label, confidence = (np.array(Image.open(tmp_path / "out" / part / name)) for part in ("", "confidence"))
+        assert (label == expected.label).mean() > 0.999
+        assert np.abs(confidence / 255 - expected.confidence).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "message"),
+    [
+        ("mmseg.datasets.picture_files.Video.__iter__", ValueError("bad packet"), "reading the pictures failed (Val"),
+        ("mmseg.apis.inference_files.prepare", KeyError("x"), "preparing drive_000000 failed (KeyError"),
+        ("mmseg.engine.prediction.Predictor.begin", RuntimeError("launch failed"), "predicting failed (RuntimeError"),
+        ("mmseg.apis.inference_files.color_label", IndexError("no colour"), "drawing and writing drive_000000 failed"),
+        ("mmseg.apis.inference_files.save_picture", OSError(28, "No space left"), "out cannot be written (No space"),
+        ("mmseg.apis.inference_files.save_picture", MemoryError(), "drawing and writing drive_000000 failed (Mem"),
+    ],
+)
+def test_an_error_of_a_stage_is_one_message(model, tmp_path, monkeypatch, place, error, message):
+    def fail(*arguments, **options):
+        raise error
+
+    write_video(tmp_path / "drive.avi", 7)
+    monkeypatch.setattr(place, fail)
+    before = threading.active_count()
+    with pytest.raises(CMDAError) as caught:
+        infer(model, [tmp_path / "drive.avi"], tmp_path / "out", size="image")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert threading.active_count() == before
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 def test_times_of_a_video(tmp_path):
