@@ -1,5 +1,6 @@
 """Pictures of one's own: labels are those of a test, windows those of the data set, bad input is one line."""
 
+import json
 import re
 import runpy
 import shutil
@@ -17,7 +18,7 @@ from golden_tools import GOLDEN
 from PIL import Image
 from prediction_tools import StandIn
 
-from mmseg.apis import infer, inference_model, init_model
+from mmseg.apis import infer, inference_model, init_model, testing
 from mmseg.config import dump_config, load_config
 from mmseg.datasets.classes import PALETTE
 from mmseg.datasets.event_files import ArrayEvents, FrameEvents, find_windows, open_events
@@ -119,6 +120,34 @@ def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
         assert len(np.unique(expected)) > 2
         assert label.shape == (440, 640)
         assert (label == expected).all()
+
+
+def test_precision_and_records_of_a_test(network, tmp_path, monkeypatch):
+    """Replayed predictions of a test are the plain ones; its precision is written down and names its folder."""
+    monkeypatch.chdir(MINI / "DSEC_Night")
+    write_list(tmp_path / "list.txt", "000797", "000799", "000801")
+    work_dir = network["config"].parent
+    recorders = []
+    monkeypatch.setattr(testing, "recorder_for", lambda *_: recorders[-1])
+    for recorder, precision in ((None, "fp32"), (StandIn(), "fp32"), (StandIn(), "bf16")):
+        recorders.append(recorder)
+        options = {"data.test.dataset_txt_path": str(tmp_path / "list.txt"), "data.test.test_resize_size": (88, 128)}
+        out = {} if precision == "bf16" else {"out_dir": tmp_path / f"{len(recorders)}"}
+        result = testing.test_work_dir(
+            work_dir, cfg_options=options, root_path=None, panels=False, precision=precision, **out
+        )
+        assert result.samples == 3
+        assert recorder is None or len(recorder.records) == 1
+    folders = [tmp_path / "1", tmp_path / "2", *work_dir.glob("preds*bf16*")]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert [each["precision"] for each in metrics] == ["fp32", "fp32", "bf16"]
+    assert metrics[0] == metrics[1]
+    for number in ("000797", "000799", "000801"):
+        plain, replayed, rounded = (
+            np.array(Image.open(folder / f"{SEQUENCE.name}_{number}.png")) for folder in folders
+        )
+        assert (plain == replayed).all()
+        assert 0.9 < (plain == rounded).mean() < 1
 
 
 @pytest.mark.parametrize("output", ["image", "fusion"])
