@@ -159,8 +159,8 @@ def make_inference(
     output = default_output(model, InputRecipe(config))
     size = (args.size, args.size) if args.size else TEST_SIZE
     inputs = random_inputs(model.required_streams(output), args.batch or 1, size, device.place)
-    stack.enter_context(prepared(model, precision, compiled, device.place.type))
-    return lambda: model.predict(inputs, output)
+    predictor = stack.enter_context(prepared(model, precision, compiled, device.place))
+    return lambda: predictor(inputs, output)
 
 
 def profiled(work: Callable[[], None], device: Device) -> dict[str, float]:

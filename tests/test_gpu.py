@@ -10,8 +10,9 @@ from test_numerics import SIDE, small_batch, small_method
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
 from mmseg.engine.graphs import use_graphs
-from mmseg.engine.numerics import make_scaler, set_numerics
+from mmseg.engine.numerics import make_scaler, set_numerics, set_precision
 from mmseg.engine.optim import build_optimizer
+from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFTS, content_map
 from mmseg.uda.augment import input_grey_level
 from mmseg.uda.draws import StepDraws
@@ -233,3 +234,23 @@ def test_kernels_compute_what_torch_does():
         for found, expected in zip(*results, strict=True):
             assert (found - expected).norm() < 1e-5 * expected.norm()
     torch.testing.assert_close(running[:2], running[2:])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_predictions_are_the_plain_ones(precision):
+    """Of two sizes in turns; the classifier is made to tell classes apart, which random weights hardly do."""
+    segmentor = small_method().model.to(DEVICE).eval()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=2)
+    dtype, told = set_precision(precision, DEVICE), []
+    plain = Predictor(segmentor, DEVICE, dtype)
+    recorded = Predictor(segmentor, DEVICE, dtype, recorder_for(DEVICE), told.append)
+    for _ in range(4):
+        for size in ((64, 96), (96, 64)):
+            inputs = {name: torch.randn((1, 3, *size)) for name in ("image", "events")}
+            expected, found = (each.begin(inputs, "fusion", (50, 60), True).arrays() for each in (plain, recorded))
+            assert len(set(expected["label"].flat)) > 2
+            assert (found["label"] == expected["label"]).all()
+            assert abs(found["confidence"] - expected["confidence"]).max() < 1e-3
+    assert told == []
+    assert len(recorded._records) == 2

@@ -1,8 +1,12 @@
 """Pictures of one's own: labels are those of a test, windows those of the data set, bad input is one line."""
 
+import json
+import re
 import runpy
 import shutil
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,13 +17,16 @@ import torch
 from golden_tools import GOLDEN
 from picture_tools import EPS, bomb, write_video
 from PIL import Image
+from prediction_tools import StandIn
 
-from mmseg.apis import infer, inference_model, init_model
+from mmseg.apis import infer, inference_model, init_model, testing
 from mmseg.config import dump_config, load_config
 from mmseg.datasets.classes import PALETTE
 from mmseg.datasets.event_files import ArrayEvents, FrameEvents, find_windows, open_events
 from mmseg.datasets.picture_files import PictureTimes, open_pictures, picture_times, read_image
 from mmseg.datasets.videos import Video
+from mmseg.engine.numerics import PRECISIONS
+from mmseg.engine.prediction import Predictor
 from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.evaluation.evaluator import evaluate
 from mmseg.registry import DATASETS, SEGMENTORS
@@ -116,6 +123,34 @@ def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
         assert len(np.unique(expected)) > 2
         assert label.shape == (440, 640)
         assert (label == expected).all()
+
+
+def test_precision_and_records_of_a_test(network, tmp_path, monkeypatch):
+    """Replayed predictions of a test are the plain ones; its precision is written down and names its folder."""
+    monkeypatch.chdir(MINI / "DSEC_Night")
+    write_list(tmp_path / "list.txt", "000797", "000799", "000801")
+    work_dir = network["config"].parent
+    recorders = []
+    monkeypatch.setattr(testing, "recorder_for", lambda *_: recorders[-1])
+    for recorder, precision in ((None, "fp32"), (StandIn(), "fp32"), (StandIn(), "bf16")):
+        recorders.append(recorder)
+        options = {"data.test.dataset_txt_path": str(tmp_path / "list.txt"), "data.test.test_resize_size": (88, 128)}
+        out = {} if precision == "bf16" else {"out_dir": tmp_path / f"{len(recorders)}"}
+        result = testing.test_work_dir(
+            work_dir, cfg_options=options, root_path=None, panels=False, precision=precision, **out
+        )
+        assert result.samples == 3
+        assert recorder is None or len(recorder.records) == 1
+    folders = [tmp_path / "1", tmp_path / "2", *work_dir.glob("preds*bf16*")]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert [each["precision"] for each in metrics] == ["fp32", "fp32", "bf16"]
+    assert metrics[0] == metrics[1]
+    for number in ("000797", "000799", "000801"):
+        plain, replayed, rounded = (
+            np.array(Image.open(folder / f"{SEQUENCE.name}_{number}.png")) for folder in folders
+        )
+        assert (plain == replayed).all()
+        assert 0.9 < (plain == rounded).mean() < 1
 
 
 @pytest.mark.parametrize("output", ["image", "fusion"])
@@ -284,6 +319,64 @@ def test_video(model, tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
     assert report.film in CODECS
     assert f"overlay.mp4 is {report.film.name}" in "\n".join(report.lines())
+
+
+@pytest.mark.parametrize(("batch", "precision"), [(1, "fp32"), (2, "bf16")])
+def test_a_recorded_video_equals_its_frames(network, tmp_path, batch, precision):
+    """Overlapped and replayed beside one frame after another; a last batch of another length is no trouble."""
+    write_video(tmp_path / "drive.avi", 7)
+    model = init_model(**network, device="cpu", precision=precision)
+    told, recorder = [], StandIn()
+    predictor = Predictor(model.segmentor, CPU, PRECISIONS[precision], recorder, told.append)
+    report = infer(
+        replace(model, predictor=predictor),
+        [tmp_path / "drive.avi"],
+        tmp_path / "out",
+        save=["label", "confidence", "overlay"],
+        batch=batch,
+        size="image",
+    )
+    assert (len(recorder.records), told) == (1, [])
+    assert re.search(r"7 of 7 frames predicted .*: [\d.]+ frames/s", report.lines()[0])
+    for number, picture in enumerate(Video(tmp_path / "drive.avi")):
+        expected = inference_model(model, picture.read(), size="image")
+        name = f"drive_{number:06d}.png"
+        label, confidence = (np.array(Image.open(tmp_path / "out" / part / name)) for part in ("", "confidence"))
+        assert (label == expected.label).mean() > 0.999
+        assert np.abs(confidence / 255 - expected.confidence).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "message"),
+    [
+        ("mmseg.datasets.videos.Video.__iter__", ValueError("bad packet"), "reading the pictures failed (Val"),
+        ("mmseg.apis.inference_files.prepare", KeyError("x"), "preparing drive_000000 failed (KeyError"),
+        ("mmseg.engine.prediction.Predictor.begin", RuntimeError("launch failed"), "predicting failed (RuntimeError"),
+        ("mmseg.apis.inference_files.color_label", IndexError("no colour"), "drawing and writing drive_000000 failed"),
+        ("mmseg.apis.inference_files.save_picture", OSError(28, "No space left"), "out cannot be written (No space"),
+        ("mmseg.apis.inference_files.save_picture", MemoryError(), "drawing and writing drive_000000 failed (Mem"),
+    ],
+)
+def test_an_error_of_a_stage_is_one_message(model, tmp_path, monkeypatch, place, error, message):
+    def fail(*arguments, **options):
+        raise error
+
+    write_video(tmp_path / "drive.avi", 7)
+    monkeypatch.setattr(place, fail)
+    before = threading.active_count()
+    with pytest.raises(CMDAError) as caught:
+        infer(model, [tmp_path / "drive.avi"], tmp_path / "out", size="image")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert threading.active_count() == before
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_times_of_a_video(tmp_path):
+    write_video(tmp_path / "drive.avi")
+    video = Video(tmp_path / "drive.avi")
+    assert picture_times(video, start_time=1000).times == (1000, 51000, 101000, 151000, 201000)
 
 
 def test_times_of_images(tmp_path):

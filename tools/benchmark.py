@@ -12,7 +12,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import LEAST_SIDE, Parser, add_config_options, whole_number
+from mmseg.apis.arguments import LEAST_SIDE, PRECISION_NAMES, Parser, add_config_options, whole_number
 from mmseg.errors import ConfigError, run_as_script
 
 
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=("fp32", "tf32", "bf16", "fp16"),
+        choices=PRECISION_NAMES,
         default=["fp32"],
         help="of the network; tf32 and fp16 need a GPU (default: fp32)",
     )

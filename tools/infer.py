@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_config_options, whole_number
+from mmseg.apis.arguments import PRECISION_NAMES, Parser, add_config_options, whole_number
 from mmseg.errors import run_as_script
 from mmseg.text import printable
 
@@ -50,9 +50,7 @@ def parse_args() -> argparse.Namespace:
         help="(default: fusion for pictures with events, else image)",
     )
     network.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if there is one)")
-    network.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
-    )
+    network.add_argument("--precision", choices=PRECISION_NAMES, default="fp32", help="(default: fp32)")
     network.add_argument("--batch", type=whole_number(1), default=1, help="pictures a call (default: 1)")
     sizes = network.add_mutually_exclusive_group()
     sizes.add_argument(

@@ -97,6 +97,8 @@ class KeyValueAction(argparse.Action):
 
 # pixels a side that the encoders need
 LEAST_SIDE = 32
+# what a network can compute in, as of mmseg.engine.numerics, which would import torch
+PRECISION_NAMES = ("fp32", "tf32", "bf16", "fp16")
 # what may start the processes of a training
 LAUNCHERS = ("none", "pytorch", "slurm")
 
@@ -148,6 +150,12 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         "image)",
     )
     parser.add_argument(
+        "--precision",
+        choices=PRECISION_NAMES,
+        default="fp32",
+        help="of the network; tf32 and fp16 need a GPU (default: %(default)s)",
+    )
+    parser.add_argument(
         "--image_isr",
         action="store_true",
         help="Dark Zurich: test image and content map, fused, in place of the image alone",
@@ -172,6 +180,7 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": args.model,
         "output": args.output,
+        "precision": args.precision,
         "root_path": args.root_path,
         "cfg_options": args.cfg_options,
         "panels": not args.no_panels,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from mmseg.apis.networks import empty_segmentor, random_segmentor
 from mmseg.config import load_config
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import environment, named_device
-from mmseg.engine.numerics import PRECISIONS
+from mmseg.engine.numerics import PRECISIONS, compile_networks
+from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -41,7 +43,8 @@ class Row:
     Attributes:
         precision: a key of :data:`.PRECISIONS`.
         batch: number of images of a call.
-        compiled: whether ``torch.compile`` compiled the network.
+        compiled: whether ``torch.compile`` compiled the blocks of the network.
+        recorded: whether the calls were replayed as CUDA graphs.
         calls: number of timed calls.
         latency_ms, latency_p95_ms: median and 95th percentile of a call, that is of the whole batch.
         images_per_second: over all timed calls.
@@ -51,6 +54,7 @@ class Row:
     precision: str
     batch: int
     compiled: bool
+    recorded: bool
     calls: int
     latency_ms: float
     latency_p95_ms: float
@@ -86,7 +90,7 @@ class Benchmark:
         for column in columns:
             table.add_column(column, justify="right")
         for row in self.rows:
-            name = f"{row.precision}, compiled" if row.compiled else row.precision
+            name = _form(row.precision, row.compiled, row.recorded)
             cells = [f"{row.batch}", f"{row.latency_ms:.1f}", f"{row.latency_p95_ms:.1f}"]
             cells += [f"{row.images_per_second:.2f}"]
             cells += [f"{row.peak_memory_mib:.0f}"] if row.peak_memory_mib is not None else []
@@ -119,7 +123,7 @@ def benchmark(
         size: (height, width) of the images.
         precisions: keys of :data:`.PRECISIONS`.
         batches: images a call.
-        compiled: measure compiled networks too.
+        compiled: measure compiled networks too. On a GPU each form is also measured replayed as CUDA graphs.
         device: ``cpu``, ``cuda`` or ``cuda:<number>``; None takes a GPU if there is one.
         seconds: time a row is measured for; three calls at least.
         threads: of the CPU; None leaves torch's choice.
@@ -158,21 +162,27 @@ def benchmark(
                 say(console, result.left_out[-1])
                 continue
             for batch in batches:
-                for compile_it in (False, True) if compiled else (False,):
+                for compile_it, record_it in _forms(compiled, place):
                     inputs = random_inputs(streams, batch, size, place)
                     try:
-                        row = _measure(model, inputs, output, precision, compile_it, seconds)
+                        row = _measure(model, inputs, output, precision, compile_it, record_it, seconds)
                     except torch.OutOfMemoryError:
-                        torch.cuda.empty_cache()
-                        what = f"{precision}, batch {batch}" + (", compiled" if compile_it else "")
-                        result.left_out.append(f"{what} is left out: it does not fit into the GPU's memory")
-                        say(console, result.left_out[-1])
+                        row = "it does not fit into the GPU's memory"
+                    if isinstance(row, Row):
+                        result.rows.append(row)
                         continue
-                    result.rows.append(row)
+                    torch.cuda.empty_cache()
+                    what = f"{_form(precision, compile_it, record_it)}, batch {batch}"
+                    result.left_out.append(f"{what} is left out: {row}")
+                    say(console, result.left_out[-1])
         console.print(result.table())
         return result
     finally:
         torch.set_num_threads(before)
+
+
+def _form(precision: str, compiled: bool, recorded: bool) -> str:
+    return precision + (", compiled" if compiled else "") + (", recorded" if recorded else "")
 
 
 def _check_values(
@@ -205,38 +215,56 @@ def random_inputs(streams: Sequence[str], batch: int, size: tuple[int, int], dev
     return {name: torch.randn((batch, 3, *size), generator=generator).to(device) for name in streams}
 
 
+def _forms(compiled: bool, device: torch.device) -> list[tuple[bool, bool]]:
+    """Whether the network is compiled, and whether its predictions are recorded, of each form that is measured."""
+    return list(product((False, True) if compiled else (False,), (False, True) if device.type == "cuda" else (False,)))
+
+
 def _measure(
-    model: BaseSegmentor, inputs: dict[str, Tensor], output: str, precision: str, compile_it: bool, seconds: float
-) -> Row:
-    """Warm up, then time calls.
+    model: BaseSegmentor,
+    inputs: dict[str, Tensor],
+    output: str,
+    precision: str,
+    compile_it: bool,
+    record_it: bool,
+    seconds: float,
+) -> Row | str:
+    """Warm up, then time calls; or say why they cannot be recorded.
 
     Raises:
         ConfigError: the network cannot be compiled here.
     """
     device = next(iter(inputs.values())).device
     on_gpu = device.type == "cuda"
-    with prepared(model, precision, compile_it, device.type):
+    refusals: list[str] = []
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    with prepared(model, precision, compile_it, device, record_it, refusals.append) as predictor:
         try:
             for _ in range(WARM_UP_CALLS[device.type]):
-                model.predict(inputs, output)
+                predictor(inputs, output)
         except _compile_errors(compile_it) as error:
             reason = " ".join(str(error).split("\n")[:2])
             raise ConfigError(f"torch.compile cannot compile the network here ({reason}); do without it") from error
-        if on_gpu:
+        if refusals:
+            return refusals[0]
+        # a replay allocates nothing: what it works in was counted when it was recorded
+        if on_gpu and not record_it:
             torch.cuda.reset_peak_memory_stats(device)
         times: list[float] = []
         while len(times) < LEAST_CALLS or sum(times) < seconds:
             if on_gpu:
                 torch.cuda.synchronize(device)
             start = time.perf_counter()
-            model.predict(inputs, output)
+            predictor(inputs, output)
             if on_gpu:
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
         peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None
     batch = len(next(iter(inputs.values())))
     median, high = (1000 * float(value) for value in np.percentile(times, (50, 95)))
-    return Row(precision, batch, compile_it, len(times), median, high, batch * len(times) / sum(times), peak)
+    rate = batch * len(times) / sum(times)
+    return Row(precision, batch, compile_it, record_it, len(times), median, high, rate, peak)
 
 
 def _compile_errors(compile_it: bool) -> tuple[type[Exception], ...]:
@@ -245,29 +273,36 @@ def _compile_errors(compile_it: bool) -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def prepared(model: BaseSegmentor, precision: str, compile_it: bool, device_type: str) -> Iterator[None]:
-    """Let the network of a model compute in a precision, compiled or not; resizing and classes stay in 32 bits."""
-    network = model.output_logits
-    if compile_it:
-        network = torch.compile(network, dynamic=False)
-    dtype = PRECISIONS[precision]
+def prepared(
+    model: BaseSegmentor,
+    precision: str,
+    compile_it: bool,
+    device: torch.device,
+    record_it: bool = False,
+    say: Callable[[str], None] = print,
+) -> Iterator[Predictor]:
+    """Yield what predicts with a model in a precision, compiled or not; torch's settings are restored afterwards.
 
-    def output_logits(streams: Mapping[str, Tensor], output: str) -> Tensor:
-        with torch.autocast(device_type, dtype, enabled=dtype is not None):
-            logits = network(streams, output)
-        return logits.float()
-
+    Args:
+        model: in eval mode, on ``device``.
+        precision: a key of :data:`.PRECISIONS`.
+        compile_it: compile the blocks of the network.
+        device: where it runs.
+        record_it: replay predictions as CUDA graphs.
+        say: told in one line why they are not.
+    """
     matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    # on the instance, in front of the method of its class
-    model.output_logits = output_logits
+    if compile_it:
+        compile_networks(model)
     try:
-        yield
+        yield Predictor(model, device, PRECISIONS[precision], recorder_for(device) if record_it else None, say)
     finally:
-        del model.output_logits
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = convolutions
         if compile_it:
-            # Each row compiles for its own shapes and precision; torch gives up on a function after eight of them.
+            for module in model.modules():
+                module._compiled_call_impl = None
+            # Each row compiles for its own shapes and precision; torch gives up on a function after many of them.
             torch.compiler.reset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -38,13 +38,13 @@ from mmseg.datasets.picture_files import read_image
 from mmseg.engine.checkpoint import SegmentorWeights, load_segmentor
 from mmseg.engine.environment import named_device
 from mmseg.engine.numerics import check_precision, set_precision
+from mmseg.engine.prediction import Copies, Predictor, one_behind, recorder_for
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
 from mmseg.events.recording import Events
 from mmseg.events.voxel_grid import normalized_time, voxel_grid
 from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, params_of_data_type, resized_content_map
-from mmseg.models.losses import resize_logits
 from mmseg.models.segmentors.base import BaseSegmentor
 
 # Pictures of half to twice the pixels of those of the training keep their size.
@@ -62,13 +62,13 @@ class Prediction:
 
     Attributes:
         label: (H, W) uint8 train ids, 0..18, see :data:`mmseg.datasets.classes.CLASSES`.
-        confidence: (H, W) float32, softmax probability of the label.
+        confidence: (H, W) float32, softmax probability of the label; None where it was not asked for.
         output: output of the network, e.g. ``fusion``.
         input_size: (height, width) at which the network saw the picture.
     """
 
     label: np.ndarray
-    confidence: np.ndarray
+    confidence: np.ndarray | None
     output: str
     input_size: Size
 
@@ -83,6 +83,7 @@ class InferenceModel:
         device: where it runs.
         trained_size: (height, width) of the whole day images of its training.
         weights: names of what was loaded, and of what was left out.
+        predictor: predicts with the network, in the precision that was chosen.
     """
 
     segmentor: BaseSegmentor
@@ -90,6 +91,7 @@ class InferenceModel:
     device: torch.device
     trained_size: Size
     weights: SegmentorWeights
+    predictor: Predictor
 
     CLASSES = CLASSES
     PALETTE = PALETTE
@@ -190,25 +192,59 @@ class InferenceModel:
         data_type = settings["dz_isr_data_type"]
         return params_of_data_type(settings["isr_parms"], data_type, DATA_TYPES, "data.test", "dz_isr_data_type")
 
-    @torch.inference_mode()
     def predict(self, inputs: Sequence[Mapping[str, Tensor]], output: str, size: Size) -> list[Prediction]:
         """Predictions of ``size`` for several pictures whose inputs are of one size.
 
         Raises:
+            ConfigError: see :meth:`begin`.
+        """
+        return self.begin(inputs, output, size).predictions()
+
+    def begin(
+        self, inputs: Sequence[Mapping[str, Tensor]], output: str, size: Size, confidence: bool = True
+    ) -> BegunPredictions:
+        """Begin what :meth:`predict` does; a GPU works on it meanwhile.
+
+        Args:
+            inputs, output, size: as there.
+            confidence: also compute the probabilities of the labels.
+
+        Raises:
             ConfigError: the GPU's memory is too small.
         """
-        input_size = tuple(next(iter(inputs[0].values())).shape[1:])
+        batch = {stream: torch.stack([made[stream] for made in inputs]) for stream in inputs[0]}
+        input_size = tuple(next(iter(batch.values())).shape[2:])
         try:
-            batch = {stream: torch.stack([made[stream] for made in inputs]).to(self.device) for stream in inputs[0]}
-            probability = resize_logits(self.segmentor.predict_logits(batch, output), size).softmax(dim=1)
-            label, confidence = probability.argmax(dim=1).to(torch.uint8), probability.amax(dim=1)
+            copies = self.predictor.begin(batch, output, size, confidence)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"{len(inputs)} images of {size[1]}x{size[0]}, {input_size[1]}x{input_size[0]} in the network, do not "
                 "fit into the GPU's memory; take a smaller --batch or --resize"
             ) from error
-        pairs = zip(label.cpu().numpy(), confidence.cpu().numpy(), strict=True)
-        return [Prediction(labels, values, output, input_size) for labels, values in pairs]
+        return BegunPredictions(copies, output, input_size)
+
+
+@dataclass(frozen=True)
+class BegunPredictions:
+    """Predictions that a device works on.
+
+    Attributes:
+        copies: of the maps, on their way to the host.
+        output, input_size: see :class:`Prediction`.
+    """
+
+    copies: Copies
+    output: str
+    input_size: Size
+
+    def predictions(self) -> list[Prediction]:
+        """Wait for them."""
+        maps = self.copies.arrays()
+        confidences = maps.get("confidence", [None] * len(maps["label"]))
+        return [
+            Prediction(label, confidence, self.output, self.input_size)
+            for label, confidence in zip(maps["label"], confidences, strict=True)
+        ]
 
 
 def event_frame(events: Events, image_size: Size) -> Size:
@@ -276,23 +312,10 @@ def init_model(
     segmentor = empty_segmentor(config)
     weights = load_segmentor(segmentor, checkpoint, model)
     segmentor.to(place).eval().requires_grad_(False)
-    _compute_in(segmentor, set_precision(precision, place), place)
+    recorder = recorder_for(place, config.get("cuda_graphs"))
+    predictor = Predictor(segmentor, place, set_precision(precision, place), recorder)
     trained = get_key(config, "data.train.source.image_resize_size") or PUBLISHED_SIZE
-    return InferenceModel(segmentor, recipe, place, tuple(trained)[::-1], weights)
-
-
-def _compute_in(segmentor: BaseSegmentor, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Let the network multiply in a number format; resizing and classes stay in 32 bits."""
-    if dtype is None:
-        return
-    network = segmentor.output_logits
-
-    def output_logits(streams: Mapping[str, Tensor], output: str) -> Tensor:
-        with torch.autocast(device.type, dtype):
-            return network(streams, output).float()
-
-    # on the instance, in front of the method of its class
-    segmentor.output_logits = output_logits
+    return InferenceModel(segmentor, recipe, place, tuple(trained)[::-1], weights, predictor)
 
 
 def inference_model(
@@ -333,11 +356,8 @@ def inference_model(
     for image, of_image in zip(images, events, strict=True):
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         tasks.append(prepare(model, pixels, of_image, output, size, rows))
-    predictions = []
-    for _, alike in groupby(tasks, key=lambda task: task.kind):
-        group = list(alike)
-        for first in range(0, len(group), batch):
-            predictions += predict(model, group[first : first + batch])
+    begun = (begin(model, group).predictions for group in _groups(tasks, batch))
+    predictions = [prediction for group in one_behind(begun) for prediction in group]
     return predictions[0] if one else predictions
 
 
@@ -399,6 +419,14 @@ def _size_in_network(model: InferenceModel, shown: Size, size: Size | str | None
     return tuple(size)
 
 
-def predict(model: InferenceModel, tasks: Sequence[Task]) -> list[Prediction]:
-    """Predictions of tasks of one :attr:`Task.kind`, in one call of the network."""
-    return model.predict([task.inputs for task in tasks], tasks[0].output, tasks[0].size)
+def _groups(tasks: Sequence[Task], batch: int) -> Iterator[Sequence[Task]]:
+    """Tasks that follow each other and are of one kind, at most ``batch`` at a time."""
+    for _, alike in groupby(tasks, key=lambda task: task.kind):
+        group = list(alike)
+        for first in range(0, len(group), batch):
+            yield group[first : first + batch]
+
+
+def begin(model: InferenceModel, tasks: Sequence[Task], confidence: bool = True) -> BegunPredictions:
+    """Begin the predictions of tasks of one :attr:`Task.kind`, in one call of the network."""
+    return model.begin([task.inputs for task in tasks], tasks[0].output, tasks[0].size, confidence)

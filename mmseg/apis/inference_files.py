@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from mmseg.apis.inference import InferenceModel, Prediction, Size, Task, predict, prepare
+from mmseg.apis.inference import BegunPredictions, InferenceModel, Prediction, Size, Task, begin, prepare
 from mmseg.datasets.event_files import EventSource, find_windows, open_events
 from mmseg.datasets.picture_files import ImageFiles, open_pictures, picture_times
 from mmseg.datasets.videos import Picture, Video
+from mmseg.engine.prediction import one_behind
+from mmseg.engine.stages import Stages, one_message
 from mmseg.errors import ConfigError, DataError
 from mmseg.printing import say, text_column
 from mmseg.visualization.films import Codec, Film, film_file
@@ -36,12 +34,6 @@ NOT_IN_BROWSERS = (
     "libx264 -pix_fmt yuv420p film.mp4"
 )
 LISTED_NAMES = 5
-# Threads that read and write beside the network, and pictures that are on the way at once, beyond a batch.
-THREADS = max(2, min(8, os.cpu_count() or 1))
-AHEAD = 2 * THREADS
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -53,8 +45,9 @@ class InferenceReport:
         failures: one message for each picture that could not be predicted.
         without_events: names of the pictures that the recording has no events for.
         seconds: of the whole run.
-        network_seconds: of these, in the network, copies to and from the device included.
+        network_seconds: in the network, copies to and from the device included.
         film: how ``overlay.mp4`` is encoded; None where there is none.
+        unit: what a picture is called.
     """
 
     outputs: dict[str, int] = field(default_factory=dict)
@@ -63,6 +56,7 @@ class InferenceReport:
     seconds: float = 0.0
     network_seconds: float = 0.0
     film: Codec | None = None
+    unit: str = "pictures"
 
     @property
     def written(self) -> int:
@@ -73,10 +67,10 @@ class InferenceReport:
         """The run in words."""
         outputs = ", ".join(f"{output} output: {count:,}" for output, count in self.outputs.items())
         total = self.written + len(self.failures)
-        lines = [f"{self.written:,} of {total:,} pictures predicted" + (f" ({outputs})" if outputs else "")]
+        lines = [f"{self.written:,} of {total:,} {self.unit} predicted" + (f" ({outputs})" if outputs else "")]
         if self.written:
             lines[0] += (
-                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} pictures/s, the network alone "
+                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} {self.unit}/s, the network by itself "
                 f"{self.written / self.network_seconds:.2f}"
             )
         if self.without_events:
@@ -169,18 +163,19 @@ def infer(
         raise ConfigError("a rectify map, times or a window were given, but no events; add --events, or leave them out")
     if output is not None and model.needs_events(output) and recording is None:
         raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
-    report = InferenceReport()
+    report = InferenceReport(unit="frames" if isinstance(pictures, Video) else "pictures")
     started = time.perf_counter()
     made = _Maker(model, recording, output, size, rows)
     try:
         for kind in save:
             (out_dir / SAVED[kind]).mkdir(parents=True, exist_ok=True)
         film_path = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
-        with _threads() as pool, _film(pictures, film_path) as film, _progress(console, len(pictures)) as advance:
-            prepared = _ahead(pool, made.prepared, enumerate(pictures))
-            predicted = _predicted(model, prepared, batch, report)
+        with Stages() as stages, _film(pictures, film_path) as film, _progress(console, len(pictures)) as advance:
+            decoded = stages.beside(_decoded(pictures))
+            prepared = stages.each(made.prepared, decoded)
+            predicted = stages.beside(_predicted(model, prepared, batch, "confidence" in save, report))
             write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
-            for step, overlay in _ahead(pool, write, predicted):
+            for step, overlay in stages.each(write, predicted):
                 advance()
                 if step.failure:
                     report.failures.append(step.failure)
@@ -251,6 +246,10 @@ class _Maker:
     def prepared(self, numbered: tuple[int, Picture]) -> _Step:
         """Read a picture and prepare it for the network; what is wrong with it alone is its failure."""
         number, picture = numbered
+        with one_message(f"preparing {picture.name}"):
+            return self._prepared(number, picture)
+
+    def _prepared(self, number: int, picture: Picture) -> _Step:
         try:
             image = picture.read()
         except DataError as error:
@@ -266,53 +265,61 @@ class _Maker:
         return _Step(picture.name, image, task, lacks_events=self.recording is not None and window is None)
 
 
-@contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads; what has not begun when an error ends the run is left."""
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _decoded(pictures: ImageFiles | Video) -> Iterator[tuple[int, Picture]]:
+    """The pictures with their numbers from 0."""
+    with one_message("reading the pictures"):
+        yield from enumerate(pictures)
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[Item], Outcome], items: Iterable[Item]) -> Iterator[Outcome]:
-    """Outcomes in order, while the next items are worked on."""
-    pending: deque[Future[Outcome]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) > AHEAD:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+def _predicted(
+    model: InferenceModel, steps: Iterable[_Step], batch: int, confidence: bool, report: InferenceReport
+) -> Iterator[_Step]:
+    """Steps with their predictions, in order; those of one kind that follow each other go through together.
+
+    The next predictions begin before those that were begun last are asked for: a GPU does not wait for the host.
+    """
+
+    def finish(group: Sequence[_Step], begun: BegunPredictions) -> list[_Step]:
+        predictions = begun.predictions()
+        report.network_seconds += begun.copies.seconds
+        return [
+            replace(step, task=None, prediction=prediction) for step, prediction in zip(group, predictions, strict=True)
+        ]
+
+    def begin_all() -> Iterator[Callable[[], list[_Step]]]:
+        for group in _groups(steps, batch):
+            if group[0].failure:
+                yield partial(list, group)
+            else:
+                yield partial(finish, group, begin(model, [step.task for step in group], confidence))
+
+    with one_message("predicting"):
+        for finished in one_behind(begin_all()):
+            yield from finished
 
 
-def _predicted(model: InferenceModel, steps: Iterable[_Step], batch: int, report: InferenceReport) -> Iterator[_Step]:
-    """Steps with their predictions, in order; those of one kind that follow each other go through together."""
+def _groups(steps: Iterable[_Step], batch: int) -> Iterator[list[_Step]]:
+    """Steps that go through the network together, in order; a failure by itself."""
     group: list[_Step] = []
-
-    def flush() -> Iterator[_Step]:
-        started = time.perf_counter()
-        predictions = predict(model, [step.task for step in group]) if group else []
-        report.network_seconds += time.perf_counter() - started
-        for step, prediction in zip(group, predictions, strict=True):
-            yield replace(step, task=None, prediction=prediction)
-        group.clear()
-
     for step in steps:
-        if group and (step.failure or len(group) == batch or step.task.kind != group[0].task.kind):
-            yield from flush()
-        if step.failure:
-            yield step
-        else:
-            group.append(step)
-    yield from flush()
+        alike = group and not step.failure and not group[0].failure and step.task.kind == group[0].task.kind
+        if group and not (alike and len(group) < batch):
+            yield group
+            group = []
+        group.append(step)
+    if group:
+        yield group
 
 
 def _write(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
     """Write the files of a picture; the step without its arrays, and the overlay (H, W, 3) uint8 RGB if it is saved."""
     if step.failure:
         return step, None
+    with one_message(f"drawing and writing {step.name}", OSError):
+        return _drawn(step, out_dir, save, opacity)
+
+
+def _drawn(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
     prediction = step.prediction
     color = color_label(prediction.label)
     pictures = {"label": prediction.label, "color": color}

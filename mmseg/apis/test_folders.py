@@ -18,7 +18,7 @@ from mmseg.json_files import read_json
 FOLDERS = {"color", "panels", "submission"}
 FILES = {"metrics.json", "details.json", "report.html", "submission.zip"}
 # Parts of metrics.json that say what was tested, beside the name of the checkpoint.
-SETTINGS = ("model", "options", "mode", "test_set")
+SETTINGS = ("model", "options", "mode", "precision", "test_set")
 
 
 def results_folder(
@@ -29,6 +29,7 @@ def results_folder(
     train_isr_parms: bool = False,
     split: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
 ) -> Path:
     """Folder of a test's results by default: ``preds``, followed by what was chosen for the test.
 
@@ -36,7 +37,7 @@ def results_folder(
 
     Args:
         parent: folder of the checkpoint.
-        model, output, image_isr, train_isr_parms, split, cfg_options: see :func:`mmseg.apis.testing.test`.
+        model, output, image_isr, train_isr_parms, split, cfg_options, precision: see :func:`mmseg.apis.testing.test`.
     """
     text = json.dumps(plain(dict(cfg_options or {})), sort_keys=True, default=str)
     names = [
@@ -45,6 +46,7 @@ def results_folder(
         "image_isr" if image_isr else None,
         "train_isr_parms" if train_isr_parms else None,
         split,
+        precision if precision != "fp32" else None,
         f"options_{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}" if cfg_options else None,
     ]
     return Path(parent) / "_".join(["preds", *filter(None, names)])
@@ -88,10 +90,11 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
 
 
 def _identity(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What was tested, from ``metrics.json``; those of earlier versions had neither options nor mode."""
+    """What was tested, from ``metrics.json``; those of earlier versions had neither options, mode nor precision."""
     known = {key: metrics.get(key) for key in (*SETTINGS, "output")}
     known["options"] = known["options"] or {}
     known["mode"] = known["mode"] or "whole"
+    known["precision"] = known["precision"] or "fp32"
     return json.loads(json.dumps({**known, "checkpoint": Path(str(metrics.get("checkpoint") or "")).name}, default=str))
 
 

@@ -19,6 +19,7 @@ from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import set_precision
+from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.run_identity import RunIdentity, read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
@@ -84,7 +85,8 @@ def test_work_dir(
         work_dir: folder with config and checkpoint.
         model, output, options: see :func:`test`.
     """
-    named = {key: options[key] for key in ("image_isr", "train_isr_parms", "split", "cfg_options") if key in options}
+    settings = ("image_isr", "train_isr_parms", "split", "cfg_options", "precision")
+    named = {key: options[key] for key in settings if key in options}
     options.setdefault("out_dir", results_folder(work_dir, model, output, **named))
     return test(work_dir_config(work_dir), work_dir_checkpoint(work_dir), model=model, output=output, **options)
 
@@ -101,6 +103,7 @@ def test(
     split: str | None = None,
     image_isr: bool = False,
     train_isr_parms: bool = False,
+    precision: str = "fp32",
     console: Console | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
@@ -120,6 +123,7 @@ def test(
         cfg_options: dotted key -> value.
         panels: write panels too.
         split, image_isr, train_isr_parms: see :func:`choose_test_set`.
+        precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
         console: where people read along; stdout by default.
 
     Raises:
@@ -145,7 +149,7 @@ def test(
     for name, count in weights.left_out.items():
         tell(f"  left out, as a test does not need it: {name} ({count} weights)")
     out_dir = out_dir or results_folder(
-        Path(checkpoint).parent, model, named_output, image_isr, train_isr_parms, split, cfg_options
+        Path(checkpoint).parent, model, named_output, image_isr, train_isr_parms, split, cfg_options, precision
     )
     tested = {
         "checkpoint": str(checkpoint),
@@ -153,19 +157,21 @@ def test(
         "config": taken_from,
         "options": plain(dict(cfg_options or {})),
         "mode": segmentor.test_cfg.get("mode", "whole"),
+        "precision": precision,
         "test_set": plain(config.data.test.to_dict()),
     }
     device = choose_device()
-    # As the evaluations of an fp32 training do; torch by itself lets a GPU round the factors of convolutions.
-    set_precision("fp32", device)
+    # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
+    dtype = set_precision(precision, device)
     progress = partial(track, console=console, disable=not console.is_terminal)
     for_server = isinstance(dataset, DarkZurichICDataset) and dataset.split == "test"
     kept = set_aside(out_dir, tested, output)
     if kept:
         tell(f"the results of another test in {out_dir} are kept in {kept}")
+    segmentor.to(device).eval()
     try:
         result = evaluate(
-            segmentor.to(device).eval(),
+            segmentor,
             dataset,
             output,
             device,
@@ -175,6 +181,7 @@ def test(
             workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
             progress=partial(progress, description=f"testing on {device}"),
             tested=tested,
+            predictor=Predictor(segmentor, device, dtype, recorder_for(device, config.get("cuda_graphs")), tell),
         )
         print_scores(result, console)
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")

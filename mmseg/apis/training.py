@@ -37,6 +37,7 @@ from mmseg.engine.graphs import use_graphs
 from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
 from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
+from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.run_identity import RunIdentity
 from mmseg.engine.run_lock import WorkDirLock
 from mmseg.engine.run_log import RunLog, SilentLog
@@ -418,6 +419,8 @@ def _evaluator(
 
     def test(done: int) -> None:
         folder = work_dir / "evaluations" / f"iter_{done}"
+        # of this evaluation only: the weights change, and the training needs the memory
+        recorder = recorder_for(device, cfg.get("cuda_graphs"))
         result = evaluate(
             method.model.eval(),
             val_set,
@@ -428,6 +431,7 @@ def _evaluator(
             workers=workers if device.type == "cuda" else 0,
             tested={"model": "student", "iteration": done},
             skip_bad_samples=cfg["data"]["train"].get("on_bad_sample") == "skip",
+            predictor=Predictor(method.model, device, None, recorder, log.warning),
         )
         method.train()
         log.info("evaluation after iteration %d: %s; predictions in %s", done, result.headline(), folder)

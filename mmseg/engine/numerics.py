@@ -110,13 +110,13 @@ def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> 
     method.multiply_in(dtype, is_spacious(cfg))
 
 
-def compile_networks(method: DACS) -> None:
-    """Compile the networks in place, block by block; names in the state dict stay as they are.
+def compile_networks(networks: nn.Module) -> None:
+    """Compile the networks of a module in place, block by block; names in the state dict stay as they are.
 
     Blocks of one stage share what is compiled for them: a whole encoder at once takes minutes, the blocks seconds.
     """
     # every stage, batch size and way of use (student, teacher) of a block is compiled anew
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for module in method.modules():
+    for module in networks.modules():
         if isinstance(module, (Block, SeparableASPP, ResnetGenerator)):
             module.compile(dynamic=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.utils.data import Dataset
 
 from mmseg.datasets.classes import CLASSES
 from mmseg.engine.data import Loader, read
+from mmseg.engine.prediction import Copies, Predictor, one_behind
+from mmseg.engine.stages import Stages
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.files import write_text
@@ -136,8 +139,11 @@ def evaluate(
     progress: Callable[[Iterable], Iterable] = iter,
     tested: Mapping[str, Any] | None = None,
     skip_bad_samples: bool = False,
+    predictor: Predictor | None = None,
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
+
+    Files of a frame are written by threads while the next frames are predicted.
 
     Writes ``<name>.png`` (train ids), ``metrics.json`` and ``details.json`` (:func:`details`), with ``color`` also
     ``color/<name>.png`` and with ``panels`` ``panels/<name>.png``.
@@ -154,6 +160,7 @@ def evaluate(
         progress: wraps the loader, e.g. with a progress bar.
         tested: what was tested, for ``metrics.json``.
         skip_bad_samples: leave out frames whose files cannot be used, and name them in ``metrics.json`` (``left_out``).
+        predictor: predicts with the model; by default in the precision of its weights, without CUDA graphs.
 
     Raises:
         DataError: a frame's files cannot be used, or those of all frames.
@@ -162,42 +169,27 @@ def evaluate(
     for folder, wanted in ((out_dir, True), (out_dir / "color", color), (out_dir / "panels", panels)):
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
-    confusion = ConfusionMatrix()
-    labelled = False
+    predictor = predictor or Predictor(model, device)
+    counts: np.ndarray | None = None
     frames: list[FrameScores | str] = []
     titles: list[str] = []
     left_out: list[str] = []
     samples = _UsableSamples(dataset) if skip_bad_samples else dataset
+    on_gpu = device.type == "cuda"
+    loader = Loader(samples, batch_size=1, num_workers=workers, pin_memory=on_gpu)
+    write = partial(_write_frame, output=output, out_dir=out_dir, color=color, panels=panels)
     try:
-        for batch in read(Loader(samples, batch_size=1, num_workers=workers), progress):
-            if UNUSABLE in batch:
-                left_out += batch[UNUSABLE]
-                continue
-            streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
-            inputs = {stream: streams[stream].to(device) for stream in model.required_streams(output)}
-            prediction = model.predict(inputs, output, dataset.prediction_size)
-            label = batch.get("label")
-            frame = batch["img_metas"]["name"][0]
-            if label is None:
-                frames.append(frame)
-            else:
-                labelled = True
-                label = label.reshape(prediction.shape)
-                frames.append(FrameScores.of(frame, confusion.update(prediction, label.to(device)).cpu().numpy()))
-            predicted = prediction[0].to(torch.uint8).cpu().numpy()
-            name = f"{frame}.png"
-            save_picture(out_dir / name, predicted)
-            if color:
-                save_picture(out_dir / "color" / name, color_label(predicted))
-            if panels:
-                pictures = _sample_pictures(streams, dataset.TEST_STREAMS, dataset.prediction_size)
-                pictures[f"prediction ({output})"] = color_label(predicted)
-                pictures |= {} if label is None else {"label": label_picture(label[0])}
-                save_picture(out_dir / "panels" / name, panel(pictures))
-                titles = list(pictures)
+        with Stages() as stages:
+            predicted = one_behind(_begun(predictor, read(loader, progress), dataset, output, left_out))
+            for frame in stages.each(write, predicted):
+                titles = frame.titles
+                if frame.counts is None:
+                    frames.append(frame.name)
+                else:
+                    counts = frame.counts if counts is None else counts + frame.counts
+                    frames.append(FrameScores.of(frame.name, frame.counts))
     except CMDAError as error:
         raise own_message(error) from error
-    counts = confusion.counts() if labelled else None
     if not frames:
         raise DataError(f"no frame of the test set can be used, the first because: {left_out[0]}")
     found = None if counts is None else scores(counts, dataset.ABSENT_CLASSES)
@@ -205,6 +197,59 @@ def evaluate(
     write_text(out_dir / "details.json", details(frames, titles, counts, dataset.ABSENT_CLASSES))
     write_text(out_dir / "metrics.json", json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A predicted frame: its name, label map (H, W) uint8, label (1, H, W) if it has one, and pictures to be drawn."""
+
+    name: str
+    predicted: np.ndarray
+    label: Tensor | None
+    draw: Callable[[], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class _WrittenFrame:
+    """A frame whose files are written: its name, counts of its pixels if it has a label, and titles of its panel."""
+
+    name: str
+    counts: np.ndarray | None
+    titles: list[str]
+
+
+def _begun(
+    predictor: Predictor, batches: Iterable[Mapping[str, Any]], dataset: Any, output: str, left_out: list[str]
+) -> Iterator[Callable[[], _Frame]]:
+    """Begin the predictions of the samples of a loader; each result waits for its own. Fills ``left_out``."""
+
+    def finish(copies: Copies, batch: Mapping[str, Any], streams: Mapping[str, Tensor]) -> _Frame:
+        draw = partial(_sample_pictures, streams, dataset.TEST_STREAMS, dataset.prediction_size)
+        return _Frame(batch["img_metas"]["name"][0], copies.arrays()["label"][0], batch.get("label"), draw)
+
+    for batch in batches:
+        if UNUSABLE in batch:
+            left_out += batch[UNUSABLE]
+            continue
+        streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
+        yield partial(finish, predictor.begin(streams, output, dataset.prediction_size), batch, streams)
+
+
+def _write_frame(frame: _Frame, output: str, out_dir: Path, color: bool, panels: bool) -> _WrittenFrame:
+    """Write the files of a frame and count its pixels."""
+    name, counts, titles = f"{frame.name}.png", None, []
+    if frame.label is not None:
+        predicted = torch.from_numpy(frame.predicted)
+        counts = ConfusionMatrix().update(predicted, frame.label.reshape(predicted.shape)).numpy()
+    save_picture(out_dir / name, frame.predicted)
+    if color:
+        save_picture(out_dir / "color" / name, color_label(frame.predicted))
+    if panels:
+        pictures = {**frame.draw(), f"prediction ({output})": color_label(frame.predicted)}
+        pictures |= {} if frame.label is None else {"label": label_picture(frame.label[0])}
+        save_picture(out_dir / "panels" / name, panel(pictures))
+        titles = list(pictures)
+    return _WrittenFrame(frame.name, counts, titles)
 
 
 class _UsableSamples(Dataset):

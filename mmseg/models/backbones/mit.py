@@ -155,7 +155,8 @@ def closed(opened: tuple[Tensor, Branch | None]) -> Tensor:
     return residual_sum(x, *(pending or (None, None)))
 
 
-@lru_cache(maxsize=32)
+# Never forgotten: a recorded graph reads them at their address.
+@lru_cache(maxsize=None)
 def _keep_shares(rates: tuple[float, ...], device: torch.device) -> Tensor:
     """(blocks, 1, 1, 1, 1). Kept, since a copy to a GPU would make the step wait."""
     return 1 - torch.tensor(rates, device=device).view(-1, 1, 1, 1, 1)

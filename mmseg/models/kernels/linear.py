@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-@lru_cache(maxsize=64)
+# Never forgotten: a recorded graph reads them at their address.
+@lru_cache(maxsize=None)
 def _ones(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.ones((1, count), dtype=dtype, device=device)
 

@@ -15,7 +15,8 @@ from torch import Tensor
 LARGEST_FACTOR = 64
 
 
-@lru_cache(maxsize=32)
+# Never forgotten: a recorded graph reads them at their address.
+@lru_cache(maxsize=None)
 def _matrix(small: int, large: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(large, small): row i holds the weights of the small pixels in the large pixel i; borders repeat their pixel."""
     centre = ((torch.arange(large, dtype=torch.float64) + 0.5) * small / large - 0.5).clamp(0, small - 1)

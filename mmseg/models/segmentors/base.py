@@ -104,9 +104,16 @@ class BaseSegmentor(nn.Module):
         return total / count
 
     def _resized_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
-        return resize_logits(self.output_logits(streams, output), next(iter(streams.values())).shape[2:])
+        # in 32 bits, whatever format the network computes in
+        logits = self.output_logits(streams, output).float()
+        return resize_logits(logits, next(iter(streams.values())).shape[2:])
 
-    @torch.inference_mode()
+    def _logits_of_size(self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None) -> Tensor:
+        logits = self.predict_logits(streams, output)
+        return logits if size is None else resize_logits(logits, size)
+
+    # Not inference_mode: what is computed once and kept for later calls may also serve a training.
+    @torch.no_grad()
     def predict(self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None) -> Tensor:
         """Class of every pixel, (B, H, W) int64, of one output.
 
@@ -115,7 +122,17 @@ class BaseSegmentor(nn.Module):
             output: name of the output, e.g. ``fusion``.
             size: (H, W) of the result when it differs from the input's; the logits are resized to it.
         """
-        logits = self.predict_logits(streams, output)
-        if size is not None:
-            logits = resize_logits(logits, size)
-        return logits.softmax(dim=1).argmax(dim=1)
+        return self._logits_of_size(streams, output, size).argmax(dim=1)
+
+    @torch.no_grad()
+    def predict_with_confidence(
+        self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Class of every pixel, (B, H, W) int64, and its softmax probability, (B, H, W) float32.
+
+        Args:
+            streams, output, size: see :meth:`predict`.
+        """
+        logits = self._logits_of_size(streams, output, size)
+        largest, label = logits.max(dim=1)
+        return label, (largest - logits.logsumexp(dim=1)).exp()
