@@ -11,7 +11,7 @@ import torch
 from golden_tools import GOLDEN
 from torch import nn
 
-from mmseg.apis.resuming import differences
+from mmseg.apis.resuming import changes, listed
 from mmseg.datasets.class_statistics import STATISTICS_FILES, read_class_pixels, read_files_by_class
 from mmseg.datasets.uda import class_probabilities
 from mmseg.engine.checkpoint import BEST, load_segmentor, load_training, save_best, save_checkpoint
@@ -222,18 +222,20 @@ def test_a_checkpoint_as_it_is_written_is_taken_up(tmp_path, content):
 
 @pytest.mark.parametrize("text", [None, 5, "", "[]", "5", "{", '{"a":' * 100_000, {"a": 1}, "\ud800"])
 def test_an_odd_config_in_a_checkpoint_is_a_difference(text):
-    assert differences({"config": text}, {"seed": 1}, 1) == ["the checkpoint's config: unreadable -> the one given now"]
+    assert list(changes({"config": text}, {"seed": 1}, 1).values()) == [
+        "the checkpoint's config: unreadable -> the one given now"
+    ]
 
 
 def test_differences_are_printable_and_limited():
     meta = {"config": json.dumps({"x\n[red]": "y\x1b" * 10_000, "seed": 1}), "processes": [torch.zeros(1)]}
-    (text,) = differences(meta, {"seed": 1}, 2)
+    (text,) = changes(meta, {"seed": 1}, 2).values()
     assert text.isprintable()
     assert len(text) < 500
     many = {"config": json.dumps({str(k): k for k in range(1000)})}
-    found = differences(many, {}, 1)
-    assert len(found) == 51
-    assert found[-1] == "and 950 more"
+    texts = listed(changes(many, {}, 1).values()).split("; ")
+    assert len(texts) == 51
+    assert texts[-1] == "and 950 more"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", '{"score": "x"}', '{"score": NaN, "iter": 1}', "[" * 100_000])
