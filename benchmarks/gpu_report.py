@@ -420,7 +420,7 @@ def main() -> None:
     device = named_device(args.device)
     found = environment(device)
     about = {
-        "device": found["device"] if device.type == "cuda" else "CPU",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,
         "config": CONFIG.name + (", tiny" if args.tiny else ""),

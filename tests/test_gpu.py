@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from step_tools import OPTIMIZER as TINY_OPTIMIZER
 from step_tools import VARIANTS, state_of, tiny_batch, tiny_method, train
 from test_numerics import SIDE, small_batch, small_method
 
@@ -113,21 +112,22 @@ def run(settings: dict, numerics: dict, graphs: bool, iterations: int = 5):
     method, said = tiny_method(**settings).to(DEVICE), []
     set_numerics(method, numerics, DEVICE)
     use_graphs(method, {**numerics, "cuda_graphs": graphs}, DEVICE, said.append)
-    logs, _ = train(method, iterations, batch=to_device(tiny_batch(64), DEVICE))
+    optimizer = build_optimizer(method.model, OPTIMIZER)
+    logs, _ = train(method, iterations, optimizer=optimizer, batch=to_device(tiny_batch(64), DEVICE))
     assert said == []
     return logs, method
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_replayed_steps_are_the_plain_ones(variant):
-    """Equal seeds, equal draws of dropout: what differs is the order of sums that have none."""
+    """Equal seeds, equal draws of dropout: what differs is the order of sums that have none, and what grows from it."""
     plain, _ = run(VARIANTS[variant], {"precision": "fp32"}, graphs=False)
     replayed, method = run(VARIANTS[variant], {"precision": "fp32"}, graphs=True)
     assert graphs_in_use(method)
-    for expected, found in zip(plain, replayed, strict=True):
+    for iteration, (expected, found) in enumerate(zip(plain, replayed, strict=True)):
         for name, value in expected.items():
             if ".ce_" in name:
-                assert found[name] == pytest.approx(value, rel=2e-3), name
+                assert found[name] == pytest.approx(value, rel=1e-5 if iteration == 0 else 5e-3), (iteration, name)
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_a_resumed_training_replays_what_an_uninterrupted_one_does(tmp_path):
         return method
 
     method = begin()
-    expected, _ = train(method, 4, batch=batch)
+    expected, _ = train(method, 4, optimizer=build_optimizer(method.model, OPTIMIZER), batch=batch)
     method = begin()
-    _, optimizer = train(method, 2, batch=batch)
+    _, optimizer = train(method, 2, optimizer=build_optimizer(method.model, OPTIMIZER), batch=batch)
     save_checkpoint(tmp_path / "iter_2.pth", method, optimizer, 2, {})
     method = begin()
-    optimizer = build_optimizer(method.model, TINY_OPTIMIZER)
+    optimizer = build_optimizer(method.model, OPTIMIZER)
     load_training(tmp_path / "iter_2.pth", method, optimizer)
     found, _ = train(method, 2, first=2, optimizer=optimizer, batch=batch)
     for name, value in expected[3].items():
@@ -180,7 +180,8 @@ def test_a_recording_that_fails_leaves_a_plain_training():
         return confidence(logits, size)
 
     method._confidence = fetching
-    logs, _ = train(method, 2, batch=to_device(tiny_batch(64), DEVICE))
+    optimizer = build_optimizer(method.model, OPTIMIZER)
+    logs, _ = train(method, 2, optimizer=optimizer, batch=to_device(tiny_batch(64), DEVICE))
     assert len(said) == 1
     assert "the teacher cannot be recorded" in said[0]
     assert logs[1]["decode.ce_image"] == pytest.approx(plain[1]["decode.ce_image"], rel=2e-3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +156,7 @@ def closed(opened: tuple[Tensor, Branch | None]) -> Tensor:
 
 
 # Never forgotten: a recorded graph reads them at their address.
-@lru_cache(maxsize=None)
+@cache
 def _keep_shares(rates: tuple[float, ...], device: torch.device) -> Tensor:
     """(blocks, 1, 1, 1, 1). Kept, since a copy to a GPU would make the step wait."""
     return 1 - torch.tensor(rates, device=device).view(-1, 1, 1, 1, 1)

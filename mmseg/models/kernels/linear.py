@@ -6,7 +6,7 @@ reading it does. A product with a row of ones is the same sum, in 32 bits, on th
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 # Never forgotten: a recorded graph reads them at their address.
-@lru_cache(maxsize=None)
+@cache
 def _ones(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.ones((1, count), dtype=dtype, device=device)
 

@@ -6,7 +6,7 @@ sum are multiples of 1 / (2 * factor), exact in 16 bits; the matrix units sum th
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ LARGEST_FACTOR = 64
 
 
 # Never forgotten: a recorded graph reads them at their address.
-@lru_cache(maxsize=None)
+@cache
 def _matrix(small: int, large: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(large, small): row i holds the weights of the small pixels in the large pixel i; borders repeat their pixel."""
     centre = ((torch.arange(large, dtype=torch.float64) + 0.5) * small / large - 0.5).clamp(0, small - 1)
