@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import data_speed
 import flops
+import gpu_report
 import plain
 import roofline
 from operations import REST, WorkCounter, kind_of
@@ -215,3 +217,26 @@ def test_work_of_a_step():
     assert "Image Motion-Extractor" not in fp32
     parts = [work for name, work in fp32.items() if name not in ("training step", "inference")]
     assert fp32["training step"].flop == sum(work.flop for work in parts)
+
+
+def test_the_report_of_a_device(tmp_path):
+    """All parts that a CPU has, at a tiny size; a part that cannot run is named, and does not stop the rest."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_report.py"), "--device", "cpu", "--tiny"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.json")
+    report = json.loads(path.read_text())
+    assert report["left_out"] == []
+    assert list(report["parts"]) == ["step", "small card", "inference", "training"]
+    assert [row["precision"] for row in report["parts"]["step"]] == ["fp32", "bf16"]
+    assert report["parts"]["training"][0]["time"] > 0
+    assert path.with_suffix(".md").read_text() in done.stdout
+
+
+def test_a_part_of_the_report_that_fails(tmp_path):
+    report = gpu_report.Report({"device": "none"}, 100)
+    report.part("a", "", lambda: 1 / 0)
+    report.part("b", "row", lambda: {"x": 1.0})
+    report.part("c", "", lambda: {"x": 1.0}, least=1000)
+    assert report.parts == {"b": [{"x": 1.0}]}
+    assert report.left_out == ["a: ZeroDivisionError: division by zero", "c: no time was left"]
