@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -123,7 +124,7 @@ def run_as_script(main: Callable[[], None]) -> None:
         _end(message)
     except BrokenPipeError:
         # Who reads along has seen enough, as in "| head"; another pipe is another matter.
-        if _can_flush(sys.stdout):
+        if _has_reader(sys.stdout):
             raise
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
@@ -166,6 +167,18 @@ def _can_flush(stream: TextIO | None) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _has_reader(stream: TextIO | None) -> bool:
+    """Whether what is written to a stream can still be read. A text that could not be written has left its buffer."""
+    if stream is None or not _can_flush(stream):
+        return False
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return not any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # a system without poll(), a stream without a file
+        return True
 
 
 def _drop_output(stream: TextIO) -> None:

@@ -197,7 +197,7 @@ def write_text(path: str | Path, text: str) -> None:
     Bytes of file names that are no UTF-8 are written as they are.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def open_to_append(path: str | Path) -> TextIO:

@@ -237,7 +237,7 @@ def test_leftovers_of_long_names_are_found(tmp_path):
         mine.touch()
         child = subprocess.Popen([sys.executable, "-S", "-c", ""])
         child.wait()
-        left = mine.with_name(mine.name.replace(f".{os.getpid()}.tmp", f".{child.pid}.tmp"))
+        left = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{child.pid}-"))
         left.touch()
         remove_leftovers(tmp_path)
         assert mine.exists()

@@ -18,7 +18,7 @@ from mmseg.data_root import use_root
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
 from mmseg.engine.environment import choose_device
-from mmseg.engine.numerics import set_precision
+from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.run_identity import RunIdentity, read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
@@ -131,6 +131,8 @@ def test(
     """
     console = console or Console()
     tell = partial(say, console)
+    device = choose_device()
+    check_precision(precision, device)
     config, taken_from = config_of(config_path, checkpoint, cfg_options)
     check_values(config, for_training=False)
     if config_path is None:
@@ -160,7 +162,6 @@ def test(
         "precision": precision,
         "test_set": plain(config.data.test.to_dict()),
     }
-    device = choose_device()
     # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
     dtype = set_precision(precision, device)
     progress = partial(track, console=console, disable=not console.is_terminal)
