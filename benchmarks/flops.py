@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
 
     from mmseg.config import effective, load_config
     from mmseg.engine.numerics import PRECISIONS
+    from mmseg.models.backbones.mit import _keep_shares
     from mmseg.models.style_transfer import ResnetGenerator
     from mmseg.registry import SEGMENTORS
     from mmseg.uda.settings import UDASettings
@@ -87,7 +89,11 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
         with networks_precision:
             model.eval().output_logits(inputs({"image": 0, "events": 0}, 1, *TEST_SIZE), "fusion")
 
-    with FakeTensorMode():
+    with ExitStack() as stack:
+        # constants that are kept for real tensors do not mix with those that hold nothing
+        _keep_shares.cache_clear()
+        stack.callback(_keep_shares.cache_clear)
+        stack.enter_context(FakeTensorMode())
         model, generator = SEGMENTORS.build(dict(cfg["model"])).train(), ResnetGenerator()
         student_pass = counted(student)
         parts = {

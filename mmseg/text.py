@@ -7,8 +7,8 @@ import unicodedata
 
 # Characters that the name of a run cannot have: separators of folders, what globs, configs and rich give a meaning.
 FORBIDDEN_IN_NAMES = "/\\[]{}="
-# Bytes of the name of a run: a date, a number and an ending such as .log.json join it, and 255 is the limit of a file.
-NAME_BYTES = 200
+# Bytes that the name of a file may have; and those of a name that is made, which a date, a number and endings join.
+NAME_BYTES, MADE_NAME_BYTES = 255, 200
 # Marks that turn the direction of the text around them.
 _DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -54,7 +54,7 @@ def name_fault(name: str) -> str:
 def as_name(text: str) -> str:
     """The text as the name of a run, with ``_`` in the place of what a name cannot hold."""
     kept = "".join("_" if c in FORBIDDEN_IN_NAMES or not c.isprintable() else c for c in text).strip()
-    kept = kept.encode("utf-8")[:NAME_BYTES].decode("utf-8", "ignore").strip()
+    kept = kept.encode("utf-8")[:MADE_NAME_BYTES].decode("utf-8", "ignore").strip()
     return kept if kept.strip(".") else f"_{kept}"
 
 

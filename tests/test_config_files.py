@@ -116,9 +116,11 @@ def test_child_configs_of_the_launcher_keep_their_bases(tmp_path, monkeypatch, r
     for base, seed in ((mine, 5), (data, 0), (PUBLISHED, 0)):
         assert load_config(write_child_config(base, "n", None, {})).seed == seed
     path = plan_child(mine, "n", None, {}).write()
-    moved = shutil.copy(path, tmp_path / "moved.json")
+    assert load_config(shutil.copy(path, tmp_path / "moved.json")).seed == 5  # it is written whole
+    earlier = write(path.with_name("earlier.json"), {"_base_": str(mine)})
+    assert load_config(earlier).seed == 5
     with pytest.raises(ConfigError, match=r"moved\.json"):
-        load_config(moved)
+        load_config(shutil.copy(earlier, tmp_path / "moved.json"))
 
 
 def test_a_child_config_over_this_project_may_lie_anywhere(tmp_path):

@@ -36,7 +36,7 @@ def test_without_a_gpu_the_layers_are_torchs():
     assert torch.equal(norm(x), F.relu(nn.BatchNorm2d(4)(x)))
     tokens, branch, factor = torch.randn(2, 5, 4), torch.randn(2, 5, 4), torch.tensor([0.0, 2.0]).view(2, 1, 1)
     layer = kernels.TokenNorm(4)
-    total, normal = layer.after(tokens, branch, factor)
+    total, normal = layer(tokens, (branch, factor))
     assert torch.equal(total, tokens + branch * factor)
     assert torch.equal(normal, F.layer_norm(total, (4,)))
     assert torch.equal(layer(tokens), F.layer_norm(tokens, (4,)))

@@ -127,5 +127,6 @@ def test_compilation_keeps_names():
     names = list(method.state_dict())
     compile_networks(method)
     assert list(method.state_dict()) == names
-    assert method.model.backbone_image._compiled_call_impl is not None
+    blocks = [method.model.backbone_image.block1[0], method.ema_model.fusion_module.basic_block[0]]
+    assert all(block._compiled_call_impl is not None for block in [*blocks, method.model.decode_head.fuse_layer_image])
     copy.deepcopy(method.model.state_dict())

@@ -456,5 +456,5 @@ def test_statistics_with_a_byte_order_mark(tree):
         (root / name).write_bytes(MARK + text.encode())
     assert classes() == before
     (root / "sample_class_stats.json").write_bytes("[]".encode("utf-16"))
-    with pytest.raises(DataError, match=r"sample_class_stats\.json is not valid JSON .*run the Cityscapes converter"):
+    with pytest.raises(DataError, match=r"stats\.json is not JSON in UTF-8 .*convert_datasets/cityscapes"):
         classes()

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmseg.engine.numerics import set_numerics
 from mmseg.extractors import content
 from mmseg.extractors.content import NIGHT_PARAMS, content_map
+from mmseg.models.backbones import mit
 from mmseg.uda import augment, feature_distance
 from mmseg.uda.augment import input_grey_level, to_uint8
 from mmseg.uda.draws import StepDraws
@@ -27,7 +28,7 @@ DEVICE = torch.device("cuda")
 def pretence(monkeypatch):
     """Mode in which tensors on the GPU can be made. Its engine of the way back asks for a driver, so it is left out."""
     monkeypatch.setattr(torch.autograd, "backward", lambda *args, **kwargs: None)
-    kept = (augment._mean_std_largest, content._log_table, feature_distance._chosen)
+    kept = (augment._mean_std_largest, content._log_table, feature_distance._chosen, mit._keep_shares)
     for constants in kept:
         constants.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

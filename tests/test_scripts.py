@@ -1,6 +1,7 @@
 """The scripts as users run them, on the golden mini trees: lists, converter, launcher, test."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -253,12 +254,10 @@ def published_folder(project) -> Path:
     folder = project / f"{name}[60.05]"
     folder.mkdir()
     shutil.copy(GOLDEN / "configs" / "work_dir_cs2dsec.json", folder / f"{name}.json")
-    # One stored number a tensor: names and shapes are what counts, and the file stays small.
-    state = {
-        key: torch.full((1,) if shape else (), 0.01).expand(shape)
-        for key, shape in load_json("c01_DACS_cs2dsec_b5.json.gz")
-        if ".fusion_isr_module." not in key
-    }
+    # Names and shapes are what counts: all tensors are parts of one, so that the file stays small.
+    shapes = {k: s for k, s in load_json("c01_DACS_cs2dsec_b5.json.gz") if ".fusion_isr_module." not in k}
+    numbers = torch.full((max(map(math.prod, shapes.values())),), 0.01)
+    state = {key: numbers[: math.prod(shape)].view(shape) for key, shape in shapes.items()}
     torch.save({"meta": {"iter": 40000}, "state_dict": state}, folder / "iter_40000.pth")
     lines = (project / "night_test_dataset_warp.txt").read_text().splitlines()
     (project / "published_root").mkdir()
@@ -307,8 +306,8 @@ def test_checkpoint_of_another_model_is_refused(project, trained):
         ({"data.train.target.outputs": "['warp_image']"}, "data.train.target.outputs lacks events_vg"),
         ({"data.train.source.image_crop_size": "(96,96)"}, "source samples are (96, 96), target samples (64, 64)"),
         ({"data.val.outputs": "['warp_image']"}, "data.val.outputs lacks img_metas"),
-        ({"optimizer.type": "AdamX"}, "optimizer.type is 'AdamX'"),
-        ({"lr_config.policy": "step"}, "only policy='poly'"),
+        ({"optimizer.type": "AdamX"}, "optimizer.type='AdamX' is not available"),
+        ({"lr_config.policy": "step"}, "lr_config.policy='step' is not available"),
         ({"uda.random_choice_thres": "often"}, "uda.random_choice_thres is 'often'"),
         ({"uda.fuse_both_ice_and_e": "true", "model.fusion_isr_module": "none"}, "model.fusion_isr_module.type"),
     ],

@@ -108,13 +108,13 @@ class GoldenRun:
         self._keep_grey_levels()
 
     def _watch_teacher(self) -> None:
-        label_of = self.method._pseudo_label
+        label_of = self.method._confidence
 
         def watched(logits: Tensor, size: torch.Size):
             self.teacher_logits = resize_logits(logits, size)
             return label_of(logits, size)
 
-        self.method._pseudo_label = watched
+        self.method._confidence = watched
 
     def _keep_grey_levels(self) -> None:
         """Grey levels are truncated, and so defined in single precision alone; the mixed images hold such numbers."""

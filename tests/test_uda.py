@@ -196,13 +196,13 @@ def test_each_split_stream_labels_its_own_target():
     weights = dict(loss_weight=dict(image=0.5, events=0.5))
     method = dark_zurich_method("cs2dz_image+raw-isr_split", forward_cfg=weights)
     target = {k: golden_batch("cs2dz", 0, 2, 64, 64, 16)["target"][v] for k, v in method.plan.target_keys.items()}
-    truth = method._pseudo_labels(target, method.plan.passes(False))
+    truth = method._pseudo_labels(method._begin_teacher(target, method.plan.passes(False))())
     inputs = {"image": target["image"], "events": target["img_self_res"]}
     logits = method.ema_model(inputs, "none").logits
     for output in ("image", "events"):
         size = target["image"].shape[2:]
         expected = nn.functional.interpolate(logits[output], size=size, mode="bilinear").argmax(dim=1)
-        assert (truth[output].label == expected).float().mean() > 0.999
+        assert (truth[output]["label"] == expected).float().mean() > 0.999
 
 
 def test_edges_in_place_of_fusion():

@@ -389,7 +389,7 @@ def test_a_training_refuses_a_work_dir_in_use_before_it_reads_data(base, monkeyp
     with WorkDirLock(tmp_path), pytest.raises(WorkDirInUse):
         training.train(config, tmp_path, Console(quiet=True))
     config.name = "../../x\n"
-    with pytest.raises(ConfigError, match="cannot be a file name"):
+    with pytest.raises(ConfigError, match=r"name is .*; give the name of the run"):
         training.train(config, None, Console(quiet=True))
 
 

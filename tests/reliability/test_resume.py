@@ -297,6 +297,8 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4])
 
     class Scores:
+        iou = [0.5] * 19
+
         def summary(self):
             value = next(scores)
             return {"mIoU": value / 2, "mIoU_18": value}

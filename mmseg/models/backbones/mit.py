@@ -144,8 +144,8 @@ class Block(nn.Module):
             Tokens, and the branch still to be added.
         """
         attention, mix = (None, None) if kept is None else kept.unbind()
-        x, normal = self.norm1.after(x, *(pending or (None, None)))
-        x, normal = self.norm2.after(x, self.attn(normal, height, width), attention)
+        x, normal = self.norm1(x, pending or (None, None))
+        x, normal = self.norm2(x, (self.attn(normal, height, width), attention))
         return x, (self.mlp(normal, height, width), mix)
 
 

@@ -93,22 +93,24 @@ class TokenLinear(nn.Linear):
 
 
 class TokenNorm(nn.LayerNorm):
-    """Layer norm of tokens, whose result only linear layers and convolutions read; see :meth:`after`."""
+    """Layer norm of tokens, whose result only linear layers and convolutions read."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(x, None, None)[1]
-
-    def after(self, x: Tensor, branch: Tensor | None, factor: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Residual sum and its norm.
+    def forward(
+        self, x: Tensor, pending: tuple[Tensor | None, Tensor | None] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Norm of tokens, or of a residual sum.
 
         Args:
             x: tokens (B, N, C).
-            branch: (B, N, C) to be added to them, or None.
-            factor: (B, 1, 1) by which the branch is multiplied, or None for 1.
+            pending: a branch (B, N, C) to be added to them, or None, and the factor (B, 1, 1) on it, None for 1.
 
         Returns:
-            The sum, and its norm; in 16 bits under autocast where kernels are available.
+            The norm, in 16 bits under autocast where kernels are available; with ``pending``, the sum and its norm.
         """
+        total, normal = self._sum_and_norm(x, *(pending or (None, None)))
+        return normal if pending is None else (total, normal)
+
+    def _sum_and_norm(self, x: Tensor, branch: Tensor | None, factor: Tensor | None) -> tuple[Tensor, Tensor]:
         dtype = _in_16_bits(x)
         if dtype is None:
             x = residual_sum(x, branch, factor)
@@ -119,7 +121,7 @@ class TokenNorm(nn.LayerNorm):
 
 
 def residual_sum(x: Tensor, branch: Tensor | None, factor: Tensor | None) -> Tensor:
-    """``x + branch * factor``; arguments as of :meth:`TokenNorm.after`."""
+    """``x + branch * factor``; arguments as of :meth:`TokenNorm.forward`."""
     if branch is None:
         return x
     return x + (branch if factor is None else branch * factor)
