@@ -299,12 +299,17 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
     class Scores:
         iou = [0.5] * 19
 
+        def __init__(self):
+            self.value = next(scores)
+
         def summary(self):
-            value = next(scores)
-            return {"mIoU": value / 2, "mIoU_18": value}
+            return {"mIoU": self.value / 2, "mIoU_18": self.value}
 
     class Result:
-        scores, output, left_out = Scores(), "fusion", ()
+        output, left_out = "fusion", ()
+
+        def __init__(self):
+            self.scores = Scores()
 
         def headline(self):
             return "scores"
