@@ -258,6 +258,7 @@ def published_folder(project) -> Path:
     shapes = {k: s for k, s in load_json("c01_DACS_cs2dsec_b5.json.gz") if ".fusion_isr_module." not in k}
     numbers = torch.full((max(map(math.prod, shapes.values())),), 0.01)
     state = {key: numbers[: math.prod(shape)].view(shape) for key, shape in shapes.items()}
+    state |= {key: torch.tensor(40000) for key in shapes if key.endswith("num_batches_tracked")}
     torch.save({"meta": {"iter": 40000}, "state_dict": state}, folder / "iter_40000.pth")
     lines = (project / "night_test_dataset_warp.txt").read_text().splitlines()
     (project / "published_root").mkdir()
