@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from step_speed import SMALL as TINY
+
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
@@ -41,14 +43,6 @@ SMALL_CARD = {"gradient_checkpointing": True, "micro_batch": 1}
 PARTS = ("step", "small card", "inference", "tests", "training", "compiled")
 # Seconds that a part needs at least on a GPU.
 LEAST = {"step": 15, "small card": 25, "inference": 15, "tests": 60, "training": 60, "compiled": 120}
-TINY = {
-    "model.backbone_image.type": "mit_b0",
-    "model.backbone_events.type": "mit_b0",
-    "model.fusion_module.in_channels": [32, 64, 160, 256],
-    "model.decode_head.in_channels": [32, 64, 160, 256],
-    "model.decode_head.channels": 32,
-    "model.decode_head.decoder_params.embed_dims": 32,
-}
 
 
 def parse_args() -> argparse.Namespace:
