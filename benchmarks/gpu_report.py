@@ -26,8 +26,6 @@ from typing import TYPE_CHECKING, Any
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step_speed import SMALL as TINY
-
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
 
@@ -43,6 +41,13 @@ SMALL_CARD = {"gradient_checkpointing": True, "micro_batch": 1}
 PARTS = ("step", "small card", "inference", "tests", "training", "compiled")
 # Seconds that a part needs at least on a GPU.
 LEAST = {"step": 15, "small card": 25, "inference": 15, "tests": 60, "training": 60, "compiled": 120}
+
+
+def network_options(tiny: bool) -> dict[str, Any]:
+    """Return the config values that replace those of the published config; ``tiny`` takes small networks."""
+    from step_speed import SMALL
+
+    return FIXED | (SMALL if tiny else {})
 
 
 def parse_args() -> argparse.Namespace:
@@ -121,7 +126,7 @@ class Steps:
         from mmseg.registry import SEGMENTORS, UDA
 
         self.torch, self.device = torch, device
-        self.cfg = effective(load_config(CONFIG, FIXED | (TINY if tiny else {})))
+        self.cfg = effective(load_config(CONFIG, network_options(tiny)))
         self.batch = to_device(random_batch(2, 64 if tiny else 512), device)
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
@@ -290,7 +295,7 @@ def measure_inference(report: Report, device: torch.device, tiny: bool) -> None:
             batches=(1,) if tiny else (1, 8),
             device=device,
             seconds=0.1 if tiny else 1.0,
-            cfg_options=FIXED | (TINY if tiny else {}),
+            cfg_options=network_options(tiny),
             console=Console(file=sys.stderr),
         )
         rows = [row.as_dict() for row in result.rows]
