@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.datasets.dsec_lists import create_dsec_lists
+    from mmseg.preparation.dsec_lists import create_dsec_lists
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
     create_dsec_lists(args.root_dir, args.out_dir)

@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mmseg.apis.arguments import Parser, add_config_options, add_launcher, add_resume
-from mmseg.apis.flags import add_flags, given_flags, read_flags
 from mmseg.errors import run_as_script
+from mmseg.launcher.flags import add_flags, given_flags, read_flags
 
 
 def _seeds(text: str) -> list[int]:
@@ -80,10 +80,10 @@ def main() -> None:
     if not is_single(args):
         launch_several(args, flags)
         return
-    from mmseg.agreement import decided_by_first
     from mmseg.apis import plan_child, train
-    from mmseg.config import config_of, dump_config
-    from mmseg.distributed import process_group
+    from mmseg.config.load import config_of, dump_config
+    from mmseg.parallel.agreement import decided_by_first
+    from mmseg.parallel.distributed import process_group
 
     def planned() -> str:
         child = plan_child(args.base_config[0], args.name, args.root_path, args.cfg_options, flags, args.resume)
@@ -104,8 +104,8 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
     Raises:
         SystemExit: 1 when a run failed.
     """
-    from mmseg.apis import experiments as e
-    from mmseg.console import steady_console
+    from mmseg.launcher import experiments as e
+    from mmseg.system.console import steady_console
 
     # A file or a pipe has no width that a table must keep to.
     console = steady_console() if sys.stdout.isatty() else steady_console(width=250)

@@ -33,10 +33,10 @@ import plain
 from toy_adaptation import markdown
 
 from mmseg.apis.arguments import Parser, whole_number
-from mmseg.config import effective, load_config
+from mmseg.classes import CLASSES, IGNORE_LABEL
+from mmseg.config.load import effective, load_config
 from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
 from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import CMDAError, run_as_script
@@ -44,7 +44,7 @@ from mmseg.events.normalize import event_clip_range, rescale_array, standardize_
 from mmseg.events.recording import HEIGHT, WIDTH
 from mmseg.events.voxel_grid import voxel_grid
 from mmseg.extractors.content import content_map
-from mmseg.files import write_text
+from mmseg.io.files import write_text
 from mmseg.toy.events import EventArrays
 from mmseg.toy.writers import write_night_frame, write_recording
 from mmseg.uda.augment import input_grey_level

@@ -46,10 +46,10 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     from operations import Work, WorkCounter
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from mmseg.config import effective, load_config
+    from mmseg.config.load import effective, load_config
     from mmseg.engine.numerics import PRECISIONS
     from mmseg.models.backbones.mit import _keep_shares
-    from mmseg.models.style_transfer import ResnetGenerator
+    from mmseg.models.resnet_generator import ResnetGenerator
     from mmseg.registry import SEGMENTORS
     from mmseg.uda.settings import UDASettings
     from mmseg.uda.streams import stream_plan
@@ -114,7 +114,7 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.printing import TextTable
+    from mmseg.system.printing import TextTable
 
     table = TextTable(title=f"{Path(args.config).name}, {args.precision}")
     table.add_column("part")

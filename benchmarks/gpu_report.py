@@ -120,9 +120,9 @@ class Steps:
         import torch
         from step_speed import random_batch
 
-        from mmseg.config import effective, load_config
+        from mmseg.config.load import effective, load_config
         from mmseg.engine.data import to_device
-        from mmseg.models.style_transfer import ResnetGenerator
+        from mmseg.models.resnet_generator import ResnetGenerator
         from mmseg.registry import SEGMENTORS, UDA
 
         self.torch, self.device = torch, device
@@ -285,7 +285,7 @@ def measure_inference(report: Report, device: torch.device, tiny: bool) -> None:
     """Fused output at the size of the tests on DSEC."""
     from rich.console import Console
 
-    from mmseg.apis.benchmark import benchmark
+    from mmseg.inference.benchmark import benchmark
 
     def work() -> dict[str, Any]:
         result = benchmark(
@@ -310,13 +310,13 @@ def run_tests(report: Report) -> None:
     """The tests that need a GPU, in a process of their own."""
 
     def work() -> dict[str, Any]:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_gpu.py"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/engine/test_gpu.py"]
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=max(report.left(), 1), check=False
         )
         lines = done.stdout.strip().splitlines() or ["pytest printed nothing"]
         failed = [line.removeprefix("FAILED ") for line in lines if line.startswith(("FAILED", "ERROR"))]
-        return {"tests/test_gpu.py": lines[-1].strip("= "), "failed": "; ".join(failed) or None}
+        return {"tests/engine/test_gpu.py": lines[-1].strip("= "), "failed": "; ".join(failed) or None}
 
     report.part("tests", "", work, LEAST["tests"])
 
@@ -378,7 +378,7 @@ def _run(command: list[str], report: Report, folder: str) -> None:
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
     """Write the JSON and Markdown files; their paths."""
-    from mmseg.files import write_text
+    from mmseg.io.files import write_text
 
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{report.about['date']}_{re.sub('[^A-Za-z0-9]+', '-', report.about['device']).strip('-')}"

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
+from mmseg.datasets.crops import CropDraw
 from mmseg.datasets.dsec_night import DSECDataset, DSECDraw
-from mmseg.datasets.images import CropDraw
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
 from mmseg.extractors.content import SHIFTS, ContentParams, random_direction
 

@@ -105,12 +105,12 @@ def make_step(
     import torch
     from step_speed import random_batch
 
-    from mmseg.config import effective, load_config
+    from mmseg.config.load import effective, load_config
     from mmseg.engine.data import to_device
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import make_scaler, set_numerics
     from mmseg.engine.optim import build_optimizer
-    from mmseg.models.style_transfer import ResnetGenerator
+    from mmseg.models.resnet_generator import ResnetGenerator
     from mmseg.registry import SEGMENTORS, UDA
     from mmseg.uda.draws import StepDraws
 
@@ -148,11 +148,11 @@ def make_inference(
     args: argparse.Namespace, device: Device, precision: str, compiled: bool, stack: ExitStack
 ) -> Callable[[], None]:
     """From random images on the device to class maps of their size."""
-    from mmseg.apis.benchmark import prepared, random_inputs
-    from mmseg.apis.input_recipe import InputRecipe
-    from mmseg.apis.networks import random_segmentor
-    from mmseg.config import load_config
+    from mmseg.config.load import load_config
+    from mmseg.engine.networks import random_segmentor
     from mmseg.evaluation.evaluator import default_output
+    from mmseg.inference.benchmark import prepared, random_inputs
+    from mmseg.inference.input_recipe import InputRecipe
 
     config = load_config(args.config, args.cfg_options)
     model = random_segmentor(config).eval().to(device.place)
@@ -280,7 +280,7 @@ def main() -> None:
     from rich.console import Console
 
     from mmseg.engine.environment import environment, named_device
-    from mmseg.files import write_text
+    from mmseg.io.files import write_text
 
     device = Device(named_device(args.device))
     console = Console()

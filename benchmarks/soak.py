@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import CMDAError, run_as_script
-from mmseg.files import write_text
+from mmseg.io.files import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 # share of the iterations that are left out; the first evaluation, whose images are larger, should lie in it

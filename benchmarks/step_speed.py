@@ -58,7 +58,7 @@ def build(form: str, options: dict[str, Any]) -> Any:
     """Training method and optimiser of the published config, in one of the forms."""
     import torch
 
-    from mmseg.config import effective, load_config
+    from mmseg.config.load import effective, load_config
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import set_numerics
     from mmseg.engine.optim import build_optimizer

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-from mmseg.interpreter import missing_package
-from mmseg.signals import StopNow, follow_launcher, ignore_signals, signal_name, signals_handled, stop_now
-from mmseg.text import printable
+from mmseg.system.interpreter import missing_package
+from mmseg.system.signals import StopNow, follow_launcher, ignore_signals, signal_name, signals_handled, stop_now
+from mmseg.system.text import printable
 
 
 class CMDAError(Exception):

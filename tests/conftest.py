@@ -29,7 +29,7 @@ def pytest_configure(config) -> None:
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
     if config.getoption("--figures"):
-        from golden_tools import FIGURES
+        from helpers.golden_tools import FIGURES
 
         terminalreporter.section("worst figures")
         for what, (share, error, limit, where) in sorted(FIGURES.items()):

@@ -80,8 +80,8 @@ def main() -> None:
     args = parse_args()
     if args.json and not args.json.resolve().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder does not exist; make it, or choose another file")
-    from mmseg.apis.benchmark import benchmark
-    from mmseg.files import write_text
+    from mmseg.inference.benchmark import benchmark
+    from mmseg.io.files import write_text
 
     result = benchmark(
         args.config,

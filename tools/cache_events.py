@@ -52,9 +52,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import check_values, load_config
-    from mmseg.data_root import use_root
-    from mmseg.datasets.config_caches import make_caches
+    from mmseg.config.data_root import use_root
+    from mmseg.config.load import check_values, load_config
+    from mmseg.preparation.caches import make_caches
 
     config = load_config(args.config, args.cfg_options)
     check_values(config)

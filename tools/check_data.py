@@ -49,11 +49,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.config import check_values, load_config
-    from mmseg.data_root import use_root
-    from mmseg.datasets.checks.findings import findings_json, is_good, print_findings
-    from mmseg.datasets.checks.run import check_data, summary
-    from mmseg.files import write_text
+    from mmseg.checks.findings import findings_json, is_good, print_findings
+    from mmseg.checks.run import check_data, summary
+    from mmseg.config.data_root import use_root
+    from mmseg.config.load import check_values, load_config
+    from mmseg.io.files import write_text
 
     path = args.config or REPOSITORY / TASKS[args.task or "cs2dsec"]
     config = load_config(path, args.cfg_options)

@@ -35,7 +35,7 @@ def main() -> None:
     from rich.console import Console
 
     from mmseg.evaluation.submission import TEST_IMAGES, check_submission
-    from mmseg.printing import say
+    from mmseg.system.printing import say
 
     names = None
     if args.dataset_path:

@@ -33,8 +33,8 @@ def read_runs(work_dirs: list[str]) -> list:
     Raises:
         ConfigError: no run is left, or one cannot be read.
     """
-    from mmseg.apis.comparison import read_run
-    from mmseg.work_dir import config_file
+    from mmseg.report.comparison import read_run
+    from mmseg.work_dir.layout import config_file
 
     runs, skipped = [], []
     for folder in {Path(folder).resolve(): folder for folder in work_dirs}.values():
@@ -54,9 +54,9 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.apis.comparison import comma_separated, compare, markdown, terminal_tables
-    from mmseg.files import write_text
-    from mmseg.printing import say
+    from mmseg.io.files import write_text
+    from mmseg.report.comparison import comma_separated, compare, markdown, terminal_tables
+    from mmseg.system.printing import say
 
     rows = compare(read_runs(args.work_dirs), grouped=not args.each)
     console = Console()

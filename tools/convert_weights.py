@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg.apis.arguments import Parser
 from mmseg.errors import CheckpointError, run_as_script
-from mmseg.files import atomic_path
+from mmseg.io.files import atomic_path
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser
 from mmseg.errors import CMDAError, run_as_script
-from mmseg.json_files import read_json
-from mmseg.metrics_file import read_metrics
+from mmseg.io.json_files import read_json
+from mmseg.work_dir.metrics_file import read_metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
 # night streets in the picture that compares both trainings
@@ -99,7 +99,7 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     """Print the scores of both trainings side by side."""
     from rich.console import Console
 
-    from mmseg.printing import TextTable
+    from mmseg.system.printing import TextTable
 
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
@@ -125,10 +125,10 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     import cv2
     import numpy as np
 
-    from mmseg.apis.checkpoint_config import config_of
     from mmseg.apis.testing import work_dir_config
-    from mmseg.config import set_root
-    from mmseg.datasets.image_reading import open_label
+    from mmseg.config.load import set_root
+    from mmseg.engine.checkpoint_config import config_of
+    from mmseg.io.image_files import open_label
     from mmseg.registry import DATASETS
     from mmseg.visualization.panels import (
         color_label,

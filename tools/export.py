@@ -62,7 +62,7 @@ def main() -> None:
         raise ConfigError(
             "give either --work-dir, or --checkpoint (and --config where the checkpoint does not carry its config)"
         )
-    from mmseg.apis.export import export, export_work_dir
+    from mmseg.inference.export import export, export_work_dir
 
     options = {
         "model": args.model,

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import PRECISION_NAMES, Parser, add_config_options, whole_number
 from mmseg.errors import run_as_script
-from mmseg.text import printable
+from mmseg.system.text import printable
 
 LISTED = 50
 
@@ -112,7 +112,7 @@ def main() -> None:
     args = parse_args()
     from mmseg.apis import infer, init_model
     from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
-    from mmseg.datasets.picture_files import open_pictures
+    from mmseg.inference.pictures import open_pictures
 
     # A misspelt path shall show before a large network is loaded.
     open_pictures(args.inputs)

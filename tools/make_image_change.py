@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.datasets.cityscapes_changes import change_tasks, make_changes
-    from mmseg.datasets.file_work import print_failures
+    from mmseg.io.file_work import print_failures
+    from mmseg.preparation.image_change import change_tasks, make_changes
 
     splits = list(dict.fromkeys(args.splits))
     folders = (args.offset, args.sequence_dir, args.out_dir)

@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
-    from mmseg.datasets.style_transfer_data import PictureSettings, make_pictures
+    from mmseg.style_transfer.make_pictures import PictureSettings, make_pictures
 
     start = time.monotonic()
     sizes = tuple(args.day_size), tuple(args.night_size)

@@ -32,7 +32,7 @@ def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
     from mmseg.apis import train
-    from mmseg.config import load_config
+    from mmseg.config.load import load_config
 
     options = {**args.cfg_options, **({"resume_from": args.resume} if args.resume else {})}
     train(load_config(args.config, options), args.work_dir, launcher=args.launcher)

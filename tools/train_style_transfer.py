@@ -10,8 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg.apis.arguments import Parser, whole_number
-from mmseg.engine.style_transfer_settings import StyleTransferSettings
 from mmseg.errors import run_as_script
+from mmseg.style_transfer.settings import StyleTransferSettings
 
 # option -> type, metavar, help; the rest is named as in the settings
 NUMBERS = {
@@ -74,12 +74,12 @@ def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
     if args.evaluate:
-        from mmseg.apis.style_transfer import evaluate_generator
+        from mmseg.style_transfer.training import evaluate_generator
 
         evaluate_generator(args.evaluate, args.data)
         return
     settings = StyleTransferSettings(**{name: getattr(args, name) for name in {**NUMBERS, **EXPERT_NUMBERS}}).checked()
-    from mmseg.apis.style_transfer import train_style_transfer
+    from mmseg.style_transfer.training import train_style_transfer
 
     train_style_transfer(args.data, args.work_dir, settings, args.resume, args.workers)
 

@@ -57,8 +57,8 @@ def write_check_picture(path: Path, tasks_of: dict[Path, list], interpolation: s
     """Draw the middle frame with events of every sequence, and say how well both fit."""
     import numpy as np
 
-    from mmseg.datasets.dsec_warp_check import agreement, draw_events, frame_event_counts
-    from mmseg.datasets.dsec_warp_files import warp_file
+    from mmseg.preparation.dsec_warp_check import agreement, draw_events, frame_event_counts
+    from mmseg.preparation.dsec_warp_files import warp_file
     from mmseg.visualization.panels import panel, save_picture
 
     pictures = {}
@@ -96,9 +96,9 @@ def write_check_picture(path: Path, tasks_of: dict[Path, list], interpolation: s
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.datasets.dsec_warp import read_calibration, seen_share
-    from mmseg.datasets.dsec_warp_files import find_raw_sequences, make_warp_images, warp_tasks
-    from mmseg.datasets.file_work import print_failures
+    from mmseg.io.file_work import print_failures
+    from mmseg.preparation.dsec_warp import read_calibration, seen_share
+    from mmseg.preparation.dsec_warp_files import find_raw_sequences, make_warp_images, warp_tasks
 
     options = (args.calibration, args.interpolation, args.disparity, args.out_dir)
     tasks_of = {sequence: warp_tasks(sequence, *options) for sequence in find_raw_sequences(args.root)}

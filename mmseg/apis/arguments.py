@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
-from mmseg.interpreter import check_version
+from mmseg.system.interpreter import check_version
 
 # Every script imports this module first: an old Python shall say so before it meets what it does not understand.
 check_version()

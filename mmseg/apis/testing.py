@@ -11,24 +11,24 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.apis.checkpoint_config import config_of
-from mmseg.apis.test_folders import results_folder, set_aside
-from mmseg.config import check_config, check_values, effective, get_key, plain
-from mmseg.data_root import use_root
+from mmseg.config.data_root import use_root
+from mmseg.config.load import check_config, check_values, effective, get_key, plain
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints, load_segmentor
+from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
-from mmseg.engine.run_identity import RunIdentity, read_identity
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
-from mmseg.printing import say, track
 from mmseg.registry import DATASETS, SEGMENTORS
 from mmseg.report import write_report
-from mmseg.work_dir import config_file
+from mmseg.system.printing import say, track
+from mmseg.work_dir.identity import RunIdentity, read_identity
+from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.results import results_folder, set_aside
 
 PUBLISHED_CHECKPOINT = "iter_40000.pth"
 # What decides on the content map of a sample.
@@ -36,7 +36,7 @@ ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr"
 
 
 def work_dir_config(work_dir: str | Path) -> Path | None:
-    """Config of a work dir, see :func:`mmseg.work_dir.config_file`; None where it is left to the checkpoint.
+    """Config of a work dir, see :func:`mmseg.work_dir.layout.config_file`; None where it is left to the checkpoint.
 
     Raises:
         ConfigError: no such folder.
@@ -115,7 +115,7 @@ def test(
         config_path: config of the training; None takes the one that the checkpoint carries.
         checkpoint: its checkpoint.
         out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``; by default
-            :func:`mmseg.apis.test_folders.results_folder` beside the checkpoint. Results of another test that it holds
+            :func:`mmseg.work_dir.results.results_folder` beside the checkpoint. Results of another test that it holds
             are kept under another name.
         model: ``student`` or ``teacher``.
         output: output of the model; by default that of :func:`mmseg.evaluation.evaluator.default_output`.

@@ -13,12 +13,9 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.apis.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
-from mmseg.apis.resuming import Start, changes, listed
-from mmseg.config import check_config, dump_config, effective, get_key, plain
-from mmseg.console import steady_console
-from mmseg.datasets.classes import CLASSES, PALETTE
-from mmseg.distributed import Ranks, process_group
+from mmseg.classes import CLASSES, PALETTE
+from mmseg.config.load import check_config, dump_config, effective, get_key, plain
+from mmseg.engine.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
 from mmseg.engine.checkpoint import (
     best_checkpoint,
     checkpoint_meta,
@@ -38,21 +35,24 @@ from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
 from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
 from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
 from mmseg.engine.prediction import Predictor, recorder_for
-from mmseg.engine.run_identity import RunIdentity
-from mmseg.engine.run_lock import WorkDirLock
+from mmseg.engine.resuming import Start, changes, listed
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.skipped import SkippedSamples
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.evaluation.logged import logged_scores
-from mmseg.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
-from mmseg.log_file import PERCENT
-from mmseg.printing import say
+from mmseg.io.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
+from mmseg.parallel.distributed import Ranks, process_group
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
+from mmseg.system.console import steady_console
+from mmseg.system.printing import say
 from mmseg.uda.cmda import DACS
 from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import StreamPlan, stream_plan
+from mmseg.work_dir.identity import RunIdentity
+from mmseg.work_dir.lock import WorkDirLock
+from mmseg.work_dir.log_file import PERCENT
 
 
 def build_datasets(config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -155,11 +155,11 @@ def train(
     predictions and scores.
 
     Args:
-        config: as loaded by :func:`mmseg.config.load_config`.
+        config: as loaded by :func:`mmseg.config.load.load_config`.
         work_dir: folder of the run; by default the config's ``work_dir``, else ``work_dirs/<name>``.
         console: where people read along; stdout by default.
-        launcher: what started this process, see :func:`mmseg.distributed.process_group`; of several processes, the
-            first writes the files.
+        launcher: what started this process, see :func:`mmseg.parallel.distributed.process_group`; of several
+            processes, the first writes the files.
 
     Raises:
         CMDAError: bad input, before the model is built wherever it can be seen by then.

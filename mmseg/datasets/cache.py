@@ -24,10 +24,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmseg.datasets.cache_record import RECORD, read_record
-from mmseg.datasets.file_work import run_tasks
 from mmseg.errors import CMDAError, ConfigError, DataError
-from mmseg.files import atomic_path, is_bare, visible, write_text
-from mmseg.read_errors import READ_ERRORS, cause
+from mmseg.io.file_work import run_tasks
+from mmseg.io.files import atomic_path, is_bare, visible, write_text
+from mmseg.io.read_errors import READ_ERRORS, cause
 
 FULL, HALF = "float32", "float16"
 # Raised when the meaning of the stored numbers changes.

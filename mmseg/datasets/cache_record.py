@@ -9,7 +9,7 @@ from stat import S_ISREG
 from typing import Any
 
 from mmseg.errors import DataError
-from mmseg.read_errors import READ_ERRORS, cause
+from mmseg.io.read_errors import READ_ERRORS, cause
 
 RECORD = "cache.json"
 # That of 100,000 samples has about 10 MB.

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.cache import ArrayCache, CacheLayout
-from mmseg.datasets.image_reading import open_image, open_label
-from mmseg.datasets.images import (
+from mmseg.datasets.crops import (
     CropDraw,
     check_crop,
     check_outputs,
@@ -33,7 +32,8 @@ from mmseg.extractors.content import (
     random_direction,
     resized_content_map,
 )
-from mmseg.files import visible
+from mmseg.io.files import visible
+from mmseg.io.image_files import open_image, open_label
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("image", "label", "img_time_res", "img_self_res")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmseg.config_kinds import Whole, shown
-from mmseg.datasets.classes import CLASSES
+from mmseg.classes import CLASSES
+from mmseg.config.kinds import Whole, shown
 from mmseg.errors import DataError
-from mmseg.json_files import read_json
+from mmseg.io.json_files import read_json
 
 # pixels of every class by image, and images with their pixels by class
 STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")

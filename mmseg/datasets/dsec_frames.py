@@ -1,6 +1,6 @@
 """Frames of DSEC_Night, and the text files that name them: frame lists, event indices and timestamps.
 
-The lists and indices are written by :mod:`mmseg.datasets.dsec_lists`. Layout of a recording: Gehrig et al.,
+The lists and indices are written by :mod:`mmseg.preparation.dsec_lists`. Layout of a recording: Gehrig et al.,
 "DSEC: A Stereo Event Camera Dataset for Driving Scenarios", RA-L 2021.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mmseg.errors import DataError
-from mmseg.files import read_text
+from mmseg.io.files import read_text
 
 _COMMAND = "python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/"
 _CREATE = f"Create it with '{_COMMAND}' (give the folder of your DSEC_Night)."

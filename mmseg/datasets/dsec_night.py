@@ -14,11 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.classes import DSEC_ABSENT_CLASSES
 from mmseg.datasets.cache import ArrayCache, CacheLayout
-from mmseg.datasets.classes import DSEC_ABSENT_CLASSES
-from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
-from mmseg.datasets.image_reading import open_image, open_label
-from mmseg.datasets.images import (
+from mmseg.datasets.crops import (
     CropDraw,
     check_crop,
     check_outputs,
@@ -26,6 +24,7 @@ from mmseg.datasets.images import (
     label_tensor,
     three_channels,
 )
+from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
 from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
@@ -37,6 +36,7 @@ from mmseg.extractors.content import (
     content_map,
     random_direction,
 )
+from mmseg.io.image_files import open_image, open_label
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")

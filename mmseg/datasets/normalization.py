@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg.compiled import compiled
+from mmseg.system.compiled import compiled
 
 # ImageNet mean and standard deviation of RGB in 0..255.
 IMAGE_MEAN = (123.675, 116.28, 103.53)

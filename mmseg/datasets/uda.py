@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mmseg.config_components import RARE_CLASSES
+from mmseg.classes import CLASSES
+from mmseg.config.components import RARE_CLASSES
 from mmseg.datasets.class_statistics import read_class_pixels, read_files_by_class
-from mmseg.datasets.classes import CLASSES
-from mmseg.datasets.images import CropDraw
+from mmseg.datasets.crops import CropDraw
 from mmseg.errors import CMDAError, ConfigError, DataError, did_you_mean
 from mmseg.registry import DATASETS
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.config_kinds import is_number, is_whole
+from mmseg.config.kinds import is_number, is_whole
 from mmseg.engine.training_state import check_training_state
 from mmseg.errors import CheckpointError, DataError, first_line
-from mmseg.files import atomic_path, write_text
-from mmseg.json_files import read_json
+from mmseg.io.files import atomic_path, write_text
+from mmseg.io.json_files import read_json
 from mmseg.models.weights import check_finite, has_right_checksums, load_file, load_weights_file, report_mismatch
 
 # Prefixes in the state dict of the training method (names of published checkpoints).

@@ -20,9 +20,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from mmseg.datasets.uda import SKIPPED
-from mmseg.distributed import ONE_PROCESS, Ranks
 from mmseg.errors import CMDAError, DataError, own_message
-from mmseg.signals import leave_signals_to_parent, signal_name
+from mmseg.parallel.distributed import ONE_PROCESS, Ranks
+from mmseg.system.signals import leave_signals_to_parent, signal_name
 
 # How long a process may take to die of what has broken its connection.
 DEATH_SECONDS = 2.0

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmseg.distributed import ONE_PROCESS, Ranks, agree, done_together, gather
 from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints
 from mmseg.engine.data import LoaderDied, end_loaders
 from mmseg.engine.interruptions import Interrupted, Interruptions, StopNow
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import CheckpointError, CMDAError
-from mmseg.peers import end_of_peer, saves_for_all, tell_peers
-from mmseg.signals import leave
+from mmseg.parallel.distributed import ONE_PROCESS, Ranks, agree, done_together, gather
+from mmseg.parallel.peers import end_of_peer, saves_for_all, tell_peers
+from mmseg.system.signals import leave
 
 # what trades time for memory
 MEMORY_REMEDY = (

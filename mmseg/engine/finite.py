@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmseg.distributed import any_over_ranks
+from mmseg.parallel.distributed import any_over_ranks
 
 GRADIENT = "grad_norm"
 

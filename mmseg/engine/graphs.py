@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmseg.distributed import several
 from mmseg.engine.numerics import is_spacious
 from mmseg.errors import ConfigError
 from mmseg.models.concurrency import side_stream
+from mmseg.parallel.distributed import several
 from mmseg.uda.cmda import DACS
 from mmseg.uda.parts import Part, Tensors, flatten, map_tensors
 

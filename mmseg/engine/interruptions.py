@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from mmseg.distributed import agree
 from mmseg.errors import Interrupted
-from mmseg.peers import stop_peers
-from mmseg.signals import HANG_SECONDS, Listener, StopNow, say_and_exit, signal_name, signals_handled
+from mmseg.parallel.distributed import agree
+from mmseg.parallel.peers import stop_peers
+from mmseg.system.signals import HANG_SECONDS, Listener, StopNow, say_and_exit, signal_name, signals_handled
 
 __all__ = ["Interrupted", "Interruptions", "StopNow"]
 

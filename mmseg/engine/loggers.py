@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mmseg.config_keys import HOOKS as HOOK_KEYS
+from mmseg.config.keys import HOOKS as HOOK_KEYS
 from mmseg.errors import ConfigError, did_you_mean
-from mmseg.files import write_text
+from mmseg.io.files import write_text
 
 # names the run of Weights & Biases that a resumed training goes on with
 WANDB_RECORD = "wandb_run.txt"

@@ -10,11 +10,11 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from mmseg.distributed import several
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import Block, MixVisionTransformer
 from mmseg.models.decode_heads.daformer_head import SeparableASPP
-from mmseg.models.style_transfer import ResnetGenerator
+from mmseg.models.resnet_generator import ResnetGenerator
+from mmseg.parallel.distributed import several
 from mmseg.uda.cmda import DACS
 
 # precision -> number format of the networks' matrix products, None for that of the weights

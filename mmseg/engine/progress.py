@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from mmseg.printing import text_column
+from mmseg.system.printing import text_column
 
 if TYPE_CHECKING:
     from torch import Tensor

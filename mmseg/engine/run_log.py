@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 
-from mmseg.console import SteadyStream
 from mmseg.engine.loggers import Logger, TensorBoardLogger
 from mmseg.errors import ConfigError
-from mmseg.files import write_text
-from mmseg.log_file import read_record
+from mmseg.io.files import write_text
+from mmseg.system.console import SteadyStream
+from mmseg.work_dir.log_file import read_record
 
 LOGGER_NAME = "mmseg"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mmseg.distributed import gather
 from mmseg.engine.run_log import RunLog, SilentLog
+from mmseg.parallel.distributed import gather
 
 
 class SkippedSamples:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmseg.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients, done_together
 from mmseg.engine.ending import Ending, StepUndo
 from mmseg.engine.finite import FiniteWatch, NonFinite
 from mmseg.engine.interruptions import StopNow
 from mmseg.engine.progress import WARM_UP, LogWindow, Pace, duration, log_line, progress_bar, remaining_text, short
 from mmseg.engine.run_log import RunLog
 from mmseg.errors import CMDAError
+from mmseg.parallel.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients, done_together
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel

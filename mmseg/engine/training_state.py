@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.config_kinds import Number, Whole, shown
+from mmseg.config.kinds import Number, Whole, shown
 from mmseg.errors import CheckpointError
 from mmseg.models.weights import check_finite, check_tensors, is_state_dict, report_mismatch
 

@@ -18,15 +18,15 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.datasets.classes import CLASSES
+from mmseg.classes import CLASSES
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
-from mmseg.engine.stages import Stages
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
-from mmseg.files import write_text
+from mmseg.inference.stages import Stages
+from mmseg.io.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.printing import TextTable, say
+from mmseg.system.printing import TextTable, say
 from mmseg.visualization.panels import (
     color_label,
     image_picture,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmseg.datasets.classes import CLASSES
+from mmseg.classes import CLASSES
 
 if TYPE_CHECKING:
     from mmseg.evaluation.metrics import Scores

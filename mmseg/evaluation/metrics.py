@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+from mmseg.classes import CLASSES, IGNORE_LABEL
 
 
 class ConfusionMatrix:

@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from mmseg.datasets.classes import CLASSES
-from mmseg.datasets.image_reading import decode, open_label
+from mmseg.classes import CLASSES
 from mmseg.errors import DataError
-from mmseg.files import atomic_path, visible
-from mmseg.read_errors import READ_ERRORS, cause
+from mmseg.io.files import atomic_path, visible
+from mmseg.io.image_files import decode, open_label
+from mmseg.io.read_errors import READ_ERRORS, cause
 
 LABELS, INVALID, CONFIDENCE = "labelTrainIds", "labelTrainIds_invalid", "confidence"
 FOLDERS = (LABELS, INVALID, CONFIDENCE)

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmseg.errors import DataError
 from mmseg.events.columns import KEYS, LATEST_TIME, fault_of_type
-from mmseg.read_errors import READ_ERRORS, cause
+from mmseg.io.read_errors import READ_ERRORS, cause
 
 DOWNLOAD_AGAIN = "Download it again."
 CONVERT = (

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg.compiled import compiled
+from mmseg.system.compiled import compiled
 
 EPSILON = 1e-8
 _ALL = slice(None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mmseg.compiled import compiled
+from mmseg.system.compiled import compiled
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

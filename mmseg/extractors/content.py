@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmseg.compiled import compiled
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.events.normalize import rescale_array, rescale_halves
+from mmseg.system.compiled import compiled
 
 SHIFTS: dict[str, tuple[str, ...]] = {
     "rightdown": ("right", "down"),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmseg.config_kinds import shown
+from mmseg.config.kinds import shown
 from mmseg.errors import CheckpointError, address_remedy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmseg.files import write_text
+from mmseg.io.files import write_text
 from mmseg.report.data import MAX_FRAMES, Report, collect
 from mmseg.report.page import render
 

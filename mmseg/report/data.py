@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.config_kinds import is_number
-from mmseg.datasets.classes import CLASSES, DSEC_ABSENT_CLASSES
+from mmseg.classes import CLASSES, DSEC_ABSENT_CLASSES
+from mmseg.config.kinds import is_number
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
-from mmseg.files import visible
-from mmseg.json_files import read_json
-from mmseg.log_file import read_log
-from mmseg.metrics_file import REMEDY, read_metrics, tested_iteration
+from mmseg.io.files import visible
+from mmseg.io.json_files import read_json
 from mmseg.report.recovery import recovered_details
-from mmseg.work_dir import config_file
+from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.log_file import read_log
+from mmseg.work_dir.metrics_file import REMEDY, read_metrics, tested_iteration
 
 MAX_FRAMES = 60
 OUTPUT_ORDER = ("image", "events", "fusion")

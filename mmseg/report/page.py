@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmseg import __version__
-from mmseg.datasets.classes import CLASSES, PALETTE
+from mmseg.classes import CLASSES, PALETTE
 from mmseg.report.charts import charts_of, svg
 from mmseg.report.data import Report, Test
 from mmseg.report.gallery import INPUTS, LABEL, Picture, frame_pictures

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL, PALETTE
-from mmseg.datasets.image_reading import decode, stored_samples
+from mmseg.classes import CLASSES, IGNORE_LABEL, PALETTE
+from mmseg.io.image_files import decode, stored_samples
 from mmseg.visualization.panels import GAP, TITLE_HEIGHT
 
 WIDTH = 440

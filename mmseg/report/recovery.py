@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+from mmseg.classes import CLASSES, IGNORE_LABEL
 from mmseg.errors import DataError
 from mmseg.evaluation.metrics import FrameScores
-from mmseg.files import visible
+from mmseg.io.files import visible
 from mmseg.report.pictures import open_pixels, panel_tiles, train_ids
 
 # Output of a sample -> title of its picture in a panel, in the order of the panel.

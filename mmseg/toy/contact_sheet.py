@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
-from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST
-from mmseg.datasets.image_reading import open_image, open_label
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.files import visible
+from mmseg.io.files import visible
+from mmseg.io.image_files import open_image, open_label
+from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST
 from mmseg.visualization.panels import color_label, panel, save_picture
 
 ROWS = 4

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from mmseg.datasets.cityscapes_conversion import convert_cityscapes
-from mmseg.datasets.classes import CLASSES
-from mmseg.datasets.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
+from mmseg.classes import CLASSES
 from mmseg.errors import DataError
-from mmseg.files import is_bare, temporary_folder, write_text
-from mmseg.json_files import read_json
-from mmseg.printing import track
+from mmseg.io.files import is_bare, temporary_folder, write_text
+from mmseg.io.json_files import read_json
+from mmseg.preparation.cityscapes_labels import convert_cityscapes
+from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
+from mmseg.system.printing import track
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.placing import place
 from mmseg.toy.settings import ToySettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mmseg.datasets.classes import CLASSES
+from mmseg.classes import CLASSES
 from mmseg.toy.geometry import NO_LABEL, Group, Light, Surface, along, facing, flat, plain
 from mmseg.toy.textures import leaves, masonry, metres, mixed, noise, size, tinted
 

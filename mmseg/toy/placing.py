@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mmseg.errors import DataError
-from mmseg.files import write_text
+from mmseg.io.files import write_text
 
 FILES = "toy_city_files.txt"
 # Folders whose files all are of the city, as data sets are read from them.

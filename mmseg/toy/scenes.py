@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mmseg.datasets.classes import CLASSES, IGNORE_LABEL
+from mmseg.classes import CLASSES, IGNORE_LABEL
 from mmseg.datasets.dsec_night import TEST_ROWS
 from mmseg.events.recording import HEIGHT, WIDTH
 from mmseg.extractors.motion import image_change

@@ -8,7 +8,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from mmseg.datasets.classes import LABEL_ID_TO_TRAIN_ID
+from mmseg.classes import LABEL_ID_TO_TRAIN_ID
 from mmseg.errors import DataError
 from mmseg.toy.events import EventArrays
 from mmseg.visualization.panels import save_picture

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmseg.compiled import compiled
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
 from mmseg.extractors.content import GREY_WEIGHTS, grey_level
+from mmseg.system.compiled import compiled
 from mmseg.uda.draws import JitterFactors
 
 EPSILON = 1e-6

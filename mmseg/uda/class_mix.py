@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmseg.distributed import any_over_ranks
 from mmseg.models.losses import IGNORE_INDEX
+from mmseg.parallel.distributed import any_over_ranks
 from mmseg.uda.draws import CLASS_SLOTS
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg.distributed import mean_over_ranks
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import content_map
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
 from mmseg.models.low_precision import WeightCopies
+from mmseg.models.resnet_generator import load_generator
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.models.style_transfer import load_generator
+from mmseg.parallel.distributed import mean_over_ranks
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
 from mmseg.uda.class_mix import class_mix_mask, paste

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmseg.datasets.videos import quiet_ffmpeg
 from mmseg.errors import DataError
-from mmseg.files import atomic_path
+from mmseg.io.files import atomic_path
+from mmseg.io.videos import quiet_ffmpeg
 
 # Frames a second that players show.
 RATES = (1.0, 240.0)

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from mmseg.datasets.classes import PALETTE
+from mmseg.classes import PALETTE
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
-from mmseg.files import atomic_path
+from mmseg.io.files import atomic_path
 
 GAP = 4
 TITLE_HEIGHT = 22

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loop_attacks import ATTACKS, as_python, removed_checks, rounds_to_find
+from helpers.loop_attacks import ATTACKS, as_python, removed_checks, rounds_to_find
 from numba.core.dispatcher import Dispatcher
 
 from mmseg.datasets.normalization import normalize_image
@@ -29,7 +29,7 @@ def test_a_compiled_loop_stays_within_its_arrays(name):
 
 def test_every_compiled_loop_is_attacked():
     """A new loop needs an attack of its own."""
-    uses = r"^from mmseg.compiled import compiled|^ *@numba"
+    uses = r"^from mmseg.system.compiled import compiled|^ *@numba"
     sources = {path for path in (ROOT / "mmseg").rglob("*.py") if re.search(uses, path.read_text("utf-8"), re.M)}
     assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources} == ATTACKS.keys()
     for name, (_, loops) in ATTACKS.items():

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from golden_tools import GOLDEN
+from helpers.golden_tools import GOLDEN
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dsec_night import DSECDataset

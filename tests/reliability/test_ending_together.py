@@ -7,14 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from process_tools import Server, Started, wait_until
-from script_tools import ROOT, make_project
-from test_resume import config_of
-from test_stopping import LIGHT, LONG
+from helpers.process_tools import Server, Started, wait_until
+from helpers.script_tools import ROOT, make_project
+from helpers.training_tools import LIGHT, LONG, config_of
 
 from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.models.weights import has_right_checksums
-from mmseg.signals import is_running
+from mmseg.system.signals import is_running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 # something that happens to the second of two processes

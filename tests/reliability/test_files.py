@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mmseg.apis.comparison import Row, comma_separated, markdown, terminal_tables
-from mmseg.apis.launching import plan_child
 from mmseg.errors import ConfigError, DataError
-from mmseg.files import atomic_path, open_to_append, remove_leftovers, temporary_folder, write_text
-from mmseg.printing import TextTable, say, track
-from mmseg.processes import host_mark, is_running, start_of
-from mmseg.text import as_name, csv_cell, name_fault, printable
+from mmseg.io.files import atomic_path, open_to_append, remove_leftovers, temporary_folder, write_text
+from mmseg.launcher.child import plan_child
+from mmseg.report.comparison import Row, comma_separated, markdown, terminal_tables
+from mmseg.system.printing import TextTable, say, track
+from mmseg.system.processes import host_mark, is_running, start_of
+from mmseg.system.text import as_name, csv_cell, name_fault, printable
 from mmseg.toy import placing
-from mmseg.work_dir import config_file
+from mmseg.work_dir.layout import config_file
 
 
 def names(folder: Path) -> set[str]:
@@ -37,7 +37,7 @@ def test_temporary_names_cannot_be_foretold_and_follow_no_link(tmp_path, monkeyp
     target = tmp_path / "of somebody else"
     target.write_text("dear")
     tokens = iter(["0" * 12, "1" * 12])
-    monkeypatch.setattr("mmseg.files.secrets.token_hex", lambda _: next(tokens))
+    monkeypatch.setattr("mmseg.io.files.secrets.token_hex", lambda _: next(tokens))
     planted = tmp_path / f".x.{host_mark()}-{os.getpid()}-{'0' * 12}.tmp.txt"
     planted.symlink_to(target)
     write_text(tmp_path / "x.txt", "mine")
@@ -101,7 +101,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
 def test_a_device_is_written_to_and_stays():
     write_text("/dev/null", "gone")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
-    code = "from mmseg.files import write_text; write_text('/dev/stdout', 'shown')"
+    code = "from mmseg.io.files import write_text; write_text('/dev/stdout', 'shown')"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "shown"
 

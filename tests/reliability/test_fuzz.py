@@ -14,27 +14,27 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import plain_forms
 import pytest
 import torch
-from golden_tools import GOLDEN
-from hostile_events import as_lines, event_columns, usable
+from helpers import plain_forms
+from helpers.golden_tools import GOLDEN
+from helpers.hostile_events import as_lines, event_columns, usable
+from helpers.loop_attacks import as_python, attack_events
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loop_attacks import as_python, attack_events
 from PIL import Image
 
-from mmseg.config import check_config, effective, load_config
-from mmseg.datasets.cityscapes_conversion import convert_cityscapes
+from mmseg.config.load import check_config, effective, load_config
+from mmseg.datasets.crops import open_image, open_label
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
-from mmseg.datasets.event_files import open_events
-from mmseg.datasets.images import open_image, open_label
 from mmseg.engine.checkpoint import load_training, save_checkpoint, segmentor_weights
 from mmseg.engine.optim import check_optimisation
 from mmseg.errors import CMDAError
 from mmseg.events import voxel_grid
+from mmseg.events.files import open_events
 from mmseg.events.normalize import rescale_array, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
+from mmseg.preparation.cityscapes_labels import convert_cityscapes
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = int(os.environ.get("CMDA_FUZZ_INPUTS", "500"))

@@ -8,18 +8,18 @@ import zipfile
 
 import pytest
 import torch
-from golden_tools import GOLDEN
+from helpers.golden_tools import GOLDEN
 from torch import nn
 
-from mmseg.apis.resuming import changes, listed
 from mmseg.datasets.class_statistics import STATISTICS_FILES, read_class_pixels, read_files_by_class
 from mmseg.datasets.uda import class_probabilities
 from mmseg.engine.checkpoint import BEST, load_segmentor, load_training, save_best, save_checkpoint
+from mmseg.engine.resuming import changes, listed
 from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.models.backbones.conversion import convert_encoder
 from mmseg.models.backbones.foreign_files import read_weights
 from mmseg.models.backbones.pretrained import load_pretrained_encoder
-from mmseg.models.style_transfer import load_generator
+from mmseg.models.resnet_generator import load_generator
 from mmseg.models.weights import load_file, load_weights_file
 from mmseg.registry import BACKBONES
 

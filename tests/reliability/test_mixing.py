@@ -13,19 +13,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.script_tools import ROOT
 from rich.console import Console
-from script_tools import ROOT
 
-from mmseg.apis import experiments, launching, training
-from mmseg.apis.launching import plan_child
-from mmseg.apis.resuming import choose_start
-from mmseg.config import config_of, dump_config, load_config, plain
-from mmseg.engine import run_lock
+from mmseg.apis import training
+from mmseg.config.load import config_of, dump_config, load_config, plain
 from mmseg.engine.checkpoint import list_checkpoints, save_best, save_checkpoint
-from mmseg.engine.run_identity import RECORD, RunIdentity, read_identity
-from mmseg.engine.run_lock import LOCK, Holder, WorkDirInUse, WorkDirLock, running_holder
+from mmseg.engine.resuming import choose_start
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
-from mmseg.rendezvous import FIRST_PORT, PORTS, job_port, job_token
+from mmseg.launcher import child as launching
+from mmseg.launcher import experiments
+from mmseg.launcher.child import plan_child
+from mmseg.parallel.rendezvous import FIRST_PORT, PORTS, job_port, job_token
+from mmseg.work_dir import lock as run_lock
+from mmseg.work_dir.identity import RECORD, RunIdentity, read_identity
+from mmseg.work_dir.lock import LOCK, Holder, WorkDirInUse, WorkDirLock, running_holder
 
 # ------------------------------------------------------------------------------------------------ the lock
 
@@ -58,7 +60,7 @@ def test_a_work_dir_is_held_by_one_and_released(tmp_path):
 
 HOLD = """
 import sys, time
-from mmseg.engine.run_lock import WorkDirLock
+from mmseg.work_dir.lock import WorkDirLock
 with WorkDirLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -414,8 +416,8 @@ def test_jobs_and_steps_have_ports_and_tokens_of_their_own():
 PROCESS = """
 import os, sys
 import torch
-from mmseg.agreement import check_alike, decided_by_first
-from mmseg.distributed import process_group
+from mmseg.parallel.agreement import check_alike, decided_by_first
+from mmseg.parallel.distributed import process_group
 from mmseg.errors import CheckpointError, run_as_script
 torch.set_num_threads(1)
 

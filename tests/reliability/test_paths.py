@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from script_tools import PUBLISHED, ROOT, SMALL, make_project, run
+from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
-from mmseg.apis.launching import experiment_name
-from mmseg.files import atomic_path, remove_leftovers
+from mmseg.io.files import atomic_path, remove_leftovers
+from mmseg.launcher.child import experiment_name
 
 QUICK = {
     "evaluation.interval": 0,

@@ -14,30 +14,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
+from helpers.training_tools import QUICK, config_of
 from rich.console import Console
-from script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
 from mmseg.apis import training
-from mmseg.apis.arguments import parse_value
 from mmseg.apis.testing import work_dir_checkpoint
-from mmseg.config import effective, load_config, set_root
-from mmseg.distributed import ONE_PROCESS
+from mmseg.config.load import effective, load_config
 from mmseg.engine import training_loop
 from mmseg.engine.checkpoint import best_checkpoint, list_checkpoints
 from mmseg.engine.interruptions import Interrupted
-from mmseg.engine.run_lock import LOCK
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.models.weights import has_right_checksums, load_file
+from mmseg.parallel.distributed import ONE_PROCESS
+from mmseg.work_dir.lock import LOCK
 
 KILLS = 20 if os.environ.get("CMDA_SLOW_TESTS") else 2
-# the launcher leaves out what nothing uses
-QUICK = {
-    "model.fusion_isr_module.type": "",
-    "data.workers_per_gpu": 0,
-    "evaluation.interval": 0,
-    "uda.debug_img_interval": 0,
-    "log_config.interval": 1,
-}
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +43,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def config_of(project: Path, **changes: object):
-    values = {**SMALL, **QUICK, **changes}
-    config = load_config(ROOT / PUBLISHED, {key: parse_value(str(value)) for key, value in values.items()})
-    set_root(config, project)
-    return config
 
 
 def train(project: Path, work_dir: Path, **changes: object) -> Path:

@@ -9,34 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
-from process_tools import Server, Started, wait_until
+from helpers.process_tools import Server, Started, wait_until
+from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project
+from helpers.training_tools import LIGHT, LONG, QUICK, config_of
 from rich.console import Console
-from script_tools import PUBLISHED, ROOT, SMALL, make_project
-from test_resume import QUICK, config_of
 
 from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.engine.run_log import RunLog
 from mmseg.models.weights import has_right_checksums
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-LONG = {"runner.max_iters": 500, "checkpoint_config.interval": 500}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
-# A training whose step takes no time worth speaking of, so that many can run at once.
-LIGHT = """
-import torch
-from mmseg.apis import training
-from mmseg.uda.cmda import StepResult
-
-def light(self, batch, draws, backward):
-    import time
-    time.sleep(0.02)
-    weight = next(p for p in self.model.parameters() if p.requires_grad)
-    loss = (weight * (1 + draws.iteration)).sum()
-    backward(loss)
-    return StepResult({"decode.loss_seg": loss.detach()}, {})
-
-training.DACS.train_step = light
-"""
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmseg.errors import CheckpointError, first_line
-from mmseg.json_files import read_json
+from mmseg.io.json_files import read_json
 from mmseg.models.weights import check_tensors, load_weights_file
 
 # What a Hugging Face folder may hold, the safer format first.

@@ -1,0 +1,188 @@
+"""Checks of image files: there, whole, of the right size; and, when everything is read, of the right content."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mmseg.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
+from mmseg.errors import DataError
+from mmseg.io.image_files import open_image, open_label, read_header
+from mmseg.io.png_files import ImageHeader
+from mmseg.system.printing import track
+
+# Reading a header is waiting for the disk.
+HEADER_THREADS = 16
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files of one kind.
+
+    Attributes:
+        title: how the table calls them.
+        kind: ``image``, ``label`` or ``change``.
+        paths: the files, with their order.
+        remedy: what to do where one is missing or damaged.
+        size: (width, height) that all must have; None where any will do.
+    """
+
+    title: str
+    kind: str
+    paths: tuple[Path, ...]
+    remedy: str
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image file to read whole."""
+
+    path: Path
+    kind: str
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """What an image shows: pixels by value (labels only), and whether it is all of one value."""
+
+    values: dict[int, int]
+    uniform: bool
+
+
+Headers = dict[Path, ImageHeader]
+
+
+def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding], Headers]:
+    """Check that image files are there, whole, and of the right size and format.
+
+    Args:
+        files: the files.
+        subset: note other sizes of images, in place of calling them wrong: training resizes what it reads.
+
+    Returns:
+        Findings, and the headers of the files that have one.
+    """
+    headers: Headers = {}
+    damaged, missing = [], []
+    for path, header in _read_headers(files):
+        if isinstance(header, ImageHeader):
+            headers[path] = header
+        elif path.exists():
+            damaged.append(one_line(header))
+        else:
+            missing.append(path)
+    total = len(files.paths)
+    findings = [all_of(f"{files.title}: files", total, missing, "there", files.remedy)]
+    if damaged:
+        remedy = f"remove the damaged files, then {files.remedy}"
+        findings.append(all_of(f"{files.title}: whole", total, damaged, "whole", remedy))
+    if headers and files.size is not None:
+        findings.append(_size(files, headers, NOTE if subset and files.kind == "image" else WRONG))
+    if headers:
+        findings += _format(files, headers)
+    return findings, headers
+
+
+def _format(files: ImageFiles, headers: Headers) -> list[Finding]:
+    """Colour type and depth, as :func:`.open_label` and :func:`.open_image` take them."""
+    if files.kind == "label":
+        good, expected = lambda header: header.color in ("grey", "palette"), "grey or palette indices"
+    else:
+        good, expected = lambda header: header.bits <= 8, "8 bits a value"
+    strange = [f"{path}: {header.bits}-bit {header.color}" for path, header in headers.items() if not good(header)]
+    if not strange and files.kind != "label":
+        return []
+    remedy = f"remove these files, then {files.remedy}" if files.kind == "label" else "convert these files to 8 bits"
+    return [all_of(f"{files.title}: format", len(headers), strange, expected, remedy)]
+
+
+def _read_headers(files: ImageFiles) -> Iterator[tuple[Path, ImageHeader | DataError]]:
+    with ThreadPoolExecutor(HEADER_THREADS) as executor:
+        yield from track(
+            zip(files.paths, executor.map(_header, files.paths), strict=True),
+            files.title,
+            total=len(files.paths),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+
+def _header(path: Path) -> ImageHeader | DataError:
+    try:
+        return read_header(path)
+    except DataError as error:
+        return error
+
+
+def _size(files: ImageFiles, headers: Headers, otherwise: str) -> Finding:
+    sizes = Counter(f"{h.width}x{h.height}" for h in headers.values())
+    other = [f"{p}: {h.width}x{h.height}" for p, h in headers.items() if h.size != files.size]
+    found = ", ".join(f"{size} ({count:,})" if len(sizes) > 1 else size for size, count in sizes.most_common(3))
+    wanted = "x".join(map(str, files.size))
+    remedy = f"nothing, if this size is meant; else {files.remedy}" if otherwise == NOTE else files.remedy
+    return judged(f"{files.title}: size", found, wanted, not other, remedy, other, otherwise)
+
+
+def check_image_files(files: Sequence[ImageFiles], subset: bool) -> list[Finding]:
+    """Check images, and what belongs to them one by one: ``files[0]`` are the images."""
+    findings, of_images = check_headers(files[0], subset)
+    for kind in files[1:]:
+        own, headers = check_headers(kind, subset)
+        findings += [*own, check_same_size(kind, headers, files[0], of_images)]
+    return findings
+
+
+def check_same_size(files: ImageFiles, headers: Headers, images: ImageFiles, of_images: Headers) -> Finding:
+    """Check that files have the size of the images at the same places; what has no header was counted before."""
+    pairs = [
+        (image, path)
+        for image, path in zip(images.paths, files.paths, strict=True)
+        if image in of_images and path in headers
+    ]
+    other = []
+    for image, path in pairs:
+        own, wanted = headers[path], of_images[image]
+        if own.size != wanted.size:
+            other.append(f"{path}: {own.width}x{own.height}, its image {wanted.width}x{wanted.height}")
+    remedy = f"remove these files, then {files.remedy}"
+    return all_of(f"{files.title}: size", len(pairs), other, "of the size of their image", remedy)
+
+
+def read_image(task: ImageTask) -> ImageContent:
+    """Read an image file whole.
+
+    Raises:
+        DataError: see :func:`.open_image`, and of a label :func:`.open_label`.
+    """
+    if task.kind == "label":
+        image = open_label(task.path)
+    else:
+        image = open_image(task.path, "RGB" if task.kind == "image" else "L")
+    extrema = image.getextrema()
+    ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    values = {}
+    if task.kind == "label":
+        values = {value: count for value, count in enumerate(image.histogram()) if count}
+    return ImageContent(values, all(low == high for low, high in ranges))
+
+
+def content_findings(
+    files: ImageFiles, outcomes: Sequence[tuple[ImageTask, ImageContent | DataError]]
+) -> list[Finding]:
+    """Findings about files that :func:`read_image` has read."""
+    bad = [one_line(outcome) for _, outcome in outcomes if isinstance(outcome, DataError)]
+    expected = "readable, values 0..18 and 255" if files.kind == "label" else "readable"
+    findings = [all_of(f"{files.title}: content", len(outcomes), bad, expected, files.remedy)]
+    uniform = [t.path for t, outcome in outcomes if isinstance(outcome, ImageContent) and outcome.uniform]
+    if uniform:
+        remedy = "look at them: nothing can be learned from a picture of one value"
+        findings.append(all_of(f"{files.title}: variety", len(outcomes), uniform, "of several values", remedy, NOTE))
+    return findings

@@ -1,0 +1,237 @@
+"""Keys of the components of a config: data sets, encoders, fusion modules, heads. Part of the table of keys."""
+
+from __future__ import annotations
+
+from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Names, Number, Off, PathText, Text, Unread, Whole
+from mmseg.config.sections import Either, Section, Variants
+
+CLASSES = 19
+# The last row and column of images that a network sees; more than any camera of these data sets has.
+LARGEST_SIDE = 8192
+# Pixels per side that the encoders need.
+LEAST_SIDE = 32
+SIDE = Whole(LEAST_SIDE, LARGEST_SIDE)
+WIDTH_HEIGHT = ListOf(SIDE, 2, 2, "(width, height)")
+HEIGHT_WIDTH = ListOf(SIDE, 2, 2, "(height, width)")
+CHANNELS = ListOf(Whole(1, 4096), 4, 4, "of the four stages")
+SHARE = Number(0, 1)
+WEIGHT = Number(0, 1000)
+INTERVAL = Whole(0)
+TRAIN_TYPE = Text("a training variant, e.g. 'cs2dsec_image+events_together'")
+SHIFT = Choice(("random", "rightdown", "leftdown", "rightup", "leftup", "all"))
+UNDESCRIBED = "what it computes is described nowhere"
+OFF = Off((False,), UNDESCRIBED)
+BATCH_NORM = Section(
+    {
+        "type": Key(Choice(("BN",)), "BN", "batch norm"),
+        "requires_grad": Key(Choice((True,)), True, "its weights are trained"),
+    }
+)
+CONTENT_PARAMS = Section(
+    {
+        "val_range": Key(
+            ListOf(Number(0, 1e6, above=True), 2, 2, "(low, high)", different=True, ascending=True),
+            REQUIRED,
+            "intensities of grey levels 0 and 255 before the logarithm",
+        ),
+        "_threshold": Key(SHARE, REQUIRED, "smallest difference kept, as a share of log(high) - log(low)"),
+        "_clip_range": Key(Number(0, 1, above=True), REQUIRED, "largest difference, as the same share"),
+        "shift_pixel": Key(Whole(1, LARGEST_SIDE), REQUIRED, "shift in pixels"),
+    }
+)
+ISR_PARMS = Key(Either((Choice(("",)), CONTENT_PARAMS)), None, "parameters of the content map", none=True)
+SHIFT_TYPE = Key(SHIFT, "rightdown", "shift of the content map")
+CACHE = Key(PathText(rooted=True), None, "folder made by tools/cache_events.py", none=True)
+HIGH_RESOLUTION = Key(Flag(), False, "extract the content map before the image is resized")
+
+# ------------------------------------------------------------------------------------------------ data
+
+CITYSCAPES = {
+    "dataset_path": Key(PathText(rooted=True), REQUIRED, "root with leftImg8bit, gtFine and leftImg8bit_IC1"),
+    "image_resize_size": Key(WIDTH_HEIGHT, (1024, 512), "size that images are resized to"),
+    "image_crop_size": Key(WIDTH_HEIGHT, (512, 512), "size of the random crop"),
+    "outputs": Key(Names(("image", "label", "img_time_res", "img_self_res")), ("image", "label"), "parts of a sample"),
+    "return_GI_or_IC": Key(Choice(("image_change", "gray_image")), "image_change", "what img_time_res is"),
+    "shift_type": SHIFT_TYPE,
+    "isr_parms": ISR_PARMS,
+    "cs_isr_data_type": Key(Choice(("day", "new_day")), "day", "parameters where isr_parms gives none"),
+    "high_resolution_isr": HIGH_RESOLUTION,
+    "split": Key(Text("the name of a folder", r"[^/\\]*[^/\\.][^/\\]*"), "train", "folder below leftImg8bit"),
+    "cache": CACHE,
+    "isr_noise": Key(OFF, False, "noise on content maps"),
+    "isr_cow_mask": Key(OFF, False, "masks on content maps"),
+    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+    "random_flare": Key(
+        Off((None, False), "its pictures of flares were never published"), None, "flares drawn into day images"
+    ),
+}
+DSEC = {
+    "dataset_txt_path": Key(PathText(rooted=True), REQUIRED, "list written by create_dsec_dataset_txt.py"),
+    "root_path": Key(PathText(), None, "folder below which the paths of the list are looked for first", none=True),
+    "outputs": Key(
+        Names(("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")),
+        ("warp_image", "events_vg"),
+        "parts of a sample",
+    ),
+    "crop_size": Key(HEIGHT_WIDTH, None, "size of the random crop; None for whole frames", none=True),
+    "after_crop_resize_size": Key(HEIGHT_WIDTH, None, "size that the crop is resized to", none=True),
+    "test_resize_size": Key(HEIGHT_WIDTH, None, "size of the network's input in a test", none=True),
+    "events_bins": Key(Choice((1,)), 1, "temporal bins; events_bins_5_avg_1=True takes the mean of five"),
+    "events_bins_5_avg_1": Key(Flag(), False, "accumulate five bins and take their mean"),
+    "events_clip_range": Key(
+        ListOf(Number(0, 1000, above=True), 2, 2, "(low, high)", ascending=True),
+        None,
+        "where the clip range is drawn from; None takes it from the number of events",
+        none=True,
+    ),
+    "events_num": Key(Whole(0, 2**31), 0, "events that end with the frame; 0 takes those since an earlier frame"),
+    "image_change_range": Key(Whole(1, 1000), 1, "how many frames earlier the window of events starts"),
+    "isr_type": Key(Choice(("real_time",)), "real_time", "content maps are extracted while loading"),
+    "shift_type": SHIFT_TYPE,
+    "isr_parms": ISR_PARMS,
+    "cache": CACHE,
+    "auto_threshold": Key(OFF, False, "a threshold chosen by image"),
+    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+}
+DARK_ZURICH = {
+    "dataset_path": Key(PathText(rooted=True), REQUIRED, "root with rgb_anon and gt"),
+    "test_mode": Key(Flag(), False, "whole images of val in place of crops of train"),
+    "outputs": Key(Names(("image", "night_isr", "label", "img_metas")), ("image", "night_isr"), "parts of a sample"),
+    "image_resize_size": Key(WIDTH_HEIGHT, (960, 540), "size that images are resized to"),
+    "image_crop_size": Key(WIDTH_HEIGHT, (512, 512), "size of the random crop"),
+    "image_resize_size2": Key(Off((None,), UNDESCRIBED), None, "a second size"),
+    "shift_type": SHIFT_TYPE,
+    "isr_parms": ISR_PARMS,
+    "dz_isr_data_type": Key(Choice(("night", "new_night")), "night", "parameters where isr_parms gives none"),
+    "high_resolution_isr": HIGH_RESOLUTION,
+    "split": Key(Choice(("train", "val", "test")), None, "split; None takes it from test_mode", none=True),
+    "cache": CACHE,
+    "auto_threshold": Key(OFF, False, "a threshold chosen by image"),
+    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+}
+DATASETS = Variants(
+    "dataset", {"CityscapesICDataset": CITYSCAPES, "DSECDataset": DSEC, "DarkZurichICDataset": DARK_ZURICH}
+)
+RARE_CLASSES = Section(
+    {
+        "min_pixels": Key(Whole(0), 3000, "pixels of a class that an image needs to be drawn for it"),
+        "class_temp": Key(Number(1e-4, 1000), 0.1, "the lower, the more the rarest classes prevail"),
+        "min_crop_ratio": Key(SHARE, 0.5, "share of min_pixels that the crop needs"),
+    }
+)
+PAIRS = {
+    "source": Key(DATASETS, REQUIRED, "the labelled day images"),
+    "target": Key(DATASETS, REQUIRED, "the night images"),
+    "source_json_root": Key(
+        PathText(rooted=True), None, "folder of sample_class_stats.json and samples_with_class.json", none=True
+    ),
+    "rare_class_sampling": Key(RARE_CLASSES, None, "draw images of rare classes more often", none=True),
+    "on_bad_sample": Key(Choice(("raise", "skip")), "raise", "what to do about a file that cannot be used"),
+}
+DATA = Section(
+    {
+        "samples_per_gpu": Key(Whole(1, 4096), REQUIRED, "pairs of samples per iteration, in each process"),
+        "workers_per_gpu": Key(Whole(0, 1024), 0, "loader processes of each process"),
+        "train": Key(Variants("dataset", {"UDADataset": PAIRS}), REQUIRED, "what is trained on"),
+        "val": Key(DATASETS, None, "what the evaluations of a training score", none=True),
+        "test": Key(DATASETS, None, "what my_test.py scores", none=True),
+    }
+)
+
+# ------------------------------------------------------------------------------------------------ model
+
+ENCODER = {
+    "in_chans": Key(Choice((3,)), 3, "channels of the input"),
+    "drop_path_rate": Key(Number(0, 1, below=True), 0.1, "stochastic depth of the last block"),
+    "style": Key(Choice(("pytorch", "caffe")), "pytorch", "nothing"),
+}
+ENCODERS = Variants("backbone", {f"mit_b{size}": ENCODER for size in range(6)})
+WITH_CHANNELS = {"in_channels": Key(CHANNELS, (64, 128, 320, 512), "channels of the features")}
+FUSIONS = Variants(
+    "fusion module",
+    {
+        "AttentionAvgFusion": WITH_CHANNELS,
+        "AttentionFusion": WITH_CHANNELS,
+        "AverageFusion": {},
+        "ConvertAvgFusion": WITH_CHANNELS,
+        "ConcatenateFusion": WITH_CHANNELS,
+        "FeaturesSplit": WITH_CHANNELS,
+    },
+)
+NO_LAYERS = Section(
+    {
+        "type": Key(Choice(("mlp",)), "mlp", "a linear layer"),
+        "act_cfg": Key(Choice((None,)), None, "no activation"),
+        "norm_cfg": Key(Choice((None,)), None, "no norm"),
+    }
+)
+ASPP = Section(
+    {
+        "type": Key(Choice(("aspp",)), REQUIRED, "atrous spatial pyramid"),
+        "sep": Key(Choice((True,)), REQUIRED, "separable convolutions"),
+        "dilations": Key(ListOf(Whole(1, 256), 1, 16), REQUIRED, "dilation of each branch"),
+        "pool": Key(Choice((False,)), False, "no pooling branch"),
+        "act_cfg": Key(Section({"type": Key(Choice(("ReLU",)), "ReLU", "ReLU")}), {"type": "ReLU"}, "activation"),
+        "norm_cfg": Key(BATCH_NORM, {"type": "BN"}, "norm"),
+    }
+)
+DECODER = Section(
+    {
+        "embed_dims": Key(Whole(1, 4096), REQUIRED, "channels of each embedded stage"),
+        "embed_cfg": Key(NO_LAYERS, {"type": "mlp"}, "embedding of the first stages"),
+        "embed_neck_cfg": Key(NO_LAYERS, {"type": "mlp"}, "embedding of the last stage"),
+        "fusion_cfg": Key(ASPP, REQUIRED, "what fuses the stages"),
+        "train_type": Key(TRAIN_TYPE, None, "the variant; it decides on classifiers of streams", none=True),
+        "share_decoder": Key(Flag(), False, "one decoder for all streams"),
+        "half_share_decoder": Key(Flag(), False, "one fuse layer for all streams"),
+    }
+)
+LOSSES = Variants(
+    "loss",
+    {
+        "CrossEntropyLoss": {
+            "use_sigmoid": Key(Choice((False,)), False, "softmax, not sigmoid"),
+            "loss_weight": Key(Number(0, 1000, above=True), 1.0, "factor on the loss"),
+        }
+    },
+)
+HEAD = {
+    "in_channels": Key(CHANNELS, REQUIRED, "channels of the encoder's features"),
+    "channels": Key(Whole(1, 4096), REQUIRED, "channels before the classifier"),
+    "num_classes": Key(Choice((CLASSES,)), REQUIRED, "classes of Cityscapes"),
+    "decoder_params": Key(DECODER, REQUIRED, "the decoder"),
+    "in_index": Key(Choice(([0, 1, 2, 3], (0, 1, 2, 3))), (0, 1, 2, 3), "stages that are read"),
+    "dropout_ratio": Key(Number(0, 1, below=True), 0.1, "dropout before the classifier"),
+    "align_corners": Key(Flag(), False, "how feature maps are resized"),
+    "norm_cfg": Key(BATCH_NORM, None, "norm of the decoder", none=True),
+    "loss_decode": Key(LOSSES, {"type": "CrossEntropyLoss"}, "the loss", none=True),
+}
+HEADS = Variants("decode head", {"DAFormerHead": HEAD, "DAFormerHeadFusion": HEAD})
+TEST_CFG = Section(
+    {
+        "mode": Key(Choice(("whole", "slide")), "whole", "the whole image at once, or a sliding window"),
+        "crop_size": Key(HEIGHT_WIDTH, None, "the window", none=True),
+        "stride": Key(ListOf(Whole(1, LARGEST_SIDE), 2, 2, "(height, width)"), None, "its steps", none=True),
+    }
+)
+SEGMENTOR = {
+    "decode_head": Key(HEADS, REQUIRED, "the decode head"),
+    "pretrained": Key(PathText(rooted=True, empty=True), None, "ImageNet weights of the encoders", none=True),
+    "train_type": Key(TRAIN_TYPE, None, "nothing: uda.train_type is read", none=True),
+    "train_cfg": Key(Unread(), None, "nothing", none=True),
+    "test_cfg": Key(TEST_CFG, {"mode": "whole"}, "how images are tested", none=True),
+}
+MODELS = Variants(
+    "segmentor",
+    {
+        "EncoderDecoder": {**SEGMENTOR, "backbone": Key(ENCODERS, REQUIRED, "encoder of the images")},
+        "FusionEncoderDecoder": {
+            **SEGMENTOR,
+            "backbone": Key(ENCODERS, None, "nothing", none=True),
+            "backbone_image": Key(ENCODERS, REQUIRED, "encoder of the images"),
+            "backbone_events": Key(ENCODERS, REQUIRED, "encoder of events and content maps"),
+            "fusion_module": Key(FUSIONS, REQUIRED, "fusion of image and events"),
+            "fusion_isr_module": Key(FUSIONS, None, "fusion of image and content map", none=True),
+        },
+    },
+)

@@ -1,0 +1,249 @@
+"""Reading configs: which files may be code, and which are data.
+
+A Python file that the user names is code, and so are its bases. A JSON file is data: nothing in it is imported or
+replaced. It may name a ``_base_`` only where that leads to code that is trusted already: into ``configs/`` of this
+project, or, in the folder where the launcher writes its child configs, to whatever base the launcher was given. The
+config of a work dir is resolved, and names no base at all.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
+from mmseg.config.kinds import shown
+from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.io.json_files import parse_json, read_json
+
+# As Python found it, and with links followed.
+_ROOTS = tuple(Path(place).parents[2] for place in (os.path.abspath(__file__), os.path.realpath(__file__)))
+PROJECT_CONFIGS = tuple(root / "configs" for root in _ROOTS)
+# Where the launcher writes child configs, below the working directory.
+GENERATED_CONFIGS = Path("configs/generated/local-basic")
+# A key by which a config framework would import modules.
+IMPORTS = "custom_imports"
+BASE = "_base_"
+# More bases of bases than anybody nests.
+MOST_BASES = 20
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file, with its bases where it may have some, and apply options.
+
+    Args:
+        path: ``.py`` file, which is run, or ``.json`` file, which is read as data.
+        options: dotted key -> value.
+
+    Raises:
+        ConfigError: the file or a base is missing or cannot be read, a JSON file asks for code, or an option cannot
+            be applied.
+    """
+    path = Path(path)
+    if not path.is_file():
+        address = address_remedy(path)
+        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
+    if path.suffix == ".json":
+        config = _json_config(path)
+    elif path.suffix == ".py":
+        config = _from_file(path)
+    else:
+        raise ConfigError(f"{path} is not a config; give a .py or .json file")
+    refuse_foreign_keys(path, config.keys())
+    return _with_options(config, options)
+
+
+def parse_config(text: str, where: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a resolved config that stands in another file, such as a checkpoint, as data.
+
+    Args:
+        text: JSON text.
+        where: what it comes from, for messages.
+        options: dotted key -> value.
+
+    Raises:
+        ConfigError: it is not JSON, or asks for code.
+    """
+    content = parse_json(text, where, error=ConfigError)
+    return _with_options(config_from_data(content, where), options)
+
+
+def config_from_data(content: Mapping[str, Any], where: str) -> Config:
+    """A resolved config from its keys and values, which are data.
+
+    Raises:
+        ConfigError: they ask for code, or have another layout.
+    """
+    _refuse_code(content, where)
+    refuse_foreign_keys(where, content)
+    return _from_data(content, where)
+
+
+def is_work_dir_config(path: Path) -> bool:
+    """Whether a file is the config of a work dir: it bears the name of its folder, up to '['."""
+    return path.stem == path.resolve().parent.name.split("[")[0]
+
+
+def _similar_file(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings)
+
+
+def _json_config(path: Path) -> Config:
+    content = _json_content(path)
+    return _from_file(path) if BASE in content else _from_data(content, str(path))
+
+
+def _json_content(path: Path, depth: int = 0) -> dict[str, Any]:
+    """Content of a JSON config, after it and its bases were looked at for what would run code.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    try:
+        content = read_json(path, error=ConfigError)
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be read as a config: it {str(error).removeprefix(f'{path} ')}") from error
+    _refuse_code({key: value for key, value in content.items() if key != BASE}, str(path))
+    if BASE in content:
+        _check_bases(path, content[BASE], depth)
+    return content
+
+
+def _refuse_code(content: Mapping[str, Any], where: str) -> None:
+    """Refuse what a config framework would run, import or replace.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for key in (BASE, IMPORTS):
+        if key in content:
+            raise ConfigError(
+                f"{where} has the key {key}={shown(content[key])}, which would run code: it is read as data. Remove "
+                "the key, or, if you trust it, name a .py config of your own"
+            )
+    for text in _texts(content):
+        if "{{" in text:
+            raise ConfigError(
+                f"{where} holds {shown(text)}: variables in {{{{ }}}} are not replaced in a JSON file, which is read "
+                "as data; write the value itself"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _check_bases(path: Path, bases: Any, depth: int) -> None:
+    """Refuse a ``_base_`` of a JSON file that could lead to code of a stranger.
+
+    Raises:
+        ConfigError: naming file and base.
+    """
+    names = [bases] if isinstance(bases, str) else bases
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"{path}: _base_ is {shown(bases)}; give the path of a config")
+    if is_work_dir_config(path):
+        raise ConfigError(
+            f"{path} names the _base_ {shown(names[0])}: the config of a work dir is resolved, and read as data. "
+            "Remove the key, or, if you trust it, name a .py config of your own"
+        )
+    if depth == MOST_BASES:
+        raise ConfigError(f"{path}: more than {MOST_BASES} configs are each the _base_ of another")
+    trusted = path.resolve().parent == GENERATED_CONFIGS.resolve()
+    for name in names:
+        # Links are not followed, as the framework does not: bases of a linked file would be looked for beside the link.
+        base = Path(os.path.abspath(path.parent / name))
+        if not base.is_file():
+            refuse_foreign_text(path)
+            raise ConfigError(f"{path}: a file that its _base_ names does not exist: {base}")
+        if base.suffix == ".json":
+            _json_content(base, depth + 1)
+        elif base.suffix != ".py" or not (trusted or any(base.is_relative_to(place) for place in PROJECT_CONFIGS)):
+            raise ConfigError(
+                f"{path} names the _base_ {shown(name)}, which would be run as code: a JSON file may have .py bases "
+                f"in {PROJECT_CONFIGS[0]} only. If you trust it, name a .py config with that _base_"
+            )
+
+
+def _refuse_yaml(path: Path, seen: frozenset[Path] = frozenset()) -> None:
+    """Refuse YAML among the bases of a Python config: its tags could run code that nobody sees in the config.
+
+    Raises:
+        ConfigError: naming both files.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+        named = [ast.literal_eval(node.value) for node in tree.body if _assigns_bases(node)]
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # what is wrong is said when the file is run
+    for bases in named:
+        for name in [bases] if isinstance(bases, str) else bases:
+            base = Path(os.path.abspath(path.parent / str(name)))
+            if base.suffix in (".yml", ".yaml"):
+                raise ConfigError(f"{path}: the _base_ {shown(name)} is YAML; give a .py or .json file")
+            if base.suffix == ".py" and base not in seen:
+                _refuse_yaml(base, seen | {base})
+
+
+def _assigns_bases(node: ast.stmt) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else ()
+    return any(isinstance(target, ast.Name) and target.id == BASE for target in targets)
+
+
+def _from_data(content: Mapping[str, Any], where: str) -> Config:
+    try:
+        return Config(copy.deepcopy(content))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where} cannot be read as a config: {_one_line(error)}") from error
+
+
+def _from_file(path: Path) -> Config:
+    if path.suffix == ".py":
+        _refuse_yaml(path)
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    except FileNotFoundError as error:
+        refuse_foreign_text(path)
+        raise ConfigError(f"{path}: a file that its _base_ names does not exist: {_one_line(error)}") from error
+    except Exception as error:  # a Python config can raise anything
+        refuse_foreign_text(path)
+        raise ConfigError(f"{path} cannot be read as a config: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def _with_options(config: Config, options: Mapping[str, Any] | None) -> Config:
+    for key, value in (options or {}).items():
+        if key.split(".")[0] in (BASE, IMPORTS):
+            raise ConfigError(f"{key}={shown(value)} cannot be set as an option; name a .py config of your own")
+    try:
+        config.merge_from_dict(dict(options or {}))
+    except Exception as error:  # whatever a value meets that it does not fit
+        culprit = next((key for key in options if not _applies(config, key, options[key])), ", ".join(options))
+        raise ConfigError(f"{culprit}={shown(options.get(culprit))} cannot be set: {_one_line(error)}") from error
+    return config
+
+
+def _applies(config: Config, key: str, value: Any) -> bool:
+    try:
+        config.copy().merge_from_dict({key: value})
+    except Exception:  # as above
+        return False
+    return True
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

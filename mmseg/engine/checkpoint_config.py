@@ -1,0 +1,95 @@
+"""The config that a checkpoint carries, for one that came without its config file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg.config.files import config_from_data
+from mmseg.config.load import load_config
+from mmseg.errors import ConfigError
+from mmseg.io.json_files import parse_json
+from mmseg.models.weights import load_file
+
+
+def config_of(
+    config: str | Path | None, checkpoint: str | Path, options: Mapping[str, Any] | None = None
+) -> tuple[Config, str]:
+    """Config to use a checkpoint with.
+
+    Args:
+        config: a file; None takes the config that the checkpoint carries.
+        options: dotted key -> value.
+
+    Returns:
+        The config, and where it is from.
+
+    Raises:
+        CMDAError: the file cannot be read, or the checkpoint carries none.
+    """
+    if config is not None:
+        return load_config(config, options), str(config)
+    carried = carried_config(checkpoint)
+    carried.merge_from_dict(dict(options or {}))
+    return carried, f"{checkpoint}, which carries it"
+
+
+def carried_config(checkpoint: str | Path) -> Config:
+    """Config in the ``meta`` of a checkpoint: JSON as trainings of this project write it, or the text of assignments
+    that MMSegmentation 0.x writes. No code of it is run.
+
+    Raises:
+        CMDAError: the checkpoint cannot be read, or carries none.
+    """
+    content = load_file(checkpoint)
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    text = meta.get("config") if isinstance(meta, Mapping) else None
+    if not isinstance(text, str) or not text.strip():
+        name = f"{Path(checkpoint).resolve().parent.name.split('[')[0]}.json"
+        raise ConfigError(
+            f"{checkpoint} carries no config; give the config file of its training, or put it beside the checkpoint as "
+            f"{name}, the name that it has in a work dir"
+        )
+    try:
+        where = f"the config in {checkpoint}"
+        is_json = text.lstrip().startswith("{")
+        values = parse_json(text, where, "give the config file", error=ConfigError) if is_json else _assignments(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the config in {checkpoint} is no section of keys; give the config file")
+    return config_from_data(values, where)
+
+
+def _assignments(text: str) -> dict[str, Any]:
+    """Names and values of ``name = value`` lines, whose values are literals and ``dict(key=value)``."""
+    values = {}
+    for line in ast.parse(text).body:
+        if not isinstance(line, ast.Assign) or len(line.targets) != 1 or not isinstance(line.targets[0], ast.Name):
+            raise ValueError(f"line {line.lineno} is no assignment")
+        values[line.targets[0].id] = _value(line.value)
+    return values
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name) or node.func.id != "dict" or len(node.args) > 1:
+            raise ValueError(f"line {node.lineno} calls more than dict(...)")
+        # dict({'a.b': value}) where keys are no names
+        first = _value(node.args[0]) if node.args else {}
+        named = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+        if None in named or not isinstance(first, dict):
+            raise ValueError(f"line {node.lineno} makes a dictionary of something else")
+        return {**first, **named}
+    if isinstance(node, ast.Dict):
+        if None in node.keys:
+            raise ValueError(f"line {node.lineno} unpacks a dictionary")
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_value(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    return ast.literal_eval(node)

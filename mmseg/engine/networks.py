@@ -1,0 +1,44 @@
+"""Networks of a config for use rather than training. The config's data need not be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmseg.config.load import check_config, effective
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.registry import SEGMENTORS
+
+
+def _model_config(config: Config) -> dict[str, Any]:
+    cfg = effective(config, for_training=False)
+    test_set = (cfg.get("data") or {}).get("test") or {}
+    for key in ("dataset_path", "dataset_txt_path", "cache"):
+        test_set.pop(key, None)
+    check_config(cfg, for_training=False)
+    return {**cfg["model"], "pretrained": None}
+
+
+def empty_segmentor(config: Config) -> BaseSegmentor:
+    """Segmentor of a config on the CPU, its weights still to be loaded: drawing initial ones would only take time.
+
+    Raises:
+        ConfigError: bad config.
+    """
+    model = _model_config(config)
+    with torch.device("meta"):
+        segmentor = SEGMENTORS.build(model)
+    return segmentor.to_empty(device="cpu")
+
+
+def random_segmentor(config: Config) -> BaseSegmentor:
+    """Segmentor of a config on the CPU with random weights, the same ones every time.
+
+    Raises:
+        ConfigError: bad config.
+    """
+    model = _model_config(config)
+    torch.manual_seed(0)
+    return SEGMENTORS.build(model)

@@ -1,0 +1,1 @@
+"""A trained network on one's own pictures: prediction, files, export, benchmark."""

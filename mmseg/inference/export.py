@@ -1,0 +1,384 @@
+"""Exporting a trained network to ONNX and to ``torch.export``, checked against PyTorch before a file gets its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
+from mmseg.config.load import check_values, uses_isr_fusion
+from mmseg.engine.checkpoint import load_segmentor
+from mmseg.engine.checkpoint_config import config_of
+from mmseg.engine.networks import empty_segmentor
+from mmseg.errors import ConfigError
+from mmseg.evaluation.evaluator import default_output
+from mmseg.inference.input_recipe import InputRecipe, describe
+from mmseg.io.files import atomic_path, write_text
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.system.printing import say
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 18
+# Images a call; the exported batch size is free.
+CHECKED_BATCHES = (1, 2)
+# Largest difference from PyTorch, as a share of the range of PyTorch's logits; of the confidence, as it is.
+TOLERANCE = 1e-4
+# Key of the description inside an ONNX file; inside a .pt2 file it is the extra file of this name and '.json'.
+DESCRIPTION = "cmda"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported network is from PyTorch, the worst over all checked batches.
+
+    Attributes:
+        difference: largest absolute difference of a logit. With labels: how far PyTorch's logit of the named class lies
+            below its largest, at most.
+        logit_range: largest less smallest of PyTorch's logits.
+        confidence_difference: largest absolute difference of a confidence; None without labels.
+    """
+
+    difference: float
+    logit_range: float
+    confidence_difference: float | None = None
+
+    @property
+    def is_close(self) -> bool:
+        """Whether both differences are within :data:`TOLERANCE`. A NaN is not."""
+        return self.difference <= TOLERANCE * self.logit_range and (self.confidence_difference or 0.0) <= TOLERANCE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for the description."""
+        result = {"against": "PyTorch on the CPU, 32 bits, random inputs", "batches": list(CHECKED_BATCHES)}
+        if self.confidence_difference is None:
+            result["largest_difference_of_logits"] = self.difference
+        else:
+            result["largest_logit_less_that_of_label"] = self.difference
+            result["largest_difference_of_confidence"] = self.confidence_difference
+        return {**result, "range_of_logits": self.logit_range, "limit": f"{TOLERANCE:g} of the range"}
+
+    def __str__(self) -> str:
+        share = self.difference / self.logit_range if self.logit_range else self.difference
+        amount = f"{self.difference:.2g} at most, {share:.1g} of the range of logits"
+        if self.confidence_difference is None:
+            return f"logits differ by {amount}"
+        return (
+            f"confidence differs by {self.confidence_difference:.2g}, the label's logit lies below the top by {amount}"
+        )
+
+
+class ExportedNetwork(nn.Module):
+    """One output of a segmentor, as it is exported: the input streams by name -> logits, or label and confidence.
+
+    Args:
+        segmentor: in eval mode.
+        output: name of its output.
+        labels: give the label (B, H, W) uint8 and its softmax probability (B, H, W) float32 in place of the logits
+            (B, classes, H, W) float32.
+    """
+
+    def __init__(self, segmentor: BaseSegmentor, output: str, labels: bool) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+        self.output = output
+        self.labels = labels
+
+    def forward(
+        self, image: Tensor | None = None, events: Tensor | None = None, img_self_res: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        given = {"image": image, "events": events, "img_self_res": img_self_res}
+        streams = {name: given[name] for name in self.segmentor.required_streams(self.output)}
+        logits = self.segmentor.predict_logits(streams, self.output)
+        if not self.labels:
+            return logits
+        confidence, label = logits.softmax(dim=1).max(dim=1)
+        return label.to(torch.uint8), confidence
+
+
+def export_work_dir(work_dir: str | Path, out_dir: str | Path | None = None, **options: Any) -> list[Path]:
+    """Export the network of a work dir, of ours or as published, by default into ``<work_dir>/export``.
+
+    Args:
+        work_dir: folder with config and checkpoint, see :func:`mmseg.apis.test_work_dir`.
+        out_dir, options: see :func:`export`.
+    """
+    return export(
+        work_dir_config(work_dir), work_dir_checkpoint(work_dir), out_dir or Path(work_dir) / "export", **options
+    )
+
+
+def export(
+    config_path: str | Path | None,
+    checkpoint: str | Path,
+    out_dir: str | Path,
+    model: str = "student",
+    formats: Sequence[str] = tuple(FORMATS),
+    outputs: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    labels: bool = False,
+    cfg_options: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> list[Path]:
+    """Export outputs of a trained network as files of their own, each with a description ``<file>.json``.
+
+    The network takes normalised inputs (B, 3, H, W) float32 with any B, by the names of its streams. Every file is
+    loaded and compared with PyTorch first. No data are needed.
+
+    Args:
+        config_path: config of the training; None takes the one that the checkpoint carries.
+        checkpoint: its checkpoint.
+        out_dir: folder of the files ``<model>_<output>_<height>x<width>[_labels].onnx`` and ``.pt2``.
+        model: ``student`` or ``teacher``.
+        formats: keys of :data:`FORMATS`.
+        outputs: outputs of the model, or ``all``; by default the one that a test takes.
+        size: (height, width) of inputs and outputs; by default that of the config's test.
+        labels: see :class:`ExportedNetwork`.
+        cfg_options: dotted key -> value.
+        console: where people read along; stdout by default.
+
+    Returns:
+        The exported files.
+
+    Raises:
+        CMDAError: bad input, a missing package, or an exported network that differs from PyTorch.
+    """
+    console = console or Console()
+    tell = partial(say, console)
+    _check_formats(formats)
+    if size is not None and min(size) < LEAST_SIDE:
+        raise ConfigError(f"size {size[0]}x{size[1]} is too small; height and width are at least {LEAST_SIDE}")
+    config, taken_from = config_of(config_path, checkpoint, cfg_options)
+    check_values(config, for_training=False)
+    recipe = InputRecipe(config)
+    segmentor = empty_segmentor(config)
+    chosen = _chosen_outputs(segmentor, config, recipe, outputs)
+    loaded = load_segmentor(segmentor, checkpoint, model)
+    segmentor.eval().requires_grad_(False)
+    tell(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
+    size = tuple(size or recipe.input_size)
+    origin = {
+        "model": model,
+        "config": Path(taken_from).name,
+        "checkpoint": f"{Path(checkpoint).resolve().parent.name}/{Path(checkpoint).name}",
+    }
+    files = []
+    try:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
+        for output in chosen:
+            streams = segmentor.required_streams(output)
+            about = {"output": output, **origin, **describe(recipe, streams, size, labels)}
+            stem = Path(out_dir) / f"{model}_{output}_{size[0]}x{size[1]}{'_labels' if labels else ''}"
+            network = ExportedNetwork(segmentor, output, labels)
+            for path, parity in _write_checked(network, _random_batches(streams, size), stem, formats, about):
+                tell(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
+                files.append(path)
+    except OSError as error:
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
+    return files
+
+
+def _check_formats(formats: Iterable[str]) -> None:
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if "onnx" in formats and missing:
+        raise ConfigError(
+            f"format 'onnx' needs {', '.join(missing)}: pip install {' '.join(ONNX_PACKAGES)}; or choose 'torch' alone"
+        )
+
+
+def _chosen_outputs(
+    segmentor: BaseSegmentor, config: Config, recipe: InputRecipe, asked: Sequence[str] | None
+) -> list[str]:
+    """Names of the outputs to export; ``all`` are those that the training of the config trained.
+
+    Raises:
+        ConfigError: the model has no such output.
+    """
+    if not asked:
+        return [default_output(segmentor, recipe)]
+    if "all" not in asked:
+        for output in asked:
+            segmentor.required_streams(output)
+        return list(dict.fromkeys(asked))
+    both = uses_isr_fusion(config.get("uda") or {})
+    outputs = []
+    for output in OUTPUT_STREAMS:
+        with suppress(ConfigError):
+            segmentor.required_streams(output)
+            if both or output not in ("fusion_isr", "fusion_all"):
+                outputs.append(output)
+    return outputs
+
+
+def _random_batches(streams: Sequence[str], size: tuple[int, int]) -> list[dict[str, Tensor]]:
+    """Inputs (B, 3, H, W) by stream, one dictionary for each of the batch sizes that are checked."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(name: str, batch: int) -> Tensor:
+        shape = (batch, 3, *size)
+        if name == "image":
+            return torch.randn(shape, generator=generator)
+        # Maps of events and contents have one channel, three times.
+        return (2 * torch.rand((batch, 1, *size), generator=generator) - 1).expand(shape).contiguous()
+
+    return [{name: draw(name, batch) for name in streams} for batch in CHECKED_BATCHES]
+
+
+def _write_checked(
+    network: ExportedNetwork,
+    batches: Sequence[Mapping[str, Tensor]],
+    stem: Path,
+    formats: Iterable[str],
+    about: Mapping[str, Any],
+) -> Iterator[tuple[Path, Parity]]:
+    """Write a network in every format, with its description; yield the files and how far they are from PyTorch.
+
+    Raises:
+        ConfigError: a file that was written and loaded again does not compute what the network does.
+    """
+    expected, unused = _expected_logits(network, batches)
+    with _without(network, unused):
+        program = _traced(network, batches[-1])
+    for name in formats:
+        path = stem.with_name(stem.name + FORMATS[name])
+        write, run, packages = _WAYS[name]
+        of_format = {"opset": OPSET} if name == "onnx" else {}
+        versions = {package: metadata.version(package) for package in packages}
+        described = {"file": path.name, "format": name, **of_format, **about, "made_with": versions}
+        with atomic_path(path) as temporary:
+            write(program, temporary, described)
+            parity = _compare(run(temporary, batches), expected)
+            if not parity.is_close:
+                raise ConfigError(
+                    f"{path} is not written, since it differs from PyTorch: {parity}; {TOLERANCE:g} is allowed. Try "
+                    f"another version of {', '.join(packages)}"
+                )
+        write_text(f"{path}.json", json.dumps({**described, "checked": parity.as_dict()}, indent=1) + "\n")
+        yield path, parity
+
+
+def _expected_logits(
+    network: ExportedNetwork, batches: Sequence[Mapping[str, Tensor]]
+) -> tuple[list[Tensor], list[str]]:
+    """PyTorch's logits for every batch, and the names of the layers with weights that they do not need."""
+    modules = network.named_modules(remove_duplicate=False)
+    layers = {name: layer for name, layer in modules if not [*layer.children()] and layer.state_dict()}
+    used: set[nn.Module] = set()
+    hooks = [layer.register_forward_hook(lambda layer, *_: used.add(layer)) for layer in set(layers.values())]
+    try:
+        with torch.inference_mode():
+            expected = [network.segmentor.predict_logits(inputs, network.output) for inputs in batches]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return expected, [name for name, layer in layers.items() if layer not in used]
+
+
+@contextmanager
+def _without(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """Take layers out of a network for a while: a file would hold their weights, used or not."""
+    layers = {name: network.get_submodule(name) for name in names}
+    try:
+        for name in layers:
+            network.set_submodule(name, nn.Identity())
+        yield
+    finally:
+        for name, layer in layers.items():
+            network.set_submodule(name, layer)
+
+
+def _traced(network: ExportedNetwork, inputs: Mapping[str, Tensor]) -> ExportedProgram:
+    """The graph of a network for any batch size; ``inputs`` are an example of at least two images."""
+    batch = Dim("batch")
+    shapes = {name: {0: batch} for name in inputs}
+    program = torch.export.export(network.eval(), (), dict(inputs), dynamic_shapes=shapes)
+    # Files are handed on: they need not tell where the code lay on this machine.
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> None:
+    exported = torch.onnx.export(
+        program,
+        input_names=[given["name"] for given in about["inputs"]],
+        output_names=[given["name"] for given in about["outputs"]],
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    exported.rename_axes({exported.model.graph.inputs[0].shape[0]: "batch"})
+    for node in exported.model.graph:
+        # names of our modules, in every node
+        node.metadata_props.clear()
+    exported.model.metadata_props[DESCRIPTION] = json.dumps(about)
+    exported.save(path, external_data=False)
+
+
+def _run_onnx(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for inputs in batches:
+        arrays = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        yield tuple(torch.from_numpy(array) for array in arrays)
+
+
+def _write_torch(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> None:
+    # Given a name, it would call the folder inside the archive after it.
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": json.dumps(about)})
+
+
+def _run_torch(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+    network = torch.export.load(path).module()
+    for inputs in batches:
+        with torch.inference_mode():
+            outputs = network(**inputs)
+        yield outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+# format -> writer, runner, packages behind them
+_WAYS = {
+    "onnx": (_write_onnx, _run_onnx, ("torch", *ONNX_PACKAGES)),
+    "torch": (_write_torch, _run_torch, ("torch",)),
+}
+
+
+def _compare(found: Iterable[tuple[Tensor, ...]], expected: Sequence[Tensor]) -> Parity:
+    """Outputs of an exported network for every batch, against PyTorch's logits (B, classes, H, W)."""
+    differences, confidence_differences = [], []
+    for outputs, logits in zip(found, expected, strict=True):
+        if len(outputs) == 1:
+            differences.append((outputs[0] - logits).abs().max())
+            continue
+        label, confidence = outputs
+        # Where two classes are as good as equal, rounding may choose either.
+        differences.append((logits.amax(dim=1) - logits.gather(1, label.long()[:, None])[:, 0]).max())
+        confidence_differences.append((confidence - logits.softmax(dim=1).amax(dim=1)).abs().max())
+    largest, least = (max(x.max().item() for x in expected), min(x.min().item() for x in expected))
+    return Parity(
+        torch.stack(differences).max().item(),
+        largest - least,
+        torch.stack(confidence_differences).max().item() if confidence_differences else None,
+    )

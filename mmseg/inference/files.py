@@ -1,0 +1,364 @@
+"""A trained network on files: images, folders or a video in, label maps and pictures out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+from mmseg.engine.prediction import one_behind
+from mmseg.errors import ConfigError, DataError
+from mmseg.events.files import EventSource, find_windows, open_events
+from mmseg.inference.model import BegunPredictions, InferenceModel, Prediction, Size, Task, begin, prepare
+from mmseg.inference.pictures import ImageFiles, open_pictures, picture_times
+from mmseg.inference.stages import Stages, one_message
+from mmseg.io.videos import Picture, Video
+from mmseg.system.printing import say, text_column
+from mmseg.visualization.films import Codec, Film, film_file
+from mmseg.visualization.panels import color_label, save_picture
+
+# What can be saved -> folder below the output folder.
+SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
+OVERLAY_VIDEO = "overlay.mp4"
+USUAL_FRAME_RATE = 25.0
+NOT_IN_BROWSERS = (
+    ", which no browser plays: this OpenCV writes neither H.264 nor VP9; for browsers: ffmpeg -i overlay.mp4 -c:v "
+    "libx264 -pix_fmt yuv420p film.mp4"
+)
+LISTED_NAMES = 5
+
+
+@dataclass
+class InferenceReport:
+    """What became of a run.
+
+    Attributes:
+        outputs: output of the network -> number of pictures.
+        failures: one message for each picture that could not be predicted.
+        without_events: names of the pictures that the recording has no events for.
+        seconds: of the whole run.
+        network_seconds: in the network, copies to and from the device included.
+        film: how ``overlay.mp4`` is encoded; None where there is none.
+        unit: what a picture is called.
+    """
+
+    outputs: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    without_events: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+    film: Codec | None = None
+    unit: str = "pictures"
+
+    @property
+    def written(self) -> int:
+        """Number of predicted pictures."""
+        return sum(self.outputs.values())
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+        outputs = ", ".join(f"{output} output: {count:,}" for output, count in self.outputs.items())
+        total = self.written + len(self.failures)
+        lines = [f"{self.written:,} of {total:,} {self.unit} predicted" + (f" ({outputs})" if outputs else "")]
+        if self.written:
+            lines[0] += (
+                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} {self.unit}/s, the network by itself "
+                f"{self.written / self.network_seconds:.2f}"
+            )
+        if self.without_events:
+            shown = ", ".join(self.without_events[:LISTED_NAMES]) + (
+                ", ..." if len(self.without_events) > LISTED_NAMES else ""
+            )
+            lines.append(f"no events, or not the whole window, for {len(self.without_events):,} of them: {shown}")
+        if self.film is not None:
+            lines.append(f"{OVERLAY_VIDEO} is {self.film.name}" + ("" if self.film.in_browsers else NOT_IN_BROWSERS))
+        return lines
+
+    def add(self, step: _Step) -> None:
+        """Count a predicted picture."""
+        output = step.prediction.output
+        self.outputs[output] = self.outputs.get(output, 0) + 1
+        if step.lacks_events:
+            self.without_events.append(step.name)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Events, and the first and last one of every picture; None where there are none."""
+
+    source: EventSource
+    windows: Sequence[tuple[int, int] | None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A picture on its way: read and prepared, then predicted; or what is wrong with it."""
+
+    name: str
+    image: np.ndarray | None = None
+    task: Task | None = None
+    prediction: Prediction | None = None
+    failure: str = ""
+    lacks_events: bool = False
+
+
+def infer(
+    model: InferenceModel,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    events: str | Path | None = None,
+    rectify_map: str | Path | None = None,
+    timestamps: str | Path | None = None,
+    start_time: int | None = None,
+    window: int | None = None,
+    output: str | None = None,
+    save: Sequence[str] = ("label", "overlay"),
+    opacity: float = 0.5,
+    batch: int = 1,
+    size: Size | str | None = None,
+    rows: int | None = None,
+    console: Console | None = None,
+) -> InferenceReport:
+    """Predict images, folders of images, or a video, and write what is asked for.
+
+    Writes into ``out_dir``: ``<name>.png`` (train ids), ``overlay/<name>.png`` (colours over the picture),
+    ``color/<name>.png``, ``confidence/<name>.png`` (softmax probability of the label, 0..255), and for a video, with
+    its overlays, ``overlay.mp4``. What is there is replaced. A picture that cannot be read is reported, the others go
+    on.
+
+    Args:
+        model: from :func:`mmseg.apis.init_model`.
+        inputs: see :func:`.open_pictures`.
+        out_dir: folder, made if absent.
+        events, rectify_map: event recording, see :func:`.open_events`; None for none.
+        timestamps, start_time: when the pictures were taken, see :func:`.picture_times`.
+        window: length of the events' window in µs; None for that of :func:`.find_windows`.
+        output, size, rows: see :func:`mmseg.apis.inference_model`. A picture without events is predicted by the image
+            output, unless an output is named.
+        save: what to write, keys of :data:`SAVED`.
+        opacity: of the colours in the overlay, 0..1.
+        batch: pictures a call of the network.
+        console: where people read along; stdout by default.
+
+    Raises:
+        CMDAError: bad input that concerns all pictures.
+    """
+    console = console or Console()
+    out_dir = Path(out_dir)
+    _check_values(save, opacity, batch)
+    pictures = open_pictures(inputs)
+    _check_folders(pictures, out_dir, save)
+    recording = None
+    if events is not None:
+        recording = _recording(model, pictures, events, rectify_map, timestamps, start_time, window)
+    elif any(value is not None for value in (rectify_map, timestamps, start_time, window)):
+        raise ConfigError("a rectify map, times or a window were given, but no events; add --events, or leave them out")
+    if output is not None and model.needs_events(output) and recording is None:
+        raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
+    report = InferenceReport(unit="frames" if isinstance(pictures, Video) else "pictures")
+    started = time.perf_counter()
+    made = _Maker(model, recording, output, size, rows)
+    try:
+        for kind in save:
+            (out_dir / SAVED[kind]).mkdir(parents=True, exist_ok=True)
+        film_path = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
+        with Stages() as stages, _film(pictures, film_path) as film, _progress(console, len(pictures)) as advance:
+            decoded = stages.beside(_decoded(pictures))
+            prepared = stages.each(made.prepared, decoded)
+            predicted = stages.beside(_predicted(model, prepared, batch, "confidence" in save, report))
+            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
+            for step, overlay in stages.each(write, predicted):
+                advance()
+                if step.failure:
+                    report.failures.append(step.failure)
+                    continue
+                if not report.written:
+                    _say_sizes(model, step, size, console)
+                report.add(step)
+                if overlay is not None and film is not None:
+                    film.add(overlay)
+        if film is not None and film.codec is not None:
+            report.film = film.codec
+    except OSError as error:
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _check_values(save: Sequence[str], opacity: float, batch: int) -> None:
+    unknown = [kind for kind in save if kind not in SAVED]
+    if unknown or not save:
+        raise ConfigError(f"cannot save {', '.join(unknown) or 'nothing'}; choose from {', '.join(SAVED)}")
+    if not 0 <= opacity <= 1 or batch < 1:
+        raise ConfigError(f"opacity is {opacity}, batch {batch}: give an opacity of 0..1 and a batch of at least 1")
+
+
+def _check_folders(pictures: ImageFiles | Video, out_dir: Path, save: Sequence[str]) -> None:
+    """Predictions bear the names of their pictures: they must not take their places."""
+    places = {(out_dir / SAVED[kind]).resolve() for kind in save} | {out_dir.resolve()}
+    for path in pictures.paths if isinstance(pictures, ImageFiles) else [pictures.path]:
+        if path.parent.resolve() in places:
+            raise ConfigError(f"{out_dir} would hold predictions beside the picture {path}; choose another --out")
+
+
+def _recording(
+    model: InferenceModel,
+    pictures: ImageFiles | Video,
+    events: str | Path,
+    rectify_map: str | Path | None,
+    timestamps: str | Path | None,
+    start_time: int | None,
+    window: int | None,
+) -> Recording:
+    if not model.takes_events:
+        raise ConfigError("this network takes no events; leave --events out")
+    times = picture_times(pictures, timestamps, start_time)
+    source = open_events(events, rectify_map)
+    frames = model.recipe.settings["image_change_range"]
+    number = model.recipe.settings["events_num"] if window is None else 0
+    windows = find_windows(source, times.times, times.earlier(frames), frames, window, number)
+    if not any(windows):
+        raise DataError(
+            f"{events} has no events for any of {len(windows)} images, taken at {times.times[0]} to {times.times[-1]} "
+            "µs; are these times on its clock?"
+        )
+    return Recording(source, windows)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the inputs of a picture; the rest as in :func:`infer`."""
+
+    model: InferenceModel
+    recording: Recording | None
+    output: str | None
+    size: Size | str | None
+    rows: int | None
+
+    def prepared(self, numbered: tuple[int, Picture]) -> _Step:
+        """Read a picture and prepare it for the network; what is wrong with it alone is its failure."""
+        number, picture = numbered
+        with one_message(f"preparing {picture.name}"):
+            return self._prepared(number, picture)
+
+    def _prepared(self, number: int, picture: Picture) -> _Step:
+        try:
+            image = picture.read()
+        except DataError as error:
+            return _Step(picture.name, failure=str(error))
+        window = None
+        if self.recording is not None and number < len(self.recording.windows):
+            window = self.recording.windows[number]
+        try:
+            events = self.recording.source.events(*window) if window else None
+            task = prepare(self.model, image, events, self.output, self.size, self.rows)
+        except DataError as error:
+            return _Step(picture.name, failure=f"{picture.name}: {error}")
+        return _Step(picture.name, image, task, lacks_events=self.recording is not None and window is None)
+
+
+def _decoded(pictures: ImageFiles | Video) -> Iterator[tuple[int, Picture]]:
+    """The pictures with their numbers from 0."""
+    with one_message("reading the pictures"):
+        yield from enumerate(pictures)
+
+
+def _predicted(
+    model: InferenceModel, steps: Iterable[_Step], batch: int, confidence: bool, report: InferenceReport
+) -> Iterator[_Step]:
+    """Steps with their predictions, in order; those of one kind that follow each other go through together.
+
+    The next predictions begin before those that were begun last are asked for: a GPU does not wait for the host.
+    """
+
+    def finish(group: Sequence[_Step], begun: BegunPredictions) -> list[_Step]:
+        predictions = begun.predictions()
+        report.network_seconds += begun.copies.seconds
+        return [
+            replace(step, task=None, prediction=prediction) for step, prediction in zip(group, predictions, strict=True)
+        ]
+
+    def begin_all() -> Iterator[Callable[[], list[_Step]]]:
+        for group in _groups(steps, batch):
+            if group[0].failure:
+                yield partial(list, group)
+            else:
+                yield partial(finish, group, begin(model, [step.task for step in group], confidence))
+
+    with one_message("predicting"):
+        for finished in one_behind(begin_all()):
+            yield from finished
+
+
+def _groups(steps: Iterable[_Step], batch: int) -> Iterator[list[_Step]]:
+    """Steps that go through the network together, in order; a failure by itself."""
+    group: list[_Step] = []
+    for step in steps:
+        alike = group and not step.failure and not group[0].failure and step.task.kind == group[0].task.kind
+        if group and not (alike and len(group) < batch):
+            yield group
+            group = []
+        group.append(step)
+    if group:
+        yield group
+
+
+def _write(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
+    """Write the files of a picture; the step without its arrays, and the overlay (H, W, 3) uint8 RGB if it is saved."""
+    if step.failure:
+        return step, None
+    with one_message(f"drawing and writing {step.name}", OSError):
+        return _drawn(step, out_dir, save, opacity)
+
+
+def _drawn(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
+    prediction = step.prediction
+    color = color_label(prediction.label)
+    pictures = {"label": prediction.label, "color": color}
+    if "overlay" in save:
+        pictures["overlay"] = cv2.addWeighted(color, opacity, step.image[: len(color)], 1 - opacity, 0)
+    if "confidence" in save:
+        pictures["confidence"] = np.rint(prediction.confidence * 255).astype(np.uint8)
+    for kind in save:
+        save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
+    return replace(step, image=None), pictures.get("overlay")
+
+
+def _film(pictures: ImageFiles | Video, path: Path | None) -> AbstractContextManager[Film | None]:
+    """The film of the overlays of a video, as fast as the video; None where there is no path for it."""
+    return nullcontext() if path is None else film_file(path, pictures.frame_rate or USUAL_FRAME_RATE)
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
+    """Yield what moves a bar on; there is one on a terminal."""
+    columns = (
+        text_column(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("predicting", total=total or None)
+        yield lambda: progress.advance(bar)
+
+
+def _say_sizes(model: InferenceModel, step: _Step, size: Size | str | None, console: Console) -> None:
+    """Say at which size the network saw the first picture, and whether that is far from its training."""
+    label, (height, width) = step.prediction.label, step.prediction.input_size
+    text = f"{step.name}: {label.shape[1]}x{label.shape[0]}, in the network {width}x{height}"
+    if size is None and label.shape != (height, width):
+        text += ", about as large as what it was trained on; --no-resize keeps sizes, --resize sets one"
+    elif model.is_far_from_training(height, width):
+        trained = f"{model.trained_size[1]}x{model.trained_size[0]}"
+        text += f"; it was trained on whole images of {trained} and sees less well far from that (see --resize)"
+    say(console, text)

@@ -1,0 +1,241 @@
+"""Writing files so that nobody ever meets a half-written one, and nothing is written where somebody else points."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from mmseg.system.processes import host_mark, is_running
+
+# Bytes of a file name: file systems take 255, encrypted ones as few as 143.
+STEM_BYTES = 40
+SUFFIX_BYTES = 20
+# Bytes of head and tail that tell one file from another.
+MARK_BYTES = 1 << 20
+# A temporary file of another machine is left over when nothing was written into it for this long, in seconds.
+FOREIGN_LEFTOVER_AGE = 24 * 3600
+# .<stem>.<machine>-<process>-<random>.tmp<suffix>; versions before wrote the number of the process only
+_LEFTOVER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{12}|(?P<old>[0-9]+))\.tmp(?:\..*)?")
+
+# Bytes that the usual file systems give to a name.
+LONGEST_NAME = 255
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes the real name when the block ends well.
+
+    The temporary file exists already and is empty. Its name cannot be foretold, and it is created anew, so that no
+    link that somebody planted is followed; it keeps the suffix, since some writers choose their format by it. A file
+    that is replaced hands on its permissions; a symbolic link is replaced itself, not what it points to. What goes to a
+    device or to ``/dev/stdout`` is copied there at the end.
+
+    Raises:
+        IsADirectoryError: ``path`` is a folder.
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    if _is_stream(path):
+        with _copied_to(path) as temporary:
+            yield temporary
+        return
+    mode = _mode_of(path)
+    temporary = create_temporary(path, mode)
+    try:
+        yield temporary
+        if mode is not None:
+            # the writer may have made the file anew
+            os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether bytes that go there pass on, so that no file can take the name. A link elsewhere is not followed."""
+    if str(path) in ("/dev/stdout", "/dev/stderr") or str(path).startswith(("/dev/fd/", "/proc/")):
+        return path.exists()
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(kind) or stat.S_ISBLK(kind)
+
+
+@contextmanager
+def _copied_to(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / f"content{path.suffix}"
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as source, path.open("ab") as target:
+            shutil.copyfileobj(source, target)
+
+
+def _mode_of(path: Path) -> int | None:
+    """Permissions of a regular file, None where there is none; a link has none of its own.
+
+    Raises:
+        IsADirectoryError: a folder has the name.
+    """
+    try:
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    return stat.S_IMODE(found) if stat.S_ISREG(found) else None
+
+
+def create_temporary(path: Path, mode: int | None = None) -> Path:
+    """Create an empty file beside ``path`` under a name of its own, with the given permissions or the umask's."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= SUFFIX_BYTES else ""
+    stem = os.fsencode(path.stem)[:STEM_BYTES].decode("utf-8", "ignore")
+    while True:
+        mark = f"{host_mark()}-{os.getpid()}-{secrets.token_hex(6)}"
+        temporary = path.with_name(f".{stem}.{mark}.tmp{suffix}")
+        try:
+            descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+        except FileExistsError:
+            continue
+        try:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        return temporary
+
+
+def put_aside(path: str | Path) -> Path | None:
+    """Give a file or folder another name, ``<name>.before_<n>``, which is returned; None where there is nothing."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        return None
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.before_{number}")):
+        number += 1
+    os.rename(path, aside)
+    return aside
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of :func:`atomic_path` whose process was killed; those of live processes stay.
+
+    What cannot be removed, and what only looks like one, is left alone.
+    """
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            match = _LEFTOVER.fullmatch(entry.name)
+            with suppress(OSError):
+                if match and not entry.is_dir(follow_symlinks=False) and _is_left_over(match, entry):
+                    os.unlink(entry.path)
+
+
+def _is_left_over(match: re.Match, entry: os.DirEntry) -> bool:
+    if match["host"] in (None, host_mark()):
+        return not is_running(int((match["pid"] or match["old"])[:20]))
+    return abs(time.time() - entry.stat(follow_symlinks=False).st_mtime) > FOREIGN_LEFTOVER_AGE
+
+
+@contextmanager
+def temporary_folder(beside: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside a path, on the same file system; it is removed at the end with all that is in it."""
+    beside = Path(beside)
+    stem = os.fsencode(beside.name)[:STEM_BYTES].decode("utf-8", "ignore")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".partial", dir=beside.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def visible(folder: str | Path, pattern: str) -> list[Path]:
+    """Paths below a folder that a glob pattern finds, sorted, without hidden ones.
+
+    A name that begins with a dot is a twin that macOS lays beside a file (``._x.png``), a note of a file manager, or a
+    leftover of an interrupted run, whatever its suffix says.
+    """
+    folder = Path(folder)
+    found = folder.glob(pattern)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether a folder is there and holds nothing but hidden files."""
+    return folder.is_dir() and not visible(folder, "*")
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """Text of a UTF-8 file, with or without the byte-order mark that some editors write; lines end in ``\\n``.
+
+    Args:
+        path: the file.
+        errors: what becomes of other bytes, as in :func:`open`.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is not UTF-8.
+    """
+    return Path(path).read_text(encoding="utf-8-sig", errors=errors)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system.
+
+    Bytes of file names that are no UTF-8 are written as they are.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def open_to_append(path: str | Path) -> TextIO:
+    """Open a UTF-8 text file of a run to go on writing it; it is created where there is none.
+
+    Raises:
+        OSError: the name belongs to a link, a folder, a pipe or a device, or the file cannot be written.
+    """
+    return os.fdopen(_append_descriptor(Path(path)), "a", encoding="utf-8")
+
+
+def open_bytes_to_append(path: str | Path) -> BinaryIO:
+    """The same for bytes."""
+    return os.fdopen(_append_descriptor(Path(path)), "ab")
+
+
+def _append_descriptor(path: Path) -> int:
+    # A pipe that nobody reads would make the opening wait.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "it is not a regular file", str(path))
+    return descriptor
+
+
+def content_mark(path: str | Path) -> str:
+    """Short digest of the size, head and tail of a file; the tail of a torch file holds the sums of all its parts."""
+    found = hashlib.blake2b(digest_size=8)
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        found.update(str(size).encode())
+        for start in (0, max(0, size - MARK_BYTES)):
+            file.seek(start)
+            found.update(file.read(MARK_BYTES))
+    return found.hexdigest()
+
+
+def digest(text: str) -> str:
+    """Short digest of a text, for comparisons."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

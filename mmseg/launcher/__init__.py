@@ -1,0 +1,1 @@
+"""The experiment launcher: flags, child configs, runs."""

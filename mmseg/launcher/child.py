@@ -1,0 +1,339 @@
+"""The experiment launcher: a child config with a name of its own."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg.apis.training import check_training
+from mmseg.config.data_root import check_root, outside_root
+from mmseg.config.files import GENERATED_CONFIGS
+from mmseg.config.keys import LIST_SECTIONS
+from mmseg.config.load import (
+    DATA_PATH_KEYS,
+    check_values,
+    dump_config,
+    effective,
+    flat,
+    get_key,
+    load_config,
+    plain,
+    set_root,
+    uses_isr_fusion,
+)
+from mmseg.engine.environment import choose_device, git_revision
+from mmseg.engine.numerics import check_numerics
+from mmseg.engine.resuming import AUTO
+from mmseg.errors import CMDAError, ConfigError
+from mmseg.io.files import LONGEST_NAME, write_text
+from mmseg.io.json_files import read_json
+from mmseg.launcher.flag_rules import WIDE_CHANNELS, Base
+from mmseg.launcher.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
+from mmseg.system.text import name_fault
+from mmseg.uda.streams import check_switches
+from mmseg.work_dir.lock import in_use, running_holder
+
+WORK_DIRS = Path("work_dirs/local-basic")
+GENERATOR = "uda.cyclegan_itrd2en_path"
+FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
+# The longest of what files of a run have after its name.
+LONGEST_ENDING = ".log.json"
+# Keys of a child config that are no settings.
+RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child config that is not written yet.
+
+    Attributes:
+        name: ``<yymmdd_HHMM>_<name>_<5 hex>``.
+        content: its ``_base_`` and what differs from it.
+        resolved: the whole config.
+        notes: what to tell the user of flags that nothing reads.
+        flags: the flags that it was planned with, as they were read.
+        root: folder that its paths were set to, if any.
+        options: dotted keys that the user gave.
+    """
+
+    name: str
+    content: dict[str, Any]
+    resolved: Config
+    notes: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its file, below the working directory."""
+        return GENERATED_CONFIGS / f"{self.name}.json"
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of its run, below the working directory."""
+        return WORK_DIRS / self.name
+
+    def changed_keys(self) -> dict[str, Any]:
+        """Dotted key -> value of everything that differs from the base config."""
+        return dict(flat({key: value for key, value in self.content.items() if key not in RECORD_KEYS}))
+
+    def check(self) -> None:
+        """Check the config as a training does, before anything is built or written.
+
+        Raises:
+            CMDAError: naming the key, and the flag that wrote it; what data sets find in their files is another matter.
+            WorkDirInUse: the run that it would go on with is still running.
+        """
+        if self.resolved.get("resume_from") == AUTO and self.work_dir.is_dir():
+            holder = running_holder(self.work_dir)
+            if holder is not None:
+                raise in_use(self.work_dir, holder)
+        with _naming_flags(self.flags):
+            cfg = effective(self.resolved)
+            # Before the files: who gives flags that exclude each other shall not look for data first.
+            if isinstance(cfg.get("uda"), Mapping):
+                check_switches(cfg["uda"].get("train_type"), cfg["uda"])
+            if self.root:
+                check_root(self.resolved, self.root, self.options)
+            check_numerics(check_training(self.resolved), choose_device())
+
+    def write(self) -> Path:
+        """Write the whole config and return its path: a base that is edited later does not change a planned run."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, dump_config(self.resolved))
+        return self.path
+
+
+def experiment_name(name: str) -> str:
+    """``<yymmdd_HHMM>_<name>_<5 hex>``, unique even within a minute."""
+    return f"{time.strftime('%y%m%d_%H%M')}_{name}_{uuid.uuid4().hex[:5]}"
+
+
+def write_child_config(
+    base_config: str | Path,
+    name: str,
+    root_path: str | None,
+    cfg_options: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the child config of :func:`plan_child` and return its path."""
+    return plan_child(base_config, name, root_path, cfg_options, flags).write()
+
+
+def plan_child(
+    base_config: str | Path,
+    name: str,
+    root_path: str | None,
+    cfg_options: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+    resume: str | None = None,
+) -> Child:
+    """Child config ``configs/generated/local-basic/<experiment name>.json`` below the working directory.
+
+    As in the published runs, the second fusion module is not built where nothing uses it, and no generator is named
+    where there is nothing to translate.
+
+    Args:
+        base_config: config file to derive it from.
+        name: name of the experiment.
+        root_path: folder with ``data/`` and ``pretrained/``; None leaves paths as they are.
+        cfg_options: dotted key -> value; they win over flags.
+        flags: flag of ``mmseg.launcher.flags`` -> its text or number, True for a switch.
+        resume: ``auto`` goes on with the newest run of this name and these settings, if there is one; a checkpoint or
+            a work dir starts a new run from there.
+
+    Raises:
+        ConfigError: the base cannot be read or has a value that a key does not take, the name cannot be a file name,
+            or a flag cannot be used.
+    """
+    values = read_flags(flags or {})
+    fault = name_fault(name) or name_fault(name_prefix(values) + name)
+    if fault:
+        raise ConfigError(f"--name {name!r} cannot be a file name: {fault}")
+    name = name_prefix(values) + name
+    full_name = experiment_name(name)
+    too_long = len(os.fsencode(f"{full_name}{LONGEST_ENDING}")) - LONGEST_NAME
+    if too_long > 0:
+        raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
+    resolved = load_config(base_config)
+    base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
+    # flags read values of the base, which have to be what they should
+    check_values(base)
+    changes = _changes(base, str(base_config), root_path, cfg_options, values)
+    child: dict[str, Any] = {
+        "_base_": Path(os.path.relpath(base_config, GENERATED_CONFIGS)).as_posix(),
+        "name": full_name,
+        "work_dir": (WORK_DIRS / full_name).as_posix(),
+        "git_rev": git_revision() or "",
+    }
+    for key, value in changes.items():
+        _set(child, key, _over(resolved, key, plain(value)))
+    resolved.merge_from_dict(copy.deepcopy({key: value for key, value in child.items() if key != "_base_"}))
+    if resume:
+        full_name = (_earlier_run(name, resolved) if resume == AUTO else None) or full_name
+        again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
+        child |= again
+        resolved.merge_from_dict(again)
+    notes = flag_notes(values, Base(resolved.to_dict()))
+    if root_path:
+        notes += outside_root(resolved, root_path, cfg_options)
+    return Child(full_name, child, resolved, tuple(notes), values, root_path, cfg_options)
+
+
+@contextmanager
+def _naming_flags(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have errors about config keys name the flags that wrote them."""
+    try:
+        yield
+    except CMDAError as error:
+        raise type(error)(naming_flags(str(error), values)) from error
+
+
+def _earlier_run(name: str, config: Config) -> str | None:
+    """Name of the newest run of an experiment that has the settings of a config."""
+    settings = _settings(config.to_dict())
+    # dates come first in the names
+    for folder in sorted(WORK_DIRS.glob("*"), reverse=True):
+        if not re.fullmatch(rf"\d{{6}}_\d{{4}}_{re.escape(name)}_[0-9a-f]{{5}}", folder.name):
+            continue
+        try:
+            found = read_json(folder / f"{folder.name}.json")
+        except CMDAError:
+            continue
+        if _settings(found) == settings:
+            return folder.name
+    return None
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain(config).items() if key not in RECORD_KEYS}
+
+
+def without_overruled(
+    options: Mapping[str, Any], base_config: str | Path, root_path: str | None, flags: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options without the keys that flags write, for flags that shall win over them.
+
+    Args:
+        options: dotted key -> value.
+        base_config, root_path, flags: as in :func:`plan_child`.
+
+    Raises:
+        ConfigError: the base cannot be read, or a flag cannot be used.
+    """
+    if not options or not flags:
+        return dict(options)
+    base = load_config(base_config, options)
+    check_values(base)
+    for key in _flag_changes(base, str(base_config), root_path, options, read_flags(flags)):
+        options = _without(options, key)
+    return dict(options)
+
+
+def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Options without a key and what lies below it; of a section around it, the other keys stay."""
+    kept: dict[str, Any] = {}
+    for option, value in options.items():
+        if key.startswith(f"{option}."):
+            inner = value if isinstance(value, Mapping) else {}
+            kept |= _without({f"{option}.{name}": inner[name] for name in inner}, key)
+        elif not _overridden(option, (key,)):
+            kept[option] = value
+    return kept
+
+
+def _flag_changes(
+    base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Dotted key -> value of what flags write, which look for files below the root."""
+    rooted = base.copy()
+    if root_path:
+        set_root(rooted, root_path, cfg_options)
+    return flag_changes(values, Base(rooted.to_dict(), path, Path(root_path or "")))
+
+
+def _changes(
+    base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Dotted key -> value of all that differs from the base config, whose options are applied already."""
+    by_flag = _flag_changes(base, path, root_path, cfg_options, values)
+    changes = {key: value for key, value in by_flag.items() if not _overridden(key, cfg_options)}
+    # A path that the user spells out is of this machine.
+    spelt_out = {**({GENERATOR: values["icd2en"]} if "icd2en" in values else {}), **cfg_options}
+    for key, value in changes.items():
+        base.merge_from_dict({key: _over(base, key, value)})
+    changes |= cfg_options
+    if root_path:
+        keys = (*DATA_PATH_KEYS, *(f"{section}.root_path" for section in LIST_SECTIONS))
+        before = {key: get_key(base, key) for key in keys}
+        set_root(base, root_path, spelt_out)
+        changes |= {key: get_key(base, key) for key, value in before.items() if get_key(base, key) != value}
+    unused = _unused_parts(base, cfg_options)
+    base.merge_from_dict(dict(unused))
+    return {**changes, **unused, **_fusion_channels(base, cfg_options)}
+
+
+def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the second fusion module where it is used and there alone; name no generator that nothing would load."""
+    changes: dict[str, Any] = {}
+    uda = config.get("uda", {})
+    if not uses_isr_fusion(uda):
+        if get_key(config, ISR_FUSION):
+            changes[f"{ISR_FUSION}.type"] = ""
+    elif not get_key(config, f"{ISR_FUSION}.type") and not any(key.startswith(ISR_FUSION) for key in cfg_options):
+        changes[f"{ISR_FUSION}.type"] = "AttentionFusion"
+    images = get_key(config, "data.train.source.outputs") or ()
+    if uda.get("cyclegan_itrd2en_path") and "img_time_res" not in images and GENERATOR not in cfg_options:
+        changes[GENERATOR] = ""
+    return changes
+
+
+def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fusion modules have the channels of the head; AverageFusion has no weights, and so no channels."""
+    changes: dict[str, Any] = {}
+    by_user: dict[str, Any] = {}
+    for key, value in cfg_options.items():
+        _set(by_user, key, plain(value))
+    head = get_key(config, "model.decode_head.in_channels")
+    for part in (FUSION, ISR_FUSION):
+        kind, channels = get_key(config, f"{part}.type"), get_key(config, f"{part}.in_channels")
+        if not kind or not head or get_key(by_user, f"{part}.in_channels"):
+            continue
+        if kind == "AverageFusion":
+            changes |= {part: {"type": kind, "_delete_": True}} if channels else {}
+        elif list(channels or WIDE_CHANNELS) != list(head):
+            changes[f"{part}.in_channels"] = list(head)
+    return changes
+
+
+def _overridden(key: str, options: Iterable[str]) -> bool:
+    """Whether an option sets a key or a section around it."""
+    return any(key == option or key.startswith(f"{option}.") for option in options)
+
+
+def _over(config: Config, key: str, value: Any) -> Any:
+    """The value as it goes over a config: a section that takes the place of what is no section has to say so."""
+    section, _, last = key.rpartition(".")
+    beside = get_key(config, section) if section else config
+    replaces = isinstance(value, Mapping) and isinstance(beside, Mapping) and last in beside
+    return {**value, "_delete_": True} if replaces and not isinstance(beside[last], Mapping) else value
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(config.get(part), dict):
+            config[part] = {}
+        config = config[part]
+    config[last] = value

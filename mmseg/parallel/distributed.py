@@ -1,0 +1,258 @@
+"""Several processes that train one network, each on a GPU or on cores of its own.
+
+W processes with a batch of B train as one process with a batch of W x B does: they see the samples and draws of that
+batch, share what the method takes over a whole batch, and average their gradients once an iteration. Outside of such a
+training, every function here leaves things as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmseg.errors import CheckpointError, CMDAError, ConfigError
+from mmseg.parallel.peers import Peers, end_of_peer
+from mmseg.parallel.rendezvous import job_port, meet
+from mmseg.system.signals import StopNow, end_with_parent, signals_end
+
+# launcher -> environment variables that give rank, number of processes and rank on the machine
+VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+}
+# Gradients travel in pieces of this many numbers, so that the copy of them stays small.
+BUCKET = 25_000_000
+# How long processes wait for the first, which evaluates and writes checkpoints alone; NCCL itself waits ten minutes.
+PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self.rank == 0
+
+
+ONE_PROCESS = Ranks()
+# Group of all processes that speaks of tensors on the CPU, where the default one only knows those of GPUs.
+_on_cpu: dist.ProcessGroup | None = None
+
+
+def _numbers(launcher: str) -> tuple[int, int, int]:
+    names = VARIABLES[launcher]
+    missing = [name for name in names if not os.environ.get(name, "").isdigit()]
+    if missing:
+        starter = {"pytorch": "torchrun --nproc_per_node N SCRIPT ...", "slurm": "srun python SCRIPT ..."}[launcher]
+        raise ConfigError(
+            f"--launcher {launcher}: {', '.join(missing)} is not set in the environment; start it with {starter}"
+        )
+    rank, world, local = (int(os.environ[name]) for name in names)
+    return rank, world, local
+
+
+def gpu_of(launcher: str, local: int, gpus: int) -> int:
+    """Number of the GPU that a process takes.
+
+    Args:
+        launcher: ``pytorch`` or ``slurm``.
+        local: number of the process on its machine.
+        gpus: how many the process sees.
+
+    Raises:
+        ConfigError: it has none left.
+    """
+    if launcher == "slurm" and gpus == 1:
+        # srun --gpus-per-task=1 shows each process its own alone, as number 0
+        return 0
+    if local >= gpus:
+        raise ConfigError(
+            f"process {local} of this machine has no GPU, there are {gpus}: start as many processes as GPUs"
+        )
+    return local
+
+
+@contextmanager
+def process_group(launcher: str) -> Iterator[Ranks]:
+    """Join the processes that a launcher started, and leave them at the end; inside of such a block, nothing is done.
+
+    Args:
+        launcher: ``none`` for one process, ``pytorch`` for those of torchrun, ``slurm`` for those of srun.
+
+    Raises:
+        ConfigError: the launcher did not start this process, or there are fewer GPUs than processes on the machine.
+    """
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
+    if launcher == "none":
+        yield ONE_PROCESS
+        return
+    rank, world, local = _numbers(launcher)
+    if launcher == "pytorch":
+        # A torchrun that was killed leaves nobody who could end its processes.
+        end_with_parent(signal.SIGTERM, os.getppid())
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu_of(launcher, local, torch.cuda.device_count()))
+    if launcher == "slurm":
+        os.environ.setdefault("MASTER_ADDR", _first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_PORT", str(job_port()))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    global _on_cpu
+    with signals_end("it waited for the other processes"):
+        store = meet(launcher, rank, world, PATIENCE)
+        timeout = None if backend == "nccl" else PATIENCE
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+        _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
+        peers = Peers(rank, world, gather)
+    try:
+        with peers:
+            try:
+                yield Ranks(rank, world)
+                # One that left earlier would look like one that was killed.
+                wait_for_all()
+            except BaseException as error:
+                cause = end_of_peer(error)
+                peers.tell(cause or error)
+                if cause is not None:
+                    raise cause from error
+                raise
+    finally:
+        _on_cpu = None
+        dist.destroy_process_group()
+
+
+def _first_host(nodes: str) -> str:
+    """First host of a SLURM list such as ``node[07-09,12]`` or ``a,b``."""
+    if "[" not in nodes.split(",")[0]:
+        return nodes.split(",")[0]
+    prefix, rest = nodes.split("[", 1)
+    return prefix + rest.split("]")[0].split(",")[0].split("-")[0]
+
+
+def cpu_group() -> dist.ProcessGroup | None:
+    """Group of all processes for what lies on the CPU; None outside of a training in several."""
+    return _on_cpu
+
+
+def several() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Mean of a tensor over the processes; itself where there is one."""
+    if not several():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def any_over_ranks(value: Tensor) -> Tensor:
+    """Where a bool tensor is True in any of the processes."""
+    if not several():
+        return value
+    counts = value.to(torch.uint8)
+    dist.all_reduce(counts, op=dist.ReduceOp.MAX)
+    return counts.bool()
+
+
+def agree(value: bool) -> bool:
+    """Whether a condition holds in any of the processes; they exchange it without waiting for a device."""
+    if not several():
+        return value
+    flag = torch.tensor([value], dtype=torch.uint8)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_on_cpu)
+    return bool(flag.item())
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their mean over the processes. A parameter has a gradient in all of them or in none."""
+    if several():
+        _average([p.grad for p in parameters if p.grad is not None])
+
+
+def average_buffers(*modules: nn.Module) -> None:
+    """Replace floating-point buffers (running statistics) by their mean over the processes."""
+    if several():
+        _average([b for module in modules for b in module.buffers() if b.is_floating_point()])
+
+
+def _average(tensors: list[Tensor]) -> None:
+    bucket: list[Tensor] = []
+    numbers = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        numbers += tensor.numel()
+        if numbers >= BUCKET:
+            _average_bucket(bucket)
+            bucket, numbers = [], 0
+    if bucket:
+        _average_bucket(bucket)
+
+
+def _average_bucket(tensors: list[Tensor]) -> None:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+
+
+def wait_for_all() -> None:
+    """Let no process go on before all are here; GPUs are not waited for."""
+    if several():
+        dist.barrier(group=_on_cpu)
+
+
+def gather(value: Any) -> list[Any]:
+    """An object of each process, by rank, in every process."""
+    if not several():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value, group=_on_cpu)
+    return values
+
+
+def done_together(act: Callable[[], None]) -> None:
+    """Do something in every process, and wait for all; what one of them cannot do fails in all.
+
+    Raises:
+        CheckpointError: as in the process that raised it.
+        CMDAError: any other error of another process.
+        StopNow: in the process that was told to stop meanwhile; the others go on, and have to ask.
+    """
+    if not several():
+        act()
+        return
+    error: BaseException | None = None
+    try:
+        act()
+    except (Exception, StopNow) as caught:
+        error = caught
+    words = gather(None if error is None or isinstance(error, StopNow) else _as_text(error))
+    if error is not None:
+        raise error
+    for rank, word in enumerate(words):
+        if word is not None:
+            is_checkpoint, text = word
+            raise (CheckpointError if is_checkpoint else CMDAError)(f"process {rank} of this training stopped: {text}")
+
+
+def _as_text(error: BaseException) -> tuple[bool, str]:
+    return isinstance(error, CheckpointError), str(error) or type(error).__name__

@@ -1,0 +1,335 @@
+"""Frame lists of DSEC_Night: which event belongs to which image, and which images train and test.
+
+``create_dsec_dataset_txt.py`` calls :func:`create_dsec_lists`; the DSEC dataset reads what it wrote with
+:mod:`mmseg.datasets.dsec_frames`. Train and test frames: CMDA, ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+from rich.console import Console
+
+from mmseg.datasets.dsec_frames import DOWNLOAD_AGAIN, DSECFrame, read_timestamps
+from mmseg.errors import DataError
+from mmseg.events.columns import check_order, whole_times
+from mmseg.events.hdf5 import H5Fault, event_times, h5_reading, millisecond_index, open_h5, time_offset
+from mmseg.io.files import write_text
+from mmseg.system.printing import TextTable, say, track
+
+logger = logging.getLogger(__name__)
+
+TRAIN_LIST = "night_dataset_warp.txt"
+TEST_LIST = "night_test_dataset_warp.txt"
+
+# Frames around the labelled ones, kept out of training. A frame number is a line (from 0) of timestamps.txt.
+HELD_OUT_FRAMES: dict[str, range] = {
+    "zurich_city_09_a": range(0, 798),
+    "zurich_city_09_b": range(0, 150),
+    "zurich_city_09_c": range(0, 582),
+    "zurich_city_09_d": range(0, 744),
+    "zurich_city_09_e": range(0, 366),
+}
+FIRST_FRAME = 2
+PUBLISHED_TRAIN_FRAMES = 1692
+PUBLISHED_TEST_FRAMES = 150
+
+# Events read at once; a millisecond of a busy night recording holds fewer.
+_MAX_EVENTS_READ = 1 << 16
+
+_NOT_IN_ORDER = "events/t is not in order of time"
+
+
+@dataclass(frozen=True)
+class SequenceFrames:
+    """What the lists hold of one sequence.
+
+    Attributes:
+        sequence_dir: folder of the sequence.
+        event_index: (number of images,) int64, see :func:`image_event_index`.
+        train: frames for training, by frame number.
+        test: labelled frames, by frame number.
+        unlisted_labels: reason -> numbers of the labelled frames that it keeps out of ``test``.
+    """
+
+    sequence_dir: Path
+    event_index: np.ndarray
+    train: tuple[DSECFrame, ...]
+    test: tuple[DSECFrame, ...]
+    unlisted_labels: dict[str, tuple[int, ...]]
+
+
+# ----------------------------------------------------------------------------------------- event index
+
+
+def _time(times: h5py.Dataset, event: int) -> int:
+    """Time of one event, µs."""
+    return int(whole_times(times[event : event + 1])[0])
+
+
+def _count_until(times: h5py.Dataset, time: int, low: int, high: int) -> int:
+    """Return the number of events with t <= ``time``, known to lie in [low, high], from few small reads."""
+    while high - low > _MAX_EVENTS_READ:
+        middle = (low + high) // 2
+        if _time(times, middle) <= time:
+            low = middle + 1
+        else:
+            high = middle
+    window = whole_times(times[low:high])
+    check_order(window)
+    return low + int(np.searchsorted(window, time, side="right"))
+
+
+def _separates(times: h5py.Dataset, count: int, time: int) -> bool:
+    """Tell whether the first ``count`` events end at or before ``time`` and the next one comes after it."""
+    around = whole_times(times[max(count - 1, 0) : count + 1])
+    return (count == 0 or around[0] <= time) and (count == len(times) or around[-1] > time)
+
+
+def _window(first_of_ms: np.ndarray, millisecond: int, total: int) -> tuple[int, int]:
+    """Return where the events of a millisecond start and end, by ``ms_to_idx``."""
+    if not len(first_of_ms):
+        return 0, total
+    low = int(first_of_ms[min(millisecond, len(first_of_ms) - 1)])
+    # The last millisecond has no successor in ms_to_idx: it ends with the recording.
+    high = int(first_of_ms[millisecond + 1]) if millisecond + 1 < len(first_of_ms) else total
+    return min(max(low, 0), total), min(max(high, 0), total)
+
+
+def _index_recording(recording: h5py.File, timestamps: Iterable[int]) -> np.ndarray:
+    """Do the work of :func:`image_event_index` on an open recording; its caller names the file in errors."""
+    times, offset = event_times(recording), time_offset(recording)
+    total = len(times)
+    if total == 0:
+        raise H5Fault("it holds no events", DOWNLOAD_AGAIN)
+    first_time, last_time = _time(times, 0), _time(times, total - 1)
+    if first_time > last_time:
+        raise H5Fault(_NOT_IN_ORDER, DOWNLOAD_AGAIN)
+    # ms_to_idx[k] is the index of the first event at or after k ms: 60,000 entries for a minute.
+    first_of_ms = millisecond_index(recording)
+    disagreements = 0
+
+    index = []
+    for timestamp in timestamps:
+        time = int(timestamp) - offset
+        if not 0 < time <= last_time:
+            index.append(-1)
+            continue
+        low, high = _window(first_of_ms, time // 1000, total)
+        count = _count_until(times, time, low, high)
+        if not _separates(times, count, time):
+            disagreements += 1
+            count = _count_until(times, time, 0, total)
+            if not _separates(times, count, time):
+                raise H5Fault(_NOT_IN_ORDER, DOWNLOAD_AGAIN)
+        index.append(count - 1)  # -1 where no event precedes the image
+    if disagreements:
+        logger.warning(
+            "%s: ms_to_idx disagrees with events/t at %d images; events/t was searched instead",
+            recording.filename,
+            disagreements,
+        )
+    return np.array(index, dtype=np.int64)
+
+
+def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.ndarray:
+    """Find the last event at or before each image, as the reference does.
+
+    Only slices of about a millisecond of ``events/t`` are read, since a recording holds up to 1e9 events:
+    ``ms_to_idx`` says where they lie. Without it the file is bisected.
+
+    Args:
+        events_file: DSEC ``events.h5``: ``events/t`` (µs since ``t_offset``, ascending), ``t_offset`` (µs).
+        timestamps: image times in µs on the clock of the recording.
+
+    Returns:
+        (number of timestamps,) int64, in 0..number of events - 1, or -1 where the image is outside the
+        recording: at or before ``t_offset``, before the first event, or after the last.
+
+    Raises:
+        DataError: missing or damaged file, no events, or events out of order.
+    """
+    path = Path(events_file)
+    with h5_reading(path, "DSEC recording"), open_h5(path) as recording:
+        return _index_recording(recording, timestamps)
+
+
+# ----------------------------------------------------------------------------------------------- lists
+
+
+def _frame_numbers(folder: Path, pattern: str) -> set[int]:
+    """Return the frame numbers, group 1 of ``pattern``, of the files in a folder; none without the folder."""
+    if not folder.is_dir():
+        return set()
+    try:
+        with os.scandir(folder) as entries:
+            matches = [re.fullmatch(pattern, entry.name) for entry in entries if entry.is_file()]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}). Check its permissions.") from None
+    return {int(match[1]) for match in matches if match}
+
+
+def select_frames(sequence_dir: Path, event_index: np.ndarray) -> SequenceFrames:
+    """Choose the train and test frames of a sequence.
+
+    A frame is listed if its warp image exists, its event index is > 0 and its number is >= 2. Training drops
+    the held-out frames; the test list keeps what has a label, held out or not, as in the reference.
+
+    Args:
+        sequence_dir: folder of the sequence; its name is a key of ``HELD_OUT_FRAMES``.
+        event_index: (number of images,) int64, see :func:`image_event_index`.
+    """
+    name = sequence_dir.name
+    warped = _frame_numbers(sequence_dir / "warp_images", r"(\d{6})\.png")
+    labelled = _frame_numbers(sequence_dir / "labels", re.escape(name) + r"_(\d{6})_grey_gtFine_labelTrainIds\.png")
+    inside = {int(frame) for frame in np.flatnonzero(event_index > 0)}
+    listed = [
+        DSECFrame(sequence_dir, name, frame, int(event_index[frame]))
+        for frame in sorted(warped & inside)
+        if frame >= FIRST_FRAME
+    ]
+    reasons = {
+        "no warp image": labelled - warped,
+        "event index not above 0": (labelled & warped) - inside,
+        f"frame number below {FIRST_FRAME}": {f for f in labelled & warped & inside if f < FIRST_FRAME},
+    }
+    return SequenceFrames(
+        sequence_dir=sequence_dir,
+        event_index=event_index,
+        train=tuple(frame for frame in listed if frame.frame not in HELD_OUT_FRAMES[name]),
+        test=tuple(frame for frame in listed if frame.frame in labelled),
+        unlisted_labels={reason: tuple(sorted(frames)) for reason, frames in reasons.items() if frames},
+    )
+
+
+def find_sequences(root_dir: str | Path) -> list[Path]:
+    """Return the sequence folders under the root, in order of name.
+
+    Raises:
+        DataError: no root, no sequence in it, or a sequence without its timestamps, events or warp images.
+    """
+    root = Path(root_dir)
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root_dir.")
+    sequences = [root / name for name in sorted(HELD_OUT_FRAMES) if os.path.isdir(root / name)]
+    if not sequences:
+        raise DataError(f"{root} holds no zurich_city_09_a ... _e. Give the folder that does as --root_dir.")
+    for sequence in sequences:
+        for part in ("images/timestamps.txt", "events/left/events.h5", "warp_images"):
+            if not os.path.exists(sequence / part):
+                raise DataError(f"{sequence / part} is missing. Add it, or move {sequence} elsewhere to leave it out.")
+    return sequences
+
+
+def _write_lines(path: Path, lines: Iterable[object], remedy: str) -> None:
+    """Write one item a line, atomically; a file that holds the same already is left alone."""
+    content = "".join(f"{line}\n" for line in lines)
+    with contextlib.suppress(OSError):
+        # Nothing to do on a read-only disk that holds the right file already.
+        if path.read_bytes() == content.encode():
+            return
+    try:
+        write_text(path, content)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}). {remedy}") from None
+
+
+def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
+    """Write the event index of every sequence, then both lists."""
+    for sequence in sequences:
+        _write_lines(
+            sequence.sequence_dir / "images" / "images_to_events_index.txt",
+            sequence.event_index,
+            "The event index lies beside the images: make that folder writable, or use a writable copy.",
+        )
+    remedy = "Make the folder writable, or choose another one with --out_dir."
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot create {out_dir} ({error.strerror}). {remedy}") from None
+    for list_name, frames in (
+        (TRAIN_LIST, [frame for sequence in sequences for frame in sequence.train]),
+        (TEST_LIST, [frame for sequence in sequences for frame in sequence.test]),
+    ):
+        folders = {frame.sequence_dir: _seen_from(out_dir, frame.sequence_dir) for frame in frames}
+        listed = [replace(frame, sequence_dir=folders[frame.sequence_dir]) for frame in frames]
+        lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in listed]
+        _write_lines(out_dir / list_name, lines, remedy)
+        if not frames:
+            logger.warning("%s is empty: no frame fits", out_dir / list_name)
+
+
+def _seen_from(folder: Path, sequence_dir: Path) -> Path:
+    """Path of a sequence relative to a folder, absolute where that does not lead there (links, other drives)."""
+    with contextlib.suppress(ValueError, OSError):
+        relative = Path(os.path.relpath(sequence_dir, folder))
+        if os.path.samefile(folder / relative, sequence_dir):
+            return relative
+    return sequence_dir.absolute()
+
+
+def _report(sequences: list[SequenceFrames], console: Console) -> None:
+    """Warn about labels left out, then print a table of counts and the published totals."""
+    table = TextTable()
+    table.add_column("sequence")
+    for column in ("images", "with events", "train", "test"):
+        table.add_column(column, justify="right")
+    for sequence in sequences:
+        with_events = int((sequence.event_index > 0).sum())
+        counts = (len(sequence.event_index), with_events, len(sequence.train), len(sequence.test))
+        table.add_row(sequence.sequence_dir.name, *(f"{count:,}" for count in counts))
+        for reason, frames in sequence.unlisted_labels.items():
+            logger.warning(
+                "%s: %d labelled frames are not listed (%s): %s",
+                sequence.sequence_dir.name,
+                len(frames),
+                reason,
+                ", ".join(f"{frame:06d}" for frame in frames[:5]) + (", ..." if len(frames) > 5 else ""),
+            )
+    console.print(table)
+    train, test = sum(len(s.train) for s in sequences), sum(len(s.test) for s in sequences)
+    say(
+        console,
+        f"{train:,} train and {test:,} test frames "
+        f"(the full data has {PUBLISHED_TRAIN_FRAMES:,} and {PUBLISHED_TEST_FRAMES:,})",
+    )
+
+
+def create_dsec_lists(
+    root_dir: str | Path, out_dir: str | Path = ".", console: Console | None = None
+) -> list[SequenceFrames]:
+    """Write the event index of every sequence under ``root_dir``, and the train and test list.
+
+    Nothing is written before everything is computed. The lists hold image paths relative to their own folder, so that
+    lists and data can move together.
+
+    Args:
+        root_dir: folder of DSEC_Night, with or without a slash at its end.
+        out_dir: folder of the two lists, created if absent.
+        console: where progress (on a terminal only) and the closing table go; stdout by default.
+
+    Returns:
+        One entry a sequence, in order of name.
+
+    Raises:
+        DataError: see :func:`find_sequences`, :func:`.read_timestamps` and :func:`image_event_index`; or a
+            folder that cannot be written.
+    """
+    console = console or Console()
+    sequences = []
+    for sequence_dir in find_sequences(root_dir):
+        timestamps = read_timestamps(sequence_dir / "images" / "timestamps.txt")
+        steps = track(timestamps, sequence_dir.name, console=console, transient=True, disable=not console.is_terminal)
+        event_index = image_event_index(sequence_dir / "events" / "left" / "events.h5", steps)
+        sequences.append(select_frames(sequence_dir, event_index))
+    _write_all(sequences, Path(out_dir))
+    _report(sequences, console)
+    return sequences

@@ -1,0 +1,267 @@
+"""Scores of finished runs, side by side. Reads the files of work dirs alone and needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmseg.config.keys import CONFIG
+from mmseg.config.kinds import Number, shown
+from mmseg.errors import ConfigError
+from mmseg.evaluation.logged import CLASS_KEYS
+from mmseg.io.json_files import read_json
+from mmseg.system.printing import TextTable
+from mmseg.system.text import csv_cell, markdown_cell
+from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.log_file import read_log
+from mmseg.work_dir.metrics_file import read_metrics, tested_iteration
+
+# What runs of one experiment with different seeds do not have in common.
+OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
+MEANS = {"mIoU": "mIoU", "mIoU_18": "mIoU of 18"}
+NO_SCORE = "-"
+LOGGED_SCORE = Number(0, 100)
+SEED = CONFIG.keys["seed"].kind
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; absent if unknown."""
+
+    iteration: int
+    means: Mapping[str, float]
+    classes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """A run and its scores.
+
+    Attributes:
+        name: name of the work dir.
+        seed: seed of the run.
+        experiment: what runs that differ only in their seed have in common.
+        scores: (model, output) -> scores by ascending iteration.
+    """
+
+    name: str
+    seed: int
+    experiment: str
+    scores: Mapping[tuple[str, str], tuple[Score, ...]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one model of one experiment; every list has a value for each run that has one."""
+
+    name: str
+    seeds: tuple[int, ...]
+    model: str
+    output: str
+    iterations: tuple[int, ...]
+    final: Mapping[str, list[float]]
+    best: Mapping[str, list[float]]
+    classes: Mapping[str, list[float]]
+
+
+def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
+    """Scores that a training logged, in percent, in order of their iterations.
+
+    Raises:
+        ConfigError: the log cannot be read.
+    """
+    records = [record for record in read_log(work_dir) if record["mode"] == "val"]
+    for record in records:
+        for key in (*MEANS, *CLASS_KEYS.values()):
+            if record.get(key) is not None and not LOGGED_SCORE.accepts(record[key]):
+                raise ConfigError(f"the log in {work_dir} has {key}={shown(record[key])}, not {LOGGED_SCORE.text}")
+    return sorted(records, key=lambda record: record["iter"])
+
+
+def read_run(work_dir: str | Path) -> RunScores:
+    """Scores of a work dir: its log, its evaluations, and the tests below ``preds*``.
+
+    Raises:
+        ConfigError: the folder is no work dir, or a file in it cannot be read.
+    """
+    work_dir = Path(work_dir)
+    name = work_dir.resolve().name
+    config_path = config_file(work_dir)
+    if not config_path.is_file():
+        raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
+    config = read_json(config_path, "remove it or train again", error=ConfigError)
+    if not SEED.accepts(config.get("seed") or 0):
+        raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
+    found: dict[tuple[str, str], dict[int, Score]] = {}
+    tests = sorted(work_dir.glob("preds*/metrics.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    # of two tests of the same, the later one counts
+    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *tests]
+    for path in tested:
+        metrics = read_metrics(path)
+        if not metrics["scores"]:
+            continue
+        iteration = tested_iteration(metrics) or 0
+        classes = {c: 100 * v["IoU"] for c, v in metrics["per_class"].items() if v.get("IoU") is not None}
+        output = metrics.get("output") or NO_SCORE
+        if "train_isr_parms" in path.parent.name:
+            output += " (train_isr_parms)"
+        if isinstance(metrics.get("options"), dict) and metrics["options"]:
+            output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
+        of = found.setdefault((metrics.get("model") or "student", output), {})
+        shares = {key: metrics["scores"].get(key) for key in MEANS}
+        means = {key: 100 * share for key, share in shares.items() if share is not None}
+        of[iteration] = Score(iteration, means, classes)
+    _add_logged(found, work_dir)
+    scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
+    return RunScores(name, config.get("seed") or 0, _experiment(config), scores)
+
+
+def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: Path) -> None:
+    """Scores whose folders are gone are still in the log, which does not name the output: that of the others."""
+    outputs = [output for model, output in found if model == "student"]
+    evaluated = {read_metrics(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
+    key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
+    for record in validation_records(work_dir):
+        means = {key: record[key] for key in MEANS if record.get(key) is not None}
+        classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
+        found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
+
+
+def _experiment(config: Mapping[str, Any]) -> str:
+    """The config without what every run has of its own, as text; the order of outputs means nothing."""
+
+    def ordered(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: ordered(v, k) for k, v in value.items()}
+        return sorted(value, key=str) if key == "outputs" and isinstance(value, list) else value
+
+    common = {key: value for key, value in config.items() if key not in OWN_KEYS}
+    return json.dumps(ordered(common), sort_keys=True)
+
+
+def compare(runs: Sequence[RunScores], grouped: bool = True) -> list[Row]:
+    """Rows of a comparison, in the order of the runs.
+
+    Args:
+        grouped: put runs together that differ only in their seed.
+    """
+    groups: dict[str, list[RunScores]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault(run.experiment if grouped else str(number), []).append(run)
+    rows = []
+    for members in groups.values():
+        name = members[0].name if len(members) == 1 else experiment_label(members[0].name)
+        for kind in dict.fromkeys(kind for run in members for kind in run.scores):
+            rows.append(_row(name, [run for run in members if kind in run.scores], *kind))
+        without_scores = [run for run in members if not run.scores]
+        if without_scores:
+            rows.append(_row(name, without_scores, "student", NO_SCORE))
+    return rows
+
+
+def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
+    series = [run.scores[model, output] for run in runs if run.scores]
+    last = [scores[-1] for scores in series]
+    classes = dict.fromkeys(name for score in last for name in score.classes)
+    best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in MEANS}
+    return Row(
+        name=name,
+        seeds=tuple(run.seed for run in runs),
+        model=model,
+        output=output,
+        iterations=tuple(score.iteration for score in last),
+        final={key: [score.means[key] for score in last if key in score.means] for key in MEANS},
+        best={key: [max(values) for values in found if values] for key, found in best.items()},
+        classes={name: [score.classes[name] for score in last if name in score.classes] for name in classes},
+    )
+
+
+def experiment_label(name: str) -> str:
+    """Name of a work dir without date, number and seed."""
+    plain = re.sub(r"^\d{6}_\d{4}_(.+)_[0-9a-f]{5}(\[.*)?$", r"\1", name)
+    return re.sub(r"_s\d+$", "", plain)
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """``mean ± sd`` (of the sample) in percent, the value alone where there is one."""
+    if not values:
+        return NO_SCORE
+    mean = f"{statistics.fmean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _overview(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    header = ["", "run", "seeds", "model", "output", "iteration"]
+    header += [*MEANS.values(), *(f"best {title}" for title in MEANS.values())]
+    lines = []
+    for number, row in enumerate(rows, 1):
+        iterations = ", ".join(dict.fromkeys(map(str, row.iterations))) or NO_SCORE
+        line = [str(number), row.name, ", ".join(map(str, row.seeds)), row.model, row.output, iterations]
+        lines.append([*line, *(mean_sd(scores[key]) for scores in (row.final, row.best) for key in MEANS)])
+    return header, lines
+
+
+def _by_class(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    names = dict.fromkeys(name for row in rows for name in row.classes)
+    header = ["IoU", *map(str, range(1, len(rows) + 1))]
+    return header, [[name, *(mean_sd(row.classes.get(name, [])) for row in rows)] for name in names]
+
+
+TABLES: tuple[Callable[[Sequence[Row]], tuple[list[str], list[list[str]]]], ...] = (_overview, _by_class)
+
+
+def terminal_tables(rows: Sequence[Row]) -> Iterable[TextTable]:
+    """An overview, and the final IoU of every class by the rows of the overview."""
+    for make in TABLES:
+        header, lines = make(rows)
+        table = TextTable()
+        for i, title in enumerate(header):
+            text = make is _overview and 0 < i < 5
+            table.add_column(title, justify="left" if text or not i else "right", overflow="fold")
+        for line in lines:
+            table.add_row(*line)
+        if lines:
+            yield table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The same tables in Markdown."""
+    tables = []
+    for make in TABLES:
+        header, lines = make(rows)
+        align = [":--" if make is _overview and 0 < i < 5 else "--:" for i in range(len(header))]
+        cells = [list(map(markdown_cell, header)), align, *(list(map(markdown_cell, line)) for line in lines)]
+        if lines:
+            tables.append("".join(f"| {' | '.join(line)} |\n" for line in cells))
+    return "\n".join(tables)
+
+
+def comma_separated(rows: Sequence[Row]) -> str:
+    """All numbers as CSV, a line for each row: means over its runs, their standard deviations, classes."""
+    classes = dict.fromkeys(name for row in rows for name in row.classes)
+    columns: list[tuple[str, Callable[[Row], Sequence[float]]]] = []
+    for key in MEANS:
+        columns.append((key, lambda row, key=key: row.final[key]))
+        columns.append((f"best {key}", lambda row, key=key: row.best[key]))
+    columns += [(f"IoU {name}", lambda row, name=name: row.classes.get(name, [])) for name in classes]
+    header = ["run", "seeds", "model", "output", "iteration"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    titles = [*header, *(part for title, _ in columns for part in (title, f"{title} sd"))]
+    writer.writerow(map(csv_cell, titles))
+    for row in rows:
+        line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
+        line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
+        for _, values_of in columns:
+            values = values_of(row)
+            line.append(f"{statistics.fmean(values):.4f}" if values else "")
+            line.append(f"{statistics.stdev(values):.4f}" if len(values) > 1 else "")
+        writer.writerow(map(csv_cell, line))
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Training of the style-transfer generator that the Image Motion-Extractor uses."""

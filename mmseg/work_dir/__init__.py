@@ -1,0 +1,1 @@
+"""The folder of a run: the files in it, what they are called, and whose they are."""

@@ -1,0 +1,129 @@
+"""Which run a checkpoint is of, told by more than the folder that it lies in.
+
+A run draws a number when it starts. The number stands in the work dir and in every checkpoint, so that the checkpoints
+of another run in the same folder are not taken for its own.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmseg.engine.checkpoint import list_checkpoints
+from mmseg.errors import CheckpointError
+from mmseg.io.files import digest, write_text
+
+RECORD = "run_identity.json"
+# What stands in the place of the number in checkpoints of versions that drew none.
+UNNUMBERED = ""
+LARGEST_RECORD = 1 << 20
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """A run.
+
+    Attributes:
+        id: drawn at its start.
+        started: local time, for people.
+        seed: of the run.
+        config: digest of its resolved config at the start.
+        parents: (id, iteration) of runs that it goes on from in the same folder: their checkpoints up to there are
+            its own.
+    """
+
+    id: str
+    started: str
+    seed: int
+    config: str
+    parents: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def new(cls, seed: int, config: str, parents: tuple[tuple[str, int], ...] = ()) -> RunIdentity:
+        """A run that starts now.
+
+        Args:
+            config: text of the resolved config.
+        """
+        return cls(secrets.token_hex(8), time.strftime("%Y-%m-%d %H:%M:%S"), seed, digest(config), parents)
+
+    @classmethod
+    def of_meta(cls, meta: Mapping[str, Any]) -> RunIdentity | None:
+        """The run that a checkpoint names; None where it names none."""
+        run = run_of(meta)
+        seed = run.get("seed")
+        return (
+            cls(run["id"], str(run.get("started")), seed if type(seed) is int else 0, str(run.get("config")))
+            if run
+            else None
+        )
+
+    def owns(self, meta: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is of this run, by its ``meta``."""
+        number, iteration = run_of(meta).get("id", UNNUMBERED), meta.get("iter")
+        known = isinstance(iteration, int)
+        return number == self.id or any(known and number == p and iteration <= until for p, until in self.parents)
+
+    def continued_from(self, meta: Mapping[str, Any]) -> RunIdentity:
+        """This run as one that goes on from an earlier checkpoint of its folder; what came after that is not its own.
+
+        Args:
+            meta: that of the checkpoint.
+        """
+        return replace(self, parents=((run_of(meta).get("id", UNNUMBERED), meta["iter"]), *self.parents))
+
+    def as_meta(self) -> dict[str, Any]:
+        """What a checkpoint says of its run."""
+        return {"id": self.id, "started": self.started, "seed": self.seed, "config": self.config}
+
+    def write(self, work_dir: Path) -> None:
+        """Make the work dir this run's; done at its first checkpoint, so that a start by mistake costs nothing.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        if read_identity(work_dir) == self:
+            return
+        path = work_dir / RECORD
+        try:
+            write_text(path, json.dumps(asdict(self)) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be written ({error.strerror}); free space there") from error
+
+
+def read_identity(work_dir: Path) -> RunIdentity | None:
+    """The run that a work dir was last started for; None where nothing sound is known of it."""
+    path = work_dir / RECORD
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _checked(found)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _checked(found: Mapping[str, Any]) -> RunIdentity:
+    parents = tuple((number, until) for number, until in found["parents"])
+    kinds = [(found["id"], str), (found["started"], str), (found["seed"], int), (found["config"], str)]
+    kinds += [pair for number, until in parents for pair in ((number, str), (until, int))]
+    if not found["id"] or not all(isinstance(value, kind) for value, kind in kinds):
+        raise ValueError("not what a run writes of itself")
+    return RunIdentity(found["id"], found["started"], found["seed"], found["config"], parents)
+
+
+def state_of(work_dir: Path) -> tuple[str, ...]:
+    """What tells whether a run was started in a work dir, or has written a checkpoint there, since one looked."""
+    identity = read_identity(work_dir)
+    return (identity.id if identity else "", *(path.name for path in list_checkpoints(work_dir)))
+
+
+def run_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the ``meta`` of a checkpoint says of its run; empty in those of earlier versions."""
+    run = meta.get("run")
+    return run if isinstance(run, Mapping) and isinstance(run.get("id"), str) and run["id"] else {}

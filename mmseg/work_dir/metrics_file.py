@@ -1,0 +1,77 @@
+"""The one reader of ``metrics.json``, which a test leaves beside its predictions. Light to import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmseg.config.kinds import Kind, Number, PathText, Text, Whole, shown
+from mmseg.errors import ConfigError
+from mmseg.io.json_files import read_json
+
+REMEDY = "remove it or test the run again"
+SCORE = Number(0, 1)
+ITERATION = Whole(0, 10**12)
+NAME = Text("a name")
+FIELDS = {
+    "iteration": ITERATION,
+    "output": NAME,
+    "model": NAME,
+    "checkpoint": PathText(empty=True),
+    "config": PathText(empty=True),
+}
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """Content of ``metrics.json``: scores and IoU by class in [0, 1] or None, the tested output, model and iteration.
+
+    ``scores`` and ``per_class`` are objects, empty where the test had no labels.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else; one line that names the file and the entry.
+    """
+    content = read_json(path, REMEDY, error=ConfigError)
+    for key in ("scores", "per_class", "test_set"):
+        content[key] = _object(content.get(key), path, key)
+    for name, value in content["scores"].items():
+        _check(value, SCORE, path, f"scores.{name}")
+    for name, values in content["per_class"].items():
+        for key, value in _object(values, path, f"per_class.{name}").items():
+            _check(value, SCORE, path, f"per_class.{name}.{key}")
+    for key, kind in FIELDS.items():
+        _check(content.get(key), kind, path, key)
+    outputs = content["test_set"].get("outputs", [])
+    if not isinstance(outputs, list) or not all(isinstance(name, str) for name in outputs):
+        raise _wrong(path, "test_set.outputs", outputs, "a list of names")
+    return content
+
+
+def tested_iteration(metrics: Mapping[str, Any]) -> int | None:
+    """Iterations that the tested weights were trained for, where the file tells."""
+    if metrics.get("iteration") is not None:
+        return metrics["iteration"]
+    named = re.search(r"iter_(\d{1,12})\.pth$", str(metrics.get("checkpoint", "")))
+    return int(named[1]) if named else None
+
+
+def _object(value: Any, path: str | Path, key: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _wrong(path, key, value, "an object")
+    return value
+
+
+def _check(value: Any, kind: Kind, path: str | Path, key: str) -> None:
+    if value is None:
+        return
+    try:
+        kind.check(key, value)
+    except ConfigError as error:
+        raise _wrong(path, key, value, kind.text) from error
+
+
+def _wrong(path: str | Path, key: str, value: Any, wanted: str) -> ConfigError:
+    return ConfigError(f"{path}: {shown(key)} is {shown(value)}, not {wanted}; {REMEDY}")

@@ -1,0 +1,67 @@
+"""Starts scripts as processes of their own, within a second: forked from a process that has imported torch already.
+
+Read by :mod:`process_tools`: a JSON object a line on stdin. The exit status of each goes to ``<folder>/status``.
+"""
+
+import json
+import os
+import runpy
+import select
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(order: dict) -> int:
+    """Fork; the child leads a session, as what a terminal or a batch system starts, and becomes the script."""
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    folder = Path(order["folder"])
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(order["cwd"])
+    os.environ.update(order["environment"])
+    sys.argv = [order["script"], *order["arguments"]]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    exec(order["before"], {})
+    runpy.run_path(str(ROOT / order["script"]), run_name="__main__")
+    return 0
+
+
+def main() -> None:
+    """Start what is ordered, and note how it ends, until stdin is closed."""
+    sys.path.insert(0, str(ROOT))
+    import mmseg.apis
+    import mmseg.style_transfer.training  # noqa: F401
+
+    folders: dict[int, Path] = {}
+    while True:
+        ready, _, _ = select.select([0], [], [], 0.05)
+        if ready:
+            line = sys.stdin.buffer.raw.readline()
+            if not line:
+                break
+            order = json.loads(line)
+            child = start(order)
+            if not child:
+                return
+            folders[child] = Path(order["folder"])
+            print(child, flush=True)
+        while folders:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if not child:
+                break
+            (folders.pop(child) / "status").write_text(str(os.waitstatus_to_exitcode(status)))
+    for child in folders:
+        os.kill(child, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

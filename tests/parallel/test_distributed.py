@@ -1,0 +1,181 @@
+"""Trainings in several processes: two processes train as one does on the joint batch."""
+
+import os
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from helpers.method_tools import small_method, small_samples
+from torch import nn
+
+from mmseg.engine.checkpoint import checkpoint_path, load_training, save_checkpoint
+from mmseg.engine.data import training_loader
+from mmseg.engine.interruptions import Interrupted
+from mmseg.engine.run_log import SilentLog
+from mmseg.engine.training_loop import LoopSettings, TrainingLoop
+from mmseg.errors import ConfigError
+from mmseg.parallel.distributed import (
+    ONE_PROCESS,
+    Ranks,
+    _first_host,
+    any_over_ranks,
+    gpu_of,
+    mean_over_ranks,
+    process_group,
+    wait_for_all,
+)
+
+STEPS = 5
+
+
+def frozen_batch_norm(method: nn.Module) -> nn.Module:
+    """Batch norm takes its means over the samples of a process; here over none."""
+    for module in method.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+    return method
+
+
+def train(ranks: Ranks, batch: int, folder: Path, freeze: bool, first: int = 0, last: int = STEPS) -> None:
+    """Five iterations of the training loop on the CPU, or some of them; the weights go to a file."""
+    torch.set_num_threads(1)
+    method = small_method()
+    method = frozen_batch_norm(method) if freeze else method
+    optimizer = torch.optim.AdamW(method.model.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    samples = [small_samples(number) for number in range(STEPS * batch * ranks.world)]
+    if first:
+        assert load_training(checkpoint_path(folder, first), method, optimizer)["iter"] == first
+    loader = training_loader(samples, batch, 0, first, last, torch.device("cpu"), ranks)
+    settings = LoopSettings(first, last, batch, 0, 1, STEPS, 0, 0, ranks)
+
+    def save(done: int) -> None:
+        if ranks.is_first:
+            save_checkpoint(checkpoint_path(folder, done), method, optimizer, done, {})
+        wait_for_all()
+
+    # the draws of a step know how long the whole training is
+    settings = replace(settings, last=STEPS)
+    loop = TrainingLoop(
+        method, iter(loader), optimizer, schedule, settings, SilentLog(), folder, save, lambda _: None, lambda _: None
+    )
+    if last < STEPS:
+        step = loop._step
+
+        def stopped(batch, iteration):
+            if iteration == last - 1 and ranks.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # in one of the processes; both stop after this iteration
+            return step(batch, iteration)
+
+        loop._step = stopped
+        with pytest.raises(Interrupted, match=f"interrupted after iteration {last}"):
+            loop.run()
+    else:
+        loop.run()
+    torch.save(method.state_dict(), folder / f"rank{ranks.rank}_of_{ranks.world}.pth")
+
+
+def resumed_process(rank: int, port: int, folder: Path) -> None:
+    join(rank, port)
+    with process_group("pytorch") as ranks:
+        train(ranks, 1, folder, False, 0, 2)
+        wait_for_all()
+        train(ranks, 1, folder, False, 2, STEPS)
+
+
+def join(rank: int, port: int) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+
+
+def process(rank: int, port: int, folder: Path, freeze: bool) -> None:
+    join(rank, port)
+    with process_group("pytorch") as ranks:
+        assert ranks == Ranks(rank, 2)
+        train(ranks, 1, folder, freeze)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def load(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_two_processes_hold_one_network(tmp_path, freeze):
+    mp.start_processes(process, (free_port(), tmp_path, freeze), nprocs=2, start_method="spawn")
+    first, second = (load(tmp_path / f"rank{rank}_of_2.pth") for rank in (0, 1))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name  # running statistics included
+    if freeze:
+        train(ONE_PROCESS, 2, tmp_path, freeze)
+        joint, start = load(tmp_path / "rank0_of_1.pth"), small_method().state_dict()
+        apart, moved = (
+            torch.cat([(state[name] - joint[name]).double().abs().flatten() for name in joint]).mean().item()
+            for state in (first, start)
+        )
+        # The orders of summation differ, and AdamW makes a whole step of a gradient that is nothing but rounding.
+        assert apart < 0.01 * moved
+
+
+def test_two_processes_stop_together_and_go_on(tmp_path):
+    """One is told to stop; the checkpoint of both leads to the weights of an uninterrupted run, bit for bit."""
+    (tmp_path / "whole").mkdir()
+    mp.start_processes(process, (free_port(), tmp_path / "whole", False), nprocs=2, start_method="spawn")
+    mp.start_processes(resumed_process, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    for rank in (0, 1):
+        whole, resumed = (load(folder / f"rank{rank}_of_2.pth") for folder in (tmp_path / "whole", tmp_path))
+        for name, tensor in whole.items():
+            assert torch.equal(tensor, resumed[name]), name
+
+
+def test_draws_and_samples_are_those_of_the_joint_batch():
+    joint = list(training_loader(list(range(24)), 4, 0, 2, 5, torch.device("cpu")).sampler)
+    parts = [
+        list(training_loader(list(range(24)), 2, 0, 2, 5, torch.device("cpu"), Ranks(r, 2)).sampler) for r in (0, 1)
+    ]
+    assert [n for a, b in zip(*(zip(p[::2], p[1::2], strict=True) for p in parts), strict=True) for n in a + b] == joint
+
+
+def test_one_process_shares_with_none():
+    value = torch.tensor([0.25])
+    assert mean_over_ranks(value) is value
+    assert any_over_ranks(value) is value
+    with process_group("none") as ranks:
+        assert ranks == ONE_PROCESS
+        assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize(("launcher", "starter"), [("pytorch", "torchrun"), ("slurm", "srun")])
+def test_a_launcher_that_did_not_start_this_is_named(monkeypatch, launcher, starter):
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=rf"--launcher {launcher}: .* is not set.*{starter}"), process_group(launcher):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("gpu[07-09,12]", "gpu07"), ("a1,b2", "a1"), ("n[3,5]", "n3"), ("alone", "alone")]
+)
+def test_first_host_of_a_slurm_list(nodes, first):
+    assert _first_host(nodes) == first
+
+
+def test_each_process_takes_a_gpu():
+    """srun --gpus-per-task=1 shows a process its own GPU alone."""
+    assert [gpu_of("pytorch", local, 4) for local in range(4)] == [0, 1, 2, 3]
+    assert [gpu_of("slurm", local, 4) for local in range(4)] == [0, 1, 2, 3]
+    assert gpu_of("slurm", 3, 1) == 0
+    for launcher, gpus in (("pytorch", 1), ("slurm", 2)):
+        with pytest.raises(ConfigError, match=f"process 2 of this machine has no GPU, there are {gpus}"):
+            gpu_of(launcher, 2, gpus)
