@@ -6,6 +6,7 @@ from helpers.script_tools import PUBLISHED, ROOT, SMALL
 from mmseg.apis.arguments import parse_value
 from mmseg.config.load import load_config, set_root
 
+# the launcher leaves out what nothing uses
 QUICK = {
     "model.fusion_isr_module.type": "",
     "data.workers_per_gpu": 0,
