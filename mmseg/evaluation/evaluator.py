@@ -21,9 +21,9 @@ from torch.utils.data import Dataset
 from mmseg.classes import CLASSES
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
+from mmseg.engine.stages import Stages
 from mmseg.errors import CMDAError, ConfigError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
-from mmseg.inference.stages import Stages
 from mmseg.io.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.system.printing import TextTable, say

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from mmseg.engine.prediction import one_behind
+from mmseg.engine.stages import Stages, one_message
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.files import EventSource, find_windows, open_events
 from mmseg.inference.model import BegunPredictions, InferenceModel, Prediction, Size, Task, begin, prepare
 from mmseg.inference.pictures import ImageFiles, open_pictures, picture_times
-from mmseg.inference.stages import Stages, one_message
 from mmseg.io.videos import Picture, Video
 from mmseg.system.printing import say, text_column
 from mmseg.visualization.films import Codec, Film, film_file

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from mmseg.engine.stages import WAITING, Stages, one_message
 from mmseg.errors import CMDAError, DataError
-from mmseg.inference.stages import WAITING, Stages, one_message
 
 THREADS = 3
 
