@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import nn
 
 from mmseg.errors import ConfigError

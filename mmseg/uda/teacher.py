@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.layers import DropPath
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
+
+from mmseg.models.stochastic_depth import DropPath
 
 
 def make_teacher(student: nn.Module) -> nn.Module:

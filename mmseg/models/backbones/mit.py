@@ -12,11 +12,11 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmseg.models.kernels import TokenConv2d, TokenLinear, TokenNorm, residual_sum
+from mmseg.models.stochastic_depth import DropPath, truncated_normal_
 from mmseg.registry import BACKBONES
 
 BLOCK_NORM_EPS = 1e-6
@@ -37,7 +37,7 @@ SR_RATIOS = (8, 4, 2, 1)
 def init_transformer_weights(module: nn.Module) -> None:
     """Initialise one module as SegFormer does; use with ``nn.Module.apply``."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
+        truncated_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):
