@@ -28,10 +28,10 @@ from mmseg.events.columns import (
     raw_pixels,
     whole_times,
 )
+from mmseg.events.event_index import image_event_index
 from mmseg.events.hdf5 import read_rectify_map
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording, Events
 from mmseg.events.tables import CAMERA_SUFFIXES, TABLE_SUFFIXES, read_event_table
-from mmseg.preparation.dsec_lists import image_event_index
 
 # Time between two images of DSEC (20 a second), in µs: the window of the published training.
 FRAME_TIME = 50_000

@@ -10,8 +10,8 @@ import numpy as np
 
 from mmseg.datasets.dsec_frames import read_timestamps
 from mmseg.errors import DataError
+from mmseg.events.event_index import image_event_index
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.preparation.dsec_lists import image_event_index
 
 # Events this long before and after the image's time are drawn, in µs: a few pixels of motion at most.
 HALF_WINDOW = 10_000

@@ -14,10 +14,10 @@ from helpers.event_tools import COUNT, events, write_csv, write_h5, write_map
 
 from mmseg.checks.recordings import EventTask, read_events
 from mmseg.errors import DataError
+from mmseg.events.event_index import image_event_index
 from mmseg.events.files import open_events
 from mmseg.events.hdf5 import MAX_CHUNK_BYTES, read_rectify_map
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.preparation.dsec_lists import image_event_index
 
 # Polarity of brighter and darker events, in every type that a file may have.
 POLARITIES = {

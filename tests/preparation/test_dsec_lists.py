@@ -24,8 +24,10 @@ from mmseg.datasets.dsec_frames import (
     read_timestamps,
 )
 from mmseg.errors import DataError
+from mmseg.events import event_index
+from mmseg.events.event_index import image_event_index
 from mmseg.preparation import dsec_lists
-from mmseg.preparation.dsec_lists import create_dsec_lists, image_event_index
+from mmseg.preparation.dsec_lists import create_dsec_lists
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -171,7 +173,7 @@ def test_recording_of_one_event(tmp_path):
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("max_events_read", [1 << 16, 4], ids=["one_read", "bisected"])
 def test_equals_searchsorted_on_random_recordings(tmp_path, monkeypatch, seed, max_events_read):
-    monkeypatch.setattr(dsec_lists, "_MAX_EVENTS_READ", max_events_read)
+    monkeypatch.setattr(event_index, "MAX_EVENTS_READ", max_events_read)
     rng = np.random.default_rng(seed)
     # Few distinct times and wide ones: runs of equal times in some recordings, empty milliseconds in others.
     span = int(rng.choice([30, 3000, 60_000]))
