@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.report import write_report
+    from mmseg.report.page import write_report
 
     out = args.out or (Path(args.folders[0]) if len(args.folders) == 1 else Path()) / "report.html"
     try:

@@ -24,29 +24,23 @@ from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_outpu
 from mmseg.evaluation.submission import write_submission
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, SEGMENTORS
-from mmseg.report import write_report
+from mmseg.report.page import write_report
 from mmseg.system.printing import say, track
 from mmseg.work_dir.identity import RunIdentity, read_identity
-from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.layout import PUBLISHED_ITERATION, WorkDir, iteration_of
 from mmseg.work_dir.results import results_folder, set_aside
 
-PUBLISHED_CHECKPOINT = "iter_40000.pth"
 # What decides on the content map of a sample.
 ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr")
 
 
 def work_dir_config(work_dir: str | Path) -> Path | None:
-    """Config of a work dir, see :func:`mmseg.work_dir.layout.config_file`; None where it is left to the checkpoint.
+    """Config of a work dir, see :class:`mmseg.work_dir.layout.WorkDir`; None where it is left to the checkpoint.
 
     Raises:
         ConfigError: no such folder.
     """
-    work_dir = Path(work_dir)
-    if not work_dir.is_dir():
-        state = "is a file; give its folder" if work_dir.exists() else "does not exist"
-        raise ConfigError(f"work dir {work_dir} {state}")
-    path = config_file(work_dir)
-    return path if path.is_file() else None
+    return WorkDir(work_dir).find_config()
 
 
 def work_dir_checkpoint(work_dir: str | Path) -> Path:
@@ -65,7 +59,7 @@ def work_dir_checkpoint(work_dir: str | Path) -> Path:
             f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the "
             f"newest is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
         )
-    return next((path for path in own if path.name == PUBLISHED_CHECKPOINT), own[-1])
+    return next((path for path in own if iteration_of(path) == PUBLISHED_ITERATION), own[-1])
 
 
 def _is_of(identity: RunIdentity, path: Path) -> bool:

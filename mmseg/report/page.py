@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -16,12 +17,30 @@ import numpy as np
 
 from mmseg import __version__
 from mmseg.classes import CLASSES, PALETTE
+from mmseg.io.files import write_text
 from mmseg.report.charts import charts_of, svg
-from mmseg.report.data import Report, Test
+from mmseg.report.data import MAX_FRAMES, Report, Test, collect
 from mmseg.report.gallery import INPUTS, LABEL, Picture, frame_pictures
 
 LARGEST_CONFUSIONS = 8
 NO_VALUE = "–"
+
+
+def write_report(folders: Sequence[str | Path], path: str | Path, max_frames: int = MAX_FRAMES) -> Report:
+    """Write the report of test folders or work dirs.
+
+    Args:
+        folders: see :func:`mmseg.report.data.collect`.
+        path: file to write.
+        max_frames: maximum number of frames to show.
+
+    Raises:
+        CMDAError: nothing to report, or a file cannot be read.
+        OSError: the report cannot be written.
+    """
+    report = collect(folders, max_frames)
+    write_text(path, render(report))
+    return report
 
 
 def render(report: Report) -> str:

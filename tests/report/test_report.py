@@ -21,9 +21,9 @@ from mmseg.apis.testing import report_of_test
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.metrics import scores
-from mmseg.report import collect, render, write_report
 from mmseg.report.charts import MAX_POINTS, charts_of, ticks
-from mmseg.report.data import Run, choose_frames, read_curves, read_test
+from mmseg.report.data import Run, choose_frames, collect, read_curves, read_test
+from mmseg.report.page import render, write_report
 from mmseg.report.pictures import class_map_uri, photo_uri, train_ids
 
 ROOT = Path(__file__).resolve().parents[2]

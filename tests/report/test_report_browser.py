@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.report_tools import make_run, make_test
 
-from mmseg.report import write_report
+from mmseg.report.page import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
