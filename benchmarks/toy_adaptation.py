@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.io.files import write_text
+from mmseg.work_dir.layout import WorkDir
+from mmseg.work_dir.metrics_file import read_metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
 # target -> variant -> (title, config of configs/demo, output -> options of my_test.py)
@@ -140,7 +142,7 @@ def train(
     config: str, folder: Path, iterations: int, args: argparse.Namespace, threads: int | None, *more: str
 ) -> Path:
     """Train a config of ``configs/demo``, unless that was done; the checkpoint."""
-    checkpoint = folder / f"iter_{iterations}.pth"
+    checkpoint = WorkDir(folder).checkpoint(iterations)
     if checkpoint.is_file():
         return checkpoint
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,8 @@ def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) 
     for output, words in outputs.items():
         if not scores_file(folder, output).is_file():
             script("my_test.py", "--work_dir", folder, *words, log=folder / "benchmark.out", threads=threads)
-            newest = max(folder.glob("preds*/metrics.json"), key=lambda path: path.stat().st_mtime)
+            found = (test.metrics for test in WorkDir(folder).existing_predictions())
+            newest = max(found, key=lambda path: path.stat().st_mtime)
             write_text(scores_file(folder, output), newest.read_text())
 
 
@@ -204,11 +207,10 @@ def curves(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
     found: dict[str, dict[int, list[float]]] = {}
     for variant in args.variants:
         for seed in seeds:
-            folder = work_dir(variant, seed, args) / "evaluations"
-            for path in folder.glob("iter_*/metrics.json"):
-                iteration = int(path.parent.name.removeprefix("iter_"))
-                score = json.loads(path.read_text())["scores"]["mIoU"]
-                found.setdefault(variant, {}).setdefault(iteration, []).append(score)
+            for evaluation in WorkDir(work_dir(variant, seed, args)).existing_evaluations():
+                metrics = read_metrics(evaluation.metrics)
+                by_iteration = found.setdefault(variant, {})
+                by_iteration.setdefault(metrics["iteration"], []).append(metrics["scores"]["mIoU"])
     iterations = sorted({iteration for by_iteration in found.values() for iteration in by_iteration})
     rows = [["training", *map(str, iterations)]]
     for variant, by_iteration in found.items():

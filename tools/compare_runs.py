@@ -34,12 +34,12 @@ def read_runs(work_dirs: list[str]) -> list:
         ConfigError: no run is left, or one cannot be read.
     """
     from mmseg.report.comparison import read_run
-    from mmseg.work_dir.layout import config_file
+    from mmseg.work_dir.layout import WorkDir
 
     runs, skipped = [], []
     for folder in {Path(folder).resolve(): folder for folder in work_dirs}.values():
-        if Path(folder).exists() and not config_file(folder).is_file():
-            skipped.append(f"{folder} is no work dir: {config_file(folder).name} is not in it")
+        if Path(folder).exists() and not WorkDir(folder).config.is_file():
+            skipped.append(f"{folder} is no work dir: {WorkDir(folder).config.name} is not in it")
         else:
             runs.append(read_run(folder))
     if not runs:

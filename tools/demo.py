@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmseg.apis.arguments import Parser
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.io.json_files import read_json
+from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.metrics_file import read_metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -78,12 +79,12 @@ def train(config: str, args: argparse.Namespace, start: Path | None = None) -> P
     base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
     command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
-    return next(path for path in RUNS.glob(f"*_demo_{config}_*") if path not in before)
+    return next(path for path in set(RUNS.glob("*")) - before if experiment_of(path.name) == f"demo_{config}")
 
 
 def newest_checkpoint(work_dir: Path) -> Path:
     """Last checkpoint of a run."""
-    return max(work_dir.glob("iter_*.pth"), key=lambda path: int(path.stem.removeprefix("iter_"))).resolve()
+    return WorkDir(work_dir).checkpoints()[-1].resolve()
 
 
 def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
@@ -91,7 +92,7 @@ def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> di
     results = {}
     for output in outputs:
         run("my_test.py", "--work_dir", str(work_dir), "--root_path", args.data, "--output", output)
-        results[output] = read_metrics(work_dir / f"preds_{output}" / "metrics.json")
+        results[output] = read_metrics(WorkDir(work_dir).predictions((output,)).metrics)
     return results
 
 
@@ -125,7 +126,6 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     import cv2
     import numpy as np
 
-    from mmseg.apis.testing import work_dir_config
     from mmseg.config.load import set_root
     from mmseg.engine.checkpoint_config import config_of
     from mmseg.io.image_files import open_label
@@ -139,7 +139,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         signed_picture,
     )
 
-    config, _ = config_of(work_dir_config(cmda), newest_checkpoint(cmda))
+    config, _ = config_of(WorkDir(cmda).find_config(), newest_checkpoint(cmda))
     set_root(config, args.data)
     dataset = DATASETS.build(config.data.test.to_dict())
     rows = []

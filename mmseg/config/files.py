@@ -21,6 +21,7 @@ from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.io.json_files import parse_json, read_json
+from mmseg.system.text import without_note
 
 # As Python found it, and with links followed.
 _ROOTS = tuple(Path(place).parents[2] for place in (os.path.abspath(__file__), os.path.realpath(__file__)))
@@ -87,7 +88,7 @@ def config_from_data(content: Mapping[str, Any], where: str) -> Config:
 
 def is_work_dir_config(path: Path) -> bool:
     """Whether a file is the config of a work dir: it bears the name of its folder, up to '['."""
-    return path.stem == path.resolve().parent.name.split("[")[0]
+    return path.stem == without_note(path.resolve().parent.name)
 
 
 def _similar_file(path: Path) -> str:

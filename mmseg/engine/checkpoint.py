@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.io.files import atomic_path, write_text
 from mmseg.io.json_files import read_json
 from mmseg.models.weights import check_finite, has_right_checksums, load_file, load_weights_file, report_mismatch
+from mmseg.work_dir.layout import WorkDir, iteration_of
 
 # Prefixes in the state dict of the training method (names of published checkpoints).
 STUDENT, TEACHER = "model.", "ema_model."
@@ -34,19 +34,12 @@ COMPANIONS = {
 
 def checkpoint_path(work_dir: str | Path, iteration: int) -> Path:
     """``<work_dir>/iter_<n>.pth``."""
-    return Path(work_dir) / f"iter_{iteration}.pth"
-
-
-def iteration_of(path: Path) -> int:
-    """Iteration in the name of a checkpoint, -1 for any other file."""
-    match = re.fullmatch(r"iter_(\d+)\.pth", path.name)
-    return int(match[1]) if match else -1
+    return WorkDir(work_dir).checkpoint(iteration)
 
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:
     """Checkpoints of a work dir by ascending iteration."""
-    found = [path for path in Path(work_dir).glob("iter_*.pth") if iteration_of(path) >= 0 and path.is_file()]
-    return sorted(found, key=iteration_of)
+    return WorkDir(work_dir).checkpoints()
 
 
 def save_checkpoint(
@@ -64,7 +57,7 @@ def save_checkpoint(
     There are no random states in it: every draw of a training comes from (seed, iteration, sample).
 
     Args:
-        path: file name, see :func:`checkpoint_path`.
+        path: file name, see :class:`mmseg.work_dir.layout.WorkDir`.
         iteration: number of finished iterations.
         meta: plain data about the run.
         is_own: whether a checkpoint is of this run; those of others are never removed.
@@ -81,7 +74,7 @@ def save_checkpoint(
         content["scaler"] = scaler.state_dict()
     write_checkpoint(path, content)
     if keep and keep > 0:
-        earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration and is_own(p)]
+        earlier = [p for p in WorkDir(path.parent).checkpoints() if iteration_of(p) < iteration and is_own(p)]
         remove_checkpoints(earlier[: max(0, len(earlier) - keep + 1)])
 
 
@@ -134,9 +127,6 @@ def _size(content: Any) -> int:
     return sum(map(_size, parts))
 
 
-BEST = "best.json"
-
-
 def save_best(
     work_dir: Path,
     method: nn.Module,
@@ -161,31 +151,32 @@ def save_best(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    before = _best_before(work_dir)
+    run = WorkDir(work_dir)
+    before = _best_before(run)
     if before and not owns({"iter": before["iter"], "run": {"id": before.get("run")}}):
         before = None
     # an iteration that is run again after a resumption competes with those before it only
     beaten = before["score"] if before and before["iter"] < iteration and before["name"] == name else -math.inf
     if not score > beaten:
         return False
-    path = work_dir / f"best_{name}_iter_{iteration}.pth"
+    path = run.best_checkpoint(name, iteration)
     write_checkpoint(path, {"meta": {**meta, "iter": iteration, name: score}, "state_dict": method.state_dict()})
     known = {"name": name, "score": score, "iter": iteration, "file": path.name}
     known |= {"run": meta["run"]["id"]} if "run" in meta else {}
     try:
-        write_text(work_dir / BEST, json.dumps(known) + "\n")
+        write_text(run.best_record, json.dumps(known) + "\n")
     except OSError as error:
-        raise CheckpointError(f"{work_dir / BEST} cannot be written ({error.strerror}); free space there") from error
-    others = [old for old in work_dir.glob("best_*_iter_*.pth") if old != path]
+        raise CheckpointError(f"{run.best_record} cannot be written ({error.strerror}); free space there") from error
+    others = [old for old in run.best_checkpoints() if old != path]
     metas = {old: checkpoint_meta(old) for old in others}
     remove_checkpoints(old for old in others if metas[old] is not None and owns(metas[old]))
     return True
 
 
-def _best_before(work_dir: Path) -> dict[str, Any] | None:
+def _best_before(run: WorkDir) -> dict[str, Any] | None:
     """Record of the best so far; None where there is none that can be used."""
     try:
-        record = read_json(work_dir / BEST)
+        record = read_json(run.best_record)
     except DataError:
         return None
     usable = is_number(record.get("score")) and is_whole(record.get("iter")) and isinstance(record.get("name"), str)
@@ -194,7 +185,7 @@ def _best_before(work_dir: Path) -> dict[str, Any] | None:
 
 def best_checkpoint(work_dir: str | Path) -> Path | None:
     """The file of :func:`save_best`, None where there is none."""
-    found = sorted(Path(work_dir).glob("best_*_iter_*.pth"))
+    found = WorkDir(work_dir).best_checkpoints()
     return found[-1] if found else None
 
 
@@ -254,7 +245,7 @@ def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -
 
 def _one_before(path: Path) -> str:
     """Which checkpoint to take in the place of one that cannot be read."""
-    earlier = [p for p in list_checkpoints(path.parent) if iteration_of(p) < iteration_of(path)]
+    earlier = [p for p in WorkDir(path.parent).checkpoints() if iteration_of(p) < iteration_of(path)]
     sound = next((p for p in reversed(earlier) if has_right_checksums(p)), None)
     return f"the one before is {sound}" if sound else ""
 

@@ -14,6 +14,7 @@ from mmseg.config.load import load_config
 from mmseg.errors import ConfigError
 from mmseg.io.json_files import parse_json
 from mmseg.models.weights import load_file
+from mmseg.work_dir.layout import WorkDir
 
 
 def config_of(
@@ -49,7 +50,7 @@ def carried_config(checkpoint: str | Path) -> Config:
     meta = content.get("meta") if isinstance(content, Mapping) else None
     text = meta.get("config") if isinstance(meta, Mapping) else None
     if not isinstance(text, str) or not text.strip():
-        name = f"{Path(checkpoint).resolve().parent.name.split('[')[0]}.json"
+        name = WorkDir(Path(checkpoint).resolve().parent).config.name
         raise ConfigError(
             f"{checkpoint} carries no config; give the config file of its training, or put it beside the checkpoint as "
             f"{name}, the name that it has in a work dir"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,13 +38,12 @@ from mmseg.launcher.flag_rules import WIDE_CHANNELS, Base
 from mmseg.launcher.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
 from mmseg.system.text import name_fault
 from mmseg.uda.streams import check_switches
+from mmseg.work_dir.layout import LONGEST_ENDING, WorkDir, is_run_of, new_run_name
 from mmseg.work_dir.lock import in_use, running_holder
 
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
-# The longest of what files of a run have after its name.
-LONGEST_ENDING = ".log.json"
 # Keys of a child config that are no settings.
 RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
 
@@ -115,11 +111,6 @@ class Child:
         return self.path
 
 
-def experiment_name(name: str) -> str:
-    """``<yymmdd_HHMM>_<name>_<5 hex>``, unique even within a minute."""
-    return f"{time.strftime('%y%m%d_%H%M')}_{name}_{uuid.uuid4().hex[:5]}"
-
-
 def write_child_config(
     base_config: str | Path,
     name: str,
@@ -162,7 +153,7 @@ def plan_child(
     if fault:
         raise ConfigError(f"--name {name!r} cannot be a file name: {fault}")
     name = name_prefix(values) + name
-    full_name = experiment_name(name)
+    full_name = new_run_name(name)
     too_long = len(os.fsencode(f"{full_name}{LONGEST_ENDING}")) - LONGEST_NAME
     if too_long > 0:
         raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
@@ -205,10 +196,10 @@ def _earlier_run(name: str, config: Config) -> str | None:
     settings = _settings(config.to_dict())
     # dates come first in the names
     for folder in sorted(WORK_DIRS.glob("*"), reverse=True):
-        if not re.fullmatch(rf"\d{{6}}_\d{{4}}_{re.escape(name)}_[0-9a-f]{{5}}", folder.name):
+        if not is_run_of(folder.name, name):
             continue
         try:
-            found = read_json(folder / f"{folder.name}.json")
+            found = read_json(WorkDir(folder).new_config)
         except CMDAError:
             continue
         if _settings(found) == settings:

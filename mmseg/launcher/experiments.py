@@ -29,13 +29,13 @@ from mmseg.system.console import steady_console
 from mmseg.system.printing import TextTable, say, text_column
 from mmseg.system.signals import PARENT_VARIABLE, StopNow, signal_name
 from mmseg.system.text import as_name
+from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.log_file import read_record
 
 REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
 NAMED_LISTS = Path("configs/experiments")
 LIST_KEYS = {"experiments", "seeds"}
 ENTRY_KEYS = {"base_config", "name", "flags", "cfg_options"}
-CONSOLE_FILE = "output.txt"
 POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.05
 STOP_SECONDS = 180
@@ -342,7 +342,7 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
         environment["CUDA_VISIBLE_DEVICES"] = run.gpu
     try:
         child.work_dir.mkdir(parents=True, exist_ok=True)
-        run.output = open_bytes_to_append(child.work_dir / CONSOLE_FILE)
+        run.output = open_bytes_to_append(WorkDir(child.work_dir).console_output)
     except OSError as error:
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")
@@ -366,7 +366,7 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
 def _iteration(run: Run) -> int:
     """Last iteration that a run logged."""
     try:
-        with (run.child.work_dir / f"{run.child.name}.log.json").open("rb") as file:
+        with WorkDir(run.child.work_dir).json_log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             return read_record(file.read().splitlines()[-1])["iter"]
     except (OSError, IndexError, ConfigError):
@@ -386,7 +386,7 @@ def _finish(run: Run, progress: Progress, console: Console) -> None:
 
 def _last_words(run: Run) -> str:
     """The error that a run printed, else its last line."""
-    text = (run.child.work_dir / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace")
+    text = WorkDir(run.child.work_dir).console_output.read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]
@@ -435,6 +435,6 @@ def show_summary(runs: Sequence[Run], console: Console) -> bool:
     console.print(summary_table(runs))
     for run in runs:
         if run.message:
-            where = f" (see {run.child.work_dir / CONSOLE_FILE})" if run.started else ""
+            where = f" (see {WorkDir(run.child.work_dir).console_output})" if run.started else ""
             say(console, f"{run.child.name}: {run.message}{where}")
     return all(run.state == "done" for run in runs)

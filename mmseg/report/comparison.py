@@ -19,7 +19,7 @@ from mmseg.evaluation.logged import CLASS_KEYS
 from mmseg.io.json_files import read_json
 from mmseg.system.printing import TextTable
 from mmseg.system.text import csv_cell, markdown_cell
-from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
 from mmseg.work_dir.metrics_file import read_metrics, tested_iteration
 
@@ -91,19 +91,18 @@ def read_run(work_dir: str | Path) -> RunScores:
     Raises:
         ConfigError: the folder is no work dir, or a file in it cannot be read.
     """
-    work_dir = Path(work_dir)
-    name = work_dir.resolve().name
-    config_path = config_file(work_dir)
+    files, name = WorkDir(work_dir), Path(work_dir).resolve().name
+    config_path = files.config
     if not config_path.is_file():
         raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
     config = read_json(config_path, "remove it or train again", error=ConfigError)
     if not SEED.accepts(config.get("seed") or 0):
         raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
     found: dict[tuple[str, str], dict[int, Score]] = {}
-    tests = sorted(work_dir.glob("preds*/metrics.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    predicted = (test.metrics for test in files.existing_predictions())
     # of two tests of the same, the later one counts
-    tested = [*work_dir.glob("evaluations/iter_*/metrics.json"), *tests]
-    for path in tested:
+    tests = sorted(predicted, key=lambda path: (path.stat().st_mtime_ns, path))
+    for path in (*(evaluation.metrics for evaluation in files.existing_evaluations()), *tests):
         metrics = read_metrics(path)
         if not metrics["scores"]:
             continue
@@ -118,17 +117,17 @@ def read_run(work_dir: str | Path) -> RunScores:
         shares = {key: metrics["scores"].get(key) for key in MEANS}
         means = {key: 100 * share for key, share in shares.items() if share is not None}
         of[iteration] = Score(iteration, means, classes)
-    _add_logged(found, work_dir)
+    _add_logged(found, files)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
     return RunScores(name, config.get("seed") or 0, _experiment(config), scores)
 
 
-def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: Path) -> None:
+def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDir) -> None:
     """Scores whose folders are gone are still in the log, which does not name the output: that of the others."""
     outputs = [output for model, output in found if model == "student"]
-    evaluated = {read_metrics(path).get("output") for path in work_dir.glob("evaluations/iter_*/metrics.json")}
+    evaluated = {read_metrics(test.metrics).get("output") for test in work_dir.existing_evaluations()}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
-    for record in validation_records(work_dir):
+    for record in validation_records(work_dir.path):
         means = {key: record[key] for key in MEANS if record.get(key) is not None}
         classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
         found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
@@ -185,8 +184,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
 
 def experiment_label(name: str) -> str:
     """Name of a work dir without date, number and seed."""
-    plain = re.sub(r"^\d{6}_\d{4}_(.+)_[0-9a-f]{5}(\[.*)?$", r"\1", name)
-    return re.sub(r"_s\d+$", "", plain)
+    return re.sub(r"_s\d+$", "", experiment_of(name))
 
 
 def mean_sd(values: Sequence[float]) -> str:

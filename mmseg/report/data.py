@@ -16,10 +16,9 @@ from mmseg.classes import CLASSES, DSEC_ABSENT_CLASSES
 from mmseg.config.kinds import is_number
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
-from mmseg.io.files import visible
 from mmseg.io.json_files import read_json
 from mmseg.report.recovery import recovered_details
-from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.layout import PREDICTIONS, TestFolder, WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
 from mmseg.work_dir.metrics_file import REMEDY, read_metrics, tested_iteration
 
@@ -165,26 +164,26 @@ def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Te
     """Tests of a folder, the one that matters first; enters its run into ``runs``."""
     if not path.is_dir():
         raise ConfigError(f"{path} is no folder; give a work dir or a folder with metrics.json")
-    if (path / "metrics.json").is_file():
+    if TestFolder(path).metrics.is_file():
         run = _known_run(_work_dir_of(path), runs)
         first = read_test(path, run)
         siblings = _sibling_folders(path) if with_siblings and run and run.folder == path.resolve().parent else []
         others = sorted((read_test(folder, run) for folder in siblings), key=output_rank)
         others = [test for test in others if test.frames.keys() == first.frames.keys()]
         return _without_copies([first, *others])
-    folders = sorted(path.glob("preds*/metrics.json"), key=lambda file: (file.parent.name != "preds", file))
-    evaluations = sorted(path.glob("evaluations/iter_*/metrics.json"), key=lambda file: _number_in(file.parent.name))
-    run = _known_run(path.resolve(), runs) if _is_work_dir(path) else None
+    work_dir = WorkDir(path)
+    folders, evaluations = work_dir.existing_predictions(), work_dir.existing_evaluations()
+    run = _known_run(path.resolve(), runs) if work_dir.holds_run() else None
     if not (folders or evaluations or (run and run.curves)):
         runs.pop(path.resolve(), None)
         raise ConfigError(
             f"{path} holds no test (metrics.json, preds*/metrics.json, evaluations/iter_*/metrics.json) and no log of "
             "a training; give a work dir, or test one first with my_test.py"
         )
-    tests = [read_test(file.parent, run) for file in folders or evaluations[-1:]]
+    tests = [read_test(found.path, run) for found in folders or evaluations[-1:]]
     # Without a folder of the default output, that of the fused one stands for the run.
     tests.sort(key=output_rank)
-    tests.sort(key=lambda test: (test.folder.name != "preds", test.output != "fusion", test.model != "student"))
+    tests.sort(key=lambda test: (test.folder.name != PREDICTIONS, test.output != "fusion", test.model != "student"))
     return _without_copies(tests)
 
 
@@ -194,8 +193,8 @@ def output_rank(test: Test) -> int:
 
 
 def _sibling_folders(path: Path) -> list[Path]:
-    found = (file.parent for file in path.resolve().parent.glob("preds*/metrics.json"))
-    return sorted(folder for folder in found if folder.resolve() != path.resolve())
+    found = (test.path for test in WorkDir(path.resolve().parent).existing_predictions())
+    return [folder for folder in found if folder.resolve() != path.resolve()]
 
 
 def _without_copies(tests: Sequence[Test]) -> list[Test]:
@@ -207,16 +206,12 @@ def _without_copies(tests: Sequence[Test]) -> list[Test]:
     return list(kept.values())
 
 
-def _is_work_dir(path: Path) -> bool:
-    return bool(visible(path, "*.log.json")) or config_file(path).is_file()
-
-
 def _work_dir_of(test_folder: Path) -> Path | None:
     """Work dir that a test belongs to: around its folder, else around its checkpoint."""
-    checkpoint = Path(str(read_metrics(test_folder / "metrics.json").get("checkpoint") or ""))
+    checkpoint = Path(str(read_metrics(TestFolder(test_folder).metrics).get("checkpoint") or ""))
     above = test_folder.resolve().parents
     candidates = [*above[:2], *([checkpoint.parent] if checkpoint.name else [])]
-    return next((path.resolve() for path in candidates if _is_work_dir(path)), None)
+    return next((path.resolve() for path in candidates if WorkDir(path).holds_run()), None)
 
 
 def _known_run(path: Path | None, runs: dict[Path, Run]) -> Run | None:
@@ -227,11 +222,6 @@ def _known_run(path: Path | None, runs: dict[Path, Run]) -> Run | None:
     return runs[path]
 
 
-def _number_in(name: str) -> int:
-    digits = re.search(r"\d+", name)
-    return int(digits[0]) if digits else -1
-
-
 def read_test(folder: Path, run: Run | None = None) -> Test:
     """Read ``metrics.json`` and ``details.json`` of a folder.
 
@@ -240,8 +230,8 @@ def read_test(folder: Path, run: Run | None = None) -> Test:
     Raises:
         ConfigError: a file cannot be read, or does not hold what it should.
     """
-    metrics = read_metrics(folder / "metrics.json")
-    path = folder / "details.json"
+    files = TestFolder(folder)
+    metrics, path = read_metrics(files.metrics), files.details
     details = read_json(path, REMEDY, error=ConfigError) if path.is_file() else recovered_details(folder, metrics)
     absent = details.get("absent")
     if absent is None:
@@ -319,7 +309,7 @@ def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
 
 def _short_names(runs: Sequence[Run]) -> dict[Path, Run]:
     """Runs by folder, named by what tells them apart: without date and number, and without words that all share."""
-    names = [re.sub(r"^\d{6}_\d{4}_(.+)_[0-9a-f]{5}(\[.*)?$", r"\1", run.name) for run in runs]
+    names = [experiment_of(run.name) for run in runs]
     words = [name.split("_") for name in names]
     if len(runs) > 1:
         for end in (0, -1):

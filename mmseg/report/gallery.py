@@ -10,6 +10,7 @@ import numpy as np
 
 from mmseg.report.data import Report, Test, output_rank
 from mmseg.report.pictures import QUALITY, SIGNED_QUALITY, class_map_uri, open_pixels, panel_tiles, photo_uri, train_ids
+from mmseg.work_dir.layout import TestFolder
 
 # Title in a panel -> title in a report, in the order of a report.
 INPUTS = {"image": "image", "events": "events", "img_self_res": "content map"}
@@ -57,7 +58,7 @@ def frame_pictures(report: Report, name: str) -> list[Picture]:
             uri = photo_uri(tiles[key], QUALITY if key == "image" else SIGNED_QUALITY)
             pictures.append(Picture(key, title, uri, False))
     for number, test in gallery_tests(report.tests):
-        path = test.folder / f"{name}.png"
+        path = TestFolder(test.folder).prediction(name)
         if name in test.frames and path.is_file():
             pictures.append(Picture(f"test{number}", test.title, class_map_uri(_ids(open_pixels(path))), True))
     if LABEL in tiles:
@@ -83,6 +84,7 @@ def _tiles(tests: Sequence[Test], name: str) -> Mapping[str, np.ndarray]:
 def _panels(tests: Sequence[Test], name: str) -> Iterator[tuple[tuple[str, ...], Path, Path]]:
     """Titles, panel and prediction of a frame in each test that has both."""
     for test in tests:
-        panel, prediction = test.folder / "panels" / f"{name}.png", test.folder / f"{name}.png"
+        files = TestFolder(test.folder)
+        panel, prediction = files.panel(name), files.prediction(name)
         if test.panel and name in test.frames and panel.is_file() and prediction.is_file():
             yield test.panel, panel, prediction

@@ -58,6 +58,11 @@ def as_name(text: str) -> str:
     return kept if kept.strip(".") else f"_{kept}"
 
 
+def without_note(folder: str) -> str:
+    """Name of a run from that of its folder, to which a note such as ``[best]`` may have been added."""
+    return folder.split("[")[0]
+
+
 def csv_cell(value: object) -> object:
     """A cell of a CSV file that no spreadsheet takes for a formula: a text that begins like one gets a ``'`` before it.
 

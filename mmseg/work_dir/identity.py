@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmseg.engine.checkpoint import list_checkpoints
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, DataError
 from mmseg.io.files import digest, write_text
+from mmseg.io.json_files import read_json
+from mmseg.work_dir.layout import WorkDir
 
-RECORD = "run_identity.json"
 # What stands in the place of the number in checkpoints of versions that drew none.
 UNNUMBERED = ""
 LARGEST_RECORD = 1 << 20
@@ -89,7 +89,7 @@ class RunIdentity:
         """
         if read_identity(work_dir) == self:
             return
-        path = work_dir / RECORD
+        path = WorkDir(work_dir).identity
         try:
             write_text(path, json.dumps(asdict(self)) + "\n")
         except OSError as error:
@@ -98,13 +98,9 @@ class RunIdentity:
 
 def read_identity(work_dir: Path) -> RunIdentity | None:
     """The run that a work dir was last started for; None where nothing sound is known of it."""
-    path = work_dir / RECORD
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return _checked(found)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return _checked(read_json(WorkDir(work_dir).identity, max_bytes=LARGEST_RECORD))
+    except (DataError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -120,7 +116,7 @@ def _checked(found: Mapping[str, Any]) -> RunIdentity:
 def state_of(work_dir: Path) -> tuple[str, ...]:
     """What tells whether a run was started in a work dir, or has written a checkpoint there, since one looked."""
     identity = read_identity(work_dir)
-    return (identity.id if identity else "", *(path.name for path in list_checkpoints(work_dir)))
+    return (identity.id if identity else "", *(path.name for path in WorkDir(work_dir).checkpoints()))
 
 
 def run_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,11 +19,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmseg.errors import CMDAError, ConfigError
+from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.io.files import create_temporary
+from mmseg.io.json_files import parse_json
 from mmseg.system.processes import host_mark, is_running, start_of
+from mmseg.work_dir.layout import WorkDir
 
-LOCK = "running.lock"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
 POLL_SECONDS = 1.0
@@ -65,8 +66,8 @@ class Holder:
     def read(cls, text: str) -> Holder | None:
         """What the text of a lock says; None where it is no lock of this program, or cut short."""
         try:
-            holder = cls(**json.loads(text))
-        except (ValueError, TypeError, RecursionError):
+            holder = cls(**parse_json(text, "a lock"))
+        except (DataError, TypeError):
             return None
         texts = (holder.token, holder.machine, holder.host, holder.since)
         sound = all(isinstance(t, str) for t in texts) and type(holder.pid) is int
@@ -129,7 +130,7 @@ def running_holder(work_dir: str | Path, tell: Callable[[str], None] = lambda te
     Raises:
         ConfigError: something else has the name of the lock.
     """
-    path = Path(work_dir) / LOCK
+    path = WorkDir(work_dir).lock
     seen = _look(path)
     while seen is not None:
         alive = _watch(path, seen, tell) if seen.is_alive is None else seen.is_alive
@@ -144,7 +145,7 @@ def running_holder(work_dir: str | Path, tell: Callable[[str], None] = lambda te
 
 def _watch(path: Path, seen: _Seen, tell: Callable[[str], None]) -> bool:
     """Whether a lock shows life within the time in which it must; it is watched no longer than that."""
-    age = _time_there(path.parent) - seen.changed
+    age = _time_there(path) - seen.changed
     if age > STALE_SECONDS:
         return False
     who = seen.holder.describe() if seen.holder else "an unknown process"
@@ -158,10 +159,10 @@ def _watch(path: Path, seen: _Seen, tell: Callable[[str], None]) -> bool:
     return False
 
 
-def _time_there(folder: Path) -> float:
+def _time_there(path: Path) -> float:
     """The present time by the clock of the file system, which need not be that of this machine."""
     try:
-        probe = create_temporary(folder / LOCK)
+        probe = create_temporary(path)
         try:
             return probe.stat().st_mtime
         finally:
@@ -174,7 +175,7 @@ def in_use(work_dir: str | Path, holder: Holder) -> WorkDirInUse:
     """Error that says who writes into a work dir."""
     return WorkDirInUse(
         f"{work_dir} is in use by a training ({holder.describe()}): wait for its end, or choose another work dir. If "
-        f"it has ended for certain, remove {Path(work_dir) / LOCK}"
+        f"it has ended for certain, remove {WorkDir(work_dir).lock}"
     )
 
 
@@ -192,7 +193,7 @@ class WorkDirLock:
     """
 
     def __init__(self, work_dir: str | Path, tell: Callable[[str], None] = lambda text: None) -> None:
-        self.path = Path(work_dir) / LOCK
+        self.path = WorkDir(work_dir).lock
         self.holder = Holder.of_this_process()
         self._text = json.dumps(asdict(self.holder)) + "\n"
         self._tell = tell

@@ -9,8 +9,8 @@ from typing import Any
 
 from mmseg.config.kinds import Whole, shown
 from mmseg.errors import ConfigError
-from mmseg.io.files import visible
 from mmseg.io.json_files import parse_json
+from mmseg.work_dir.layout import WorkDir
 
 # Longer than any line that a training writes.
 LONGEST_LINE = 2**20
@@ -31,7 +31,7 @@ def read_log(work_dir: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         ConfigError: a file cannot be read, another line is not a record, or its scores are in a unit that is not known.
     """
-    for path in visible(work_dir, "*.log.json"):
+    for path in WorkDir(work_dir).json_logs():
         yield from _records(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mmseg.config.kinds import Kind, Number, PathText, Text, Whole, shown
 from mmseg.errors import ConfigError
 from mmseg.io.json_files import read_json
+from mmseg.work_dir.layout import iteration_at_end
 
 REMEDY = "remove it or test the run again"
 SCORE = Number(0, 1)
@@ -52,8 +52,7 @@ def tested_iteration(metrics: Mapping[str, Any]) -> int | None:
     """Iterations that the tested weights were trained for, where the file tells."""
     if metrics.get("iteration") is not None:
         return metrics["iteration"]
-    named = re.search(r"iter_(\d{1,12})\.pth$", str(metrics.get("checkpoint", "")))
-    return int(named[1]) if named else None
+    return iteration_at_end(str(metrics.get("checkpoint", "")))
 
 
 def _object(value: Any, path: str | Path, key: str) -> dict[str, Any]:

@@ -13,10 +13,8 @@ from mmseg.config.load import plain
 from mmseg.errors import ConfigError, DataError
 from mmseg.io.files import visible
 from mmseg.io.json_files import read_json
+from mmseg.work_dir.layout import TestFolder, WorkDir
 
-# What a test leaves in its folder, beside the predictions of its frames.
-FOLDERS = {"color", "panels", "submission"}
-FILES = {"metrics.json", "details.json", "report.html", "submission.zip"}
 # Parts of metrics.json that say what was tested, beside the name of the checkpoint.
 SETTINGS = ("model", "options", "mode", "precision", "test_set")
 
@@ -49,7 +47,7 @@ def results_folder(
         precision if precision != "fp32" else None,
         f"options_{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}" if cfg_options else None,
     ]
-    return Path(parent) / "_".join(["preds", *filter(None, names)])
+    return WorkDir(parent).predictions(tuple(filter(None, names))).path
 
 
 def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Path | None:
@@ -66,15 +64,16 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
     Raises:
         ConfigError: the folder also holds files that are no results, or cannot be renamed.
     """
-    out_dir = Path(os.path.abspath(out_dir))
+    results = TestFolder(os.path.abspath(out_dir))
+    out_dir = results.path
     try:
-        before = read_json(out_dir / "metrics.json")
+        before = read_json(results.metrics)
         old, new = _identity(before), _identity({**plain(dict(tested)), "output": output})
     except (DataError, ValueError, AttributeError):
         return None
     if old == new:
         return None
-    foreign = [path.name for path in visible(out_dir, "*") if not _is_result(path)]
+    foreign = [path.name for path in visible(out_dir, "*") if not results.holds_result(path)]
     if foreign:
         raise ConfigError(
             f"{out_dir} holds the results of another test, and {foreign[0]}; choose another folder, so that they stay"
@@ -96,8 +95,3 @@ def _identity(metrics: Mapping[str, Any]) -> dict[str, Any]:
     known["mode"] = known["mode"] or "whole"
     known["precision"] = known["precision"] or "fp32"
     return json.loads(json.dumps({**known, "checkpoint": Path(str(metrics.get("checkpoint") or "")).name}, default=str))
-
-
-def _is_result(path: Path) -> bool:
-    is_folder = path.is_dir() and not path.is_symlink()
-    return path.name in FOLDERS if is_folder else path.name in FILES or path.suffix == ".png"

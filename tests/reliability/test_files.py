@@ -19,7 +19,7 @@ from mmseg.system.printing import TextTable, say, track
 from mmseg.system.processes import host_mark, is_running, start_of
 from mmseg.system.text import as_name, csv_cell, name_fault, printable
 from mmseg.toy import placing
-from mmseg.work_dir.layout import config_file
+from mmseg.work_dir.layout import WorkDir
 
 
 def names(folder: Path) -> set[str]:
@@ -259,10 +259,10 @@ def test_the_config_of_a_folder_with_a_note_in_its_name(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     cut = folder / f"{name.split('[')[0]}.json"
-    assert config_file(folder) == cut
+    assert WorkDir(folder).config == cut
     whole = folder / f"{name}.json"
     whole.write_text("{}")
-    assert config_file(folder) == whole
+    assert WorkDir(folder).config == whole
 
 
 # ------------------------------------------------------------------------------------------------ the toy city

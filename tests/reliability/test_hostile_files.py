@@ -13,7 +13,7 @@ from torch import nn
 
 from mmseg.datasets.class_statistics import STATISTICS_FILES, read_class_pixels, read_files_by_class
 from mmseg.datasets.uda import class_probabilities
-from mmseg.engine.checkpoint import BEST, load_segmentor, load_training, save_best, save_checkpoint
+from mmseg.engine.checkpoint import load_segmentor, load_training, save_best, save_checkpoint
 from mmseg.engine.resuming import changes, listed
 from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.models.backbones.conversion import convert_encoder
@@ -22,6 +22,7 @@ from mmseg.models.backbones.pretrained import load_pretrained_encoder
 from mmseg.models.resnet_generator import load_generator
 from mmseg.models.weights import load_file, load_weights_file
 from mmseg.registry import BACKBONES
+from mmseg.work_dir.layout import WorkDir
 
 
 def one_line(error: BaseException, *parts: str) -> None:
@@ -240,9 +241,9 @@ def test_differences_are_printable_and_limited():
 
 @pytest.mark.parametrize("text", ["", "[]", "5", '{"score": "x"}', '{"score": NaN, "iter": 1}', "[" * 100_000])
 def test_an_odd_record_of_the_best_is_none(tmp_path, text):
-    (tmp_path / BEST).write_text(text)
+    WorkDir(tmp_path).best_record.write_text(text)
     assert save_best(tmp_path, nn.Linear(1, 1), 2, {}, "mIoU", 0.1)
-    assert json.loads((tmp_path / BEST).read_text())["score"] == 0.1
+    assert json.loads(WorkDir(tmp_path).best_record.read_text())["score"] == 0.1
 
 
 # ------------------------------------------------------------------------------------------------ weights

@@ -26,8 +26,11 @@ from mmseg.launcher import experiments
 from mmseg.launcher.child import plan_child
 from mmseg.parallel.rendezvous import FIRST_PORT, PORTS, job_port, job_token
 from mmseg.work_dir import lock as run_lock
-from mmseg.work_dir.identity import RECORD, RunIdentity, read_identity
-from mmseg.work_dir.lock import LOCK, Holder, WorkDirInUse, WorkDirLock, running_holder
+from mmseg.work_dir.identity import RunIdentity, read_identity
+from mmseg.work_dir.layout import WorkDir
+from mmseg.work_dir.lock import Holder, WorkDirInUse, WorkDirLock, running_holder
+
+LOCK = WorkDir(".").lock.name
 
 # ------------------------------------------------------------------------------------------------ the lock
 
@@ -293,7 +296,7 @@ def test_checkpoints_of_earlier_versions_are_gone_on_with(tmp_path):
 )
 def test_a_damaged_record_leaves_it_to_the_checkpoints(run, text):
     folder, identity = run
-    (folder / RECORD).write_text(text)
+    WorkDir(folder).identity.write_text(text)
     found = start(folder)
     assert (found.is_finished, found.identity.id) == (True, identity.id)
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
 from mmseg.io.files import atomic_path, remove_leftovers
-from mmseg.launcher.child import experiment_name
+from mmseg.work_dir.layout import new_run_name
 
 QUICK = {
     "evaluation.interval": 0,
@@ -69,7 +69,7 @@ def test_a_read_only_data_root(project, tmp_path):
 
 
 def test_launches_in_the_same_minute_have_their_own_folders():
-    assert len({experiment_name("x") for _ in range(20)}) == 20
+    assert len({new_run_name("x") for _ in range(20)}) == 20
 
 
 def test_an_existing_work_dir_is_gone_on_with(project, tmp_path):

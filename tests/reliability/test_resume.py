@@ -27,7 +27,7 @@ from mmseg.engine.interruptions import Interrupted
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.models.weights import has_right_checksums, load_file
 from mmseg.parallel.distributed import ONE_PROCESS
-from mmseg.work_dir.lock import LOCK
+from mmseg.work_dir.layout import WorkDir
 
 KILLS = 20 if os.environ.get("CMDA_SLOW_TESTS") else 2
 
@@ -145,7 +145,7 @@ def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
     assert "interrupted after iteration" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    assert not (tmp_path / "run" / LOCK).exists()
+    assert not WorkDir(tmp_path / "run").lock.exists()
 
 
 def start_script(project: Path, work_dir: Path, **changes: object) -> subprocess.Popen:
@@ -191,7 +191,7 @@ def test_kill_9_at_random_moments(project, tmp_path):
     train(project, tmp_path / "whole", **changes)
     assert_same(tmp_path / "whole", work_dir, iterations)
     assert not list(work_dir.glob(".*.tmp*"))
-    assert not (work_dir / LOCK).exists()  # every kill left one
+    assert not WorkDir(work_dir).lock.exists()  # every kill left one
 
 
 def test_a_damaged_checkpoint_is_passed_over(project, whole, tmp_path):
