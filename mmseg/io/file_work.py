@@ -1,48 +1,44 @@
-"""Work on many files in several processes: progress, failures by name, nothing left behind by an interruption.
+"""Work on many files in several processes: progress, failures by name, clean interruption.
 
-``tools/make_image_change.py``, ``tools/warp_images.py`` and the deep mode of ``tools/check_data.py`` share it.
+The only process pool of the project: converter, image changes, warping, caches, deep checks and toy city use it.
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
-from types import FrameType
 from typing import TypeVar
 
 from rich.console import Console
 
 from mmseg.errors import DataError
 from mmseg.system.printing import track
+from mmseg.system.signals import end_with_parent, signals_handled, stop_now
 from mmseg.system.text import printable
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
 SHOWN_FAILURES = 50
-# Tasks a message between processes: few, so that an interruption need not wait for many.
+# Tasks per message between processes; small, so that an interruption does not wait for many.
 CHUNK = 4
 
 
 @dataclass
 class WorkReport:
-    """What became of a number of files to write.
+    """What happened to a number of files to write.
 
     Attributes:
         written: files written.
         kept: files that were up to date.
-        foreign: of these, whole files that another program made, and that were left as they are.
-        failures: one message a file that could not be made.
+        foreign: of these, complete files made by another program and left as they are.
+        failures: one message per file that could not be made.
     """
 
     written: int = 0
@@ -52,7 +48,7 @@ class WorkReport:
 
     @property
     def total(self) -> int:
-        """Number of files asked for."""
+        """Number of files requested."""
         return self.written + self.kept + len(self.failures)
 
     def add(self, state: str) -> None:
@@ -72,18 +68,18 @@ class WorkReport:
 def write_files(
     work: Callable[[Task], str], tasks: Sequence[Task], nproc: int, title: str, stop_at_first: bool = False
 ) -> WorkReport:
-    """Make files, going on where one cannot be made.
+    """Make files, continuing after those that cannot be made.
 
     Args:
-        work: makes one file and returns ``written``, ``kept`` or ``foreign``; a function of a module, so that other
-            processes find it, or a ``functools.partial`` of one.
+        work: makes one file and returns ``written``, ``kept`` or ``foreign``; a module-level function, or a
+            ``functools.partial`` of one, so that it can be pickled.
         tasks: its arguments.
-        nproc: number of processes; 1 works in this one.
-        title: what the progress bar says.
+        nproc: number of processes; 1 runs in this one.
+        title: label of the progress bar.
         stop_at_first: raise the first failure.
 
     Raises:
-        DataError: a process was killed, or see ``stop_at_first``.
+        DataError: a process was killed; or see ``stop_at_first``.
     """
     report = WorkReport()
     for _, outcome in run_tasks(work, tasks, nproc, title):
@@ -97,7 +93,7 @@ def write_files(
 
 
 def print_failures(report: WorkReport) -> None:
-    """Name what failed, on stderr."""
+    """Print what failed to stderr."""
     for message in report.failures[:SHOWN_FAILURES]:
         print(f"failed: {printable(message)}", file=sys.stderr)
     if len(report.failures) > SHOWN_FAILURES:
@@ -105,15 +101,23 @@ def print_failures(report: WorkReport) -> None:
 
 
 def run_tasks(
-    work: Callable[[Task], Outcome], tasks: Sequence[Task], nproc: int, title: str
+    work: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    nproc: int,
+    title: str,
+    *,
+    chunk: int = CHUNK,
+    prepare: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Task, Outcome | DataError]]:
     """Yield every task with its outcome, in order; a DataError that it raises is its outcome.
 
     Args:
         work: see :func:`write_files`.
         tasks: its arguments.
-        nproc: number of processes; 1 works in this one.
-        title: what the progress bar says; there is one where stderr is a terminal.
+        nproc: number of processes; 1 runs in this one.
+        title: label of the progress bar, which is shown if stderr is a terminal.
+        chunk: largest number of tasks per message between processes.
+        prepare: called once in every worker process, not in this one.
 
     Raises:
         DataError: a process was killed.
@@ -122,22 +126,36 @@ def run_tasks(
     bar = functools.partial(
         track, description=title, total=len(tasks), console=Console(stderr=True), disable=not sys.stderr.isatty()
     )
-    with _termination_as_interrupt():
+    with signals_handled(stop_now):
         if nproc == 1 or len(tasks) <= 1:
             yield from bar(zip(tasks, map(guarded, tasks), strict=True))
             return
-        # Fresh processes: one forked beside the threads of OpenCV or torch may never wake up.
+        # Forking next to threads of OpenCV or torch can deadlock.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(min(nproc, len(tasks)), context, initializer=_start_worker)
-        chunk = max(1, min(CHUNK, len(tasks) // (4 * nproc)))
+        executor = ProcessPoolExecutor(min(nproc, len(tasks)), context, initializer=_start_worker, initargs=(prepare,))
+        chunk = max(1, min(chunk, len(tasks) // (4 * nproc)))
         try:
             yield from bar(zip(tasks, executor.map(guarded, tasks, chunksize=chunk), strict=True))
         except BrokenProcessPool as error:
-            raise DataError(
-                "a worker process was killed, probably for want of memory: use a smaller --nproc"
-            ) from error
+            raise DataError("a worker process was killed, probably out of memory: use fewer processes") from error
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def outcomes_of(
+    work: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    nproc: int,
+    title: str,
+    *,
+    chunk: int = CHUNK,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[Outcome]:
+    """Yield the outcomes of :func:`run_tasks`; the first DataError of a task is raised."""
+    for _, outcome in run_tasks(work, tasks, nproc, title, chunk=chunk, prepare=prepare):
+        if isinstance(outcome, DataError):
+            raise outcome
+        yield outcome
 
 
 def _guarded(work: Callable[[Task], Outcome], task: Task) -> Outcome | DataError:
@@ -147,29 +165,11 @@ def _guarded(work: Callable[[Task], Outcome], task: Task) -> Outcome | DataError
         return error
 
 
-def _start_worker() -> None:
-    """Leave interrupts to the parent, and end with it however it ends."""
+def _start_worker(prepare: Callable[[], None] | None) -> None:
+    """Leave Ctrl-C to the parent, and end with it however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let a polite kill clean up as Ctrl-C does. Elsewhere than in the main thread signals are not ours to set."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with_parent(signal.SIGKILL, parent.pid)
+    if prepare is not None:
+        prepare()

@@ -25,11 +25,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +37,11 @@ from rich.console import Console
 from mmseg.classes import CLASSES, IGNORE_LABEL, LABEL_ID_TO_TRAIN_ID, LABEL_NAME_TO_ID
 from mmseg.config.kinds import Number, Whole, shown
 from mmseg.errors import DataError, did_you_mean
+from mmseg.io.file_work import outcomes_of
 from mmseg.io.files import atomic_path, visible, write_text
 from mmseg.io.image_files import LABEL_IDS, MAX_PIXELS, open_label
 from mmseg.io.json_files import read_json
-from mmseg.system.printing import TextTable, track
+from mmseg.system.printing import TextTable
 
 # pixels of an image, and where its polygons lie
 SIDE, COORDINATE = Whole(1, 16384), Number(-1e6, 1e6)
@@ -65,8 +62,8 @@ SOURCE_SUFFIXES = {"polygons": POLYGONS_SUFFIX, "label_ids": LABEL_IDS_SUFFIX}
 EXTRACT = "extract it anew from the archive"
 EXTRACT_SOURCES = "extract gtFine_trainvaltest.zip, to draw it anew from its polygons"
 
-# Enough tasks per message to hide the cost of passing them, few enough for a smooth progress bar.
-MAX_CHUNK = 16
+# Samples per message between processes: a sample takes a few ms, little more than a message.
+CHUNK = 16
 
 # Entry i is the train id of label id i. -1 (license plate) reads as 255 in an 8-bit image and stays ignored.
 LABEL_ID_TABLE = [LABEL_ID_TO_TRAIN_ID.get(label_id, IGNORE_LABEL) for label_id in range(256)]
@@ -341,7 +338,8 @@ def convert_cityscapes(
     everything = [sample for split_samples in samples.values() for sample in split_samples]
     work = functools.partial(convert_sample, source=source, force=force)
     statistics: dict[str, dict[int, int]] = {}
-    for sample, (written, counts) in zip(everything, _run(work, everything, nproc), strict=True):
+    outcomes = outcomes_of(work, everything, nproc, "label maps", chunk=CHUNK)
+    for sample, (written, counts) in zip(everything, outcomes, strict=True):
         report.written += written
         report.unchanged += not written
         if sample.split == STATISTICS_SPLIT:
@@ -354,34 +352,6 @@ def convert_cityscapes(
         _write_statistics(out_dir, statistics)
     _summarise(report, statistics)
     return report
-
-
-def _run(
-    work: Callable[[Sample], tuple[bool, dict[int, int]]], samples: list[Sample], nproc: int
-) -> Iterator[tuple[bool, dict[int, int]]]:
-    """Yield ``work(sample)`` in order, with a progress bar where stderr is a terminal."""
-    progress = functools.partial(
-        track,
-        description="label maps",
-        total=len(samples),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    if nproc == 1:
-        yield from progress(map(work, samples))
-        return
-    chunk = max(1, min(MAX_CHUNK, len(samples) // (4 * nproc)))
-    workers = min(nproc, -(-len(samples) // chunk))
-    try:
-        with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_parent) as executor:
-            # The workers start here, before the progress bar's thread does: forking beside threads is unsafe.
-            yield from progress(executor.map(work, samples, chunksize=chunk))
-    except BrokenProcessPool as error:
-        raise DataError("a worker process was killed, probably for want of memory: use a smaller --nproc") from error
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_statistics(out_dir: Path, statistics: dict[str, dict[int, int]]) -> None:

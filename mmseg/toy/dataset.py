@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +14,11 @@ from rich.console import Console
 
 from mmseg.classes import CLASSES
 from mmseg.errors import DataError
+from mmseg.io.file_work import outcomes_of
 from mmseg.io.files import is_bare, temporary_folder, write_text
 from mmseg.io.json_files import read_json
 from mmseg.preparation.cityscapes_labels import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
-from mmseg.system.printing import track
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.placing import place
 from mmseg.toy.settings import ToySettings
@@ -109,26 +106,13 @@ def _write_marker(folder: Path, report: dict) -> None:
 
 
 def _run(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
-    """Yield the outcomes in order of the tasks, with a progress bar where stderr is a terminal."""
-    console = Console(stderr=True)
-    bar = dict(description="streets", total=len(tasks), console=console, disable=not sys.stderr.isatty())
-    if jobs == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield from track(map(run_task, tasks), **bar)
-        finally:
-            cv2.setNumThreads(threads)
-        return
-    # Fresh processes: one forked beside the threads of OpenCV or torch may never wake up.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=single_threaded)
+    """Yield the outcomes in the order of the tasks. A street takes seconds, so each is sent on its own."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
-        yield from track(executor.map(run_task, tasks), **bar)
-    except BrokenProcessPool as error:
-        raise DataError("a worker process was killed, probably for want of memory: use fewer --jobs") from error
+        yield from outcomes_of(run_task, tasks, jobs, "streets", chunk=1, prepare=single_threaded)
     finally:
-        executor.shutdown(cancel_futures=True)
+        cv2.setNumThreads(threads)
 
 
 def _statistics(outcomes: list[Outcome]) -> dict:

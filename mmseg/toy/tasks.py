@@ -166,10 +166,7 @@ def _dark_zurich(task: Task) -> Outcome:
 
 def single_threaded() -> None:
     """Prepare a worker process: as many of them run as there are processors."""
-    import signal
-
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
