@@ -35,6 +35,7 @@ from toy_adaptation import markdown
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.classes import CLASSES, IGNORE_LABEL
 from mmseg.config.load import effective, load_config
+from mmseg.config.uda import UDASettings
 from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dsec_night import DSECDataset
@@ -48,7 +49,7 @@ from mmseg.io.files import write_text
 from mmseg.toy.events import EventArrays
 from mmseg.toy.writers import write_night_frame, write_recording
 from mmseg.uda.augment import input_grey_level
-from mmseg.uda.settings import UDASettings
+from mmseg.uda.cmda import mixed_content_params
 from mmseg.visualization.panels import save_picture
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
@@ -205,7 +206,7 @@ def normalisation_case(dataset: DSECDataset) -> Case:
 
 def content_case(rng: np.random.Generator, settings: UDASettings) -> Case:
     """Content maps of mixed images, as a training step makes them; here the device is the CPU."""
-    params, direction = settings.content_params, "rightdown"
+    params, direction = mixed_content_params(settings), "rightdown"
     images = torch.stack([normalize_image(textured(rng, SIDE, SIDE, brightness, 4)) for brightness in BATCH])
     # colour jitter and blur leave no whole grey levels
     images += 0.01 * torch.from_numpy(rng.standard_normal(images.shape, np.float32))
@@ -245,7 +246,7 @@ def make_cases(folder: Path) -> list[Case]:
     target = {**config["data"]["train"]["target"], "dataset_txt_path": write_dsec(folder / "dsec", rng)}
     source = {**config["data"]["train"]["source"], "dataset_path": write_cityscapes(folder / "cityscapes", rng)}
     night, day = (_with_cache(cfg, folder / name) for cfg, name in ((target, "night"), (source, "day")))
-    settings = UDASettings(**{key: value for key, value in config["uda"].items() if key != "type"})
+    settings = UDASettings(**config["uda"])
     return [
         voxel_grid_case(rng, 1, "6 (hoped 15)"),
         voxel_grid_case(rng, 5, ""),

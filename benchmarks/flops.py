@@ -47,15 +47,15 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from mmseg.config.load import effective, load_config
+    from mmseg.config.uda import UDASettings
     from mmseg.engine.numerics import PRECISIONS
     from mmseg.models.backbones.mit import _keep_shares
     from mmseg.models.resnet_generator import ResnetGenerator
     from mmseg.registry import SEGMENTORS
-    from mmseg.uda.settings import UDASettings
     from mmseg.uda.streams import stream_plan
 
     cfg = effective(load_config(config, {"model.pretrained": None}))
-    plan = stream_plan(UDASettings(**{k: v for k, v in cfg["uda"].items() if k != "type"}))
+    plan = stream_plan(UDASettings(**cfg["uda"]))
     batch, side = cfg["data"]["samples_per_gpu"], cfg["data"]["train"]["source"]["image_crop_size"][0]
     passes = plan.passes(True)
     dtype = PRECISIONS[precision]

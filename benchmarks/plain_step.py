@@ -66,8 +66,8 @@ def student_pass(
 
 def content_map(method: cmda.DACS, images: Tensor, draws: StepDraws) -> Tensor:
     """Content maps of mixed images, one by one on the host."""
-    settings = method.settings
-    return plain.batch_content_map(images, settings.content_params, draws.shift_direction(settings.shift_type))
+    direction = draws.shift_direction(method.settings.shift_type)
+    return plain.batch_content_map(images, method.content_params, direction)
 
 
 @torch.no_grad()

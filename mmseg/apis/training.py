@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import check_config, dump_config, effective, get_key, plain
+from mmseg.config.uda import UDASettings
 from mmseg.engine.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
 from mmseg.engine.checkpoint import (
     best_checkpoint,
@@ -33,7 +34,7 @@ from mmseg.engine.finite import NonFinite
 from mmseg.engine.graphs import use_graphs
 from mmseg.engine.loggers import WANDB_RECORD, check_hooks, open_loggers
 from mmseg.engine.numerics import check_numerics, make_scaler, set_determinism, set_numerics
-from mmseg.engine.optim import build_optimizer, build_schedule, check_optimisation
+from mmseg.engine.optim import build_optimizer, build_schedule
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.resuming import Start, changes, listed
 from mmseg.engine.run_log import RunLog, SilentLog
@@ -48,7 +49,6 @@ from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.system.console import steady_console
 from mmseg.system.printing import say
 from mmseg.uda.cmda import DACS
-from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import StreamPlan, stream_plan
 from mmseg.work_dir.identity import RunIdentity
 from mmseg.work_dir.lock import WorkDirLock
@@ -83,7 +83,7 @@ def variant(config: Mapping[str, Any]) -> StreamPlan:
     Raises:
         ConfigError: no such variant, or a switch that means nothing to it.
     """
-    return stream_plan(UDASettings(**{k: v for k, v in config["uda"].items() if k != "type"}))
+    return stream_plan(UDASettings(**config["uda"]))
 
 
 def check_training(config: Config) -> dict[str, Any]:
@@ -97,7 +97,6 @@ def check_training(config: Config) -> dict[str, Any]:
     """
     cfg = effective(config)
     check_config(cfg, for_training=True)
-    check_optimisation(cfg["optimizer"], cfg["lr_config"])
     check_hooks(_hooks(cfg))
     variant(cfg)
     return cfg

@@ -16,11 +16,11 @@ HEIGHT_WIDTH = ListOf(SIDE, 2, 2, "(height, width)")
 CHANNELS = ListOf(Whole(1, 4096), 4, 4, "of the four stages")
 SHARE = Number(0, 1)
 WEIGHT = Number(0, 1000)
-INTERVAL = Whole(0)
 TRAIN_TYPE = Text("a training variant, e.g. 'cs2dsec_image+events_together'")
 SHIFT = Choice(("random", "rightdown", "leftdown", "rightup", "leftup", "all"))
 UNDESCRIBED = "what it computes is described nowhere"
 OFF = Off((False,), UNDESCRIBED)
+UNREAD = Key(Unread(), None, "not used", none=True, unread=True)
 BATCH_NORM = Section(
     {
         "type": Key(Choice(("BN",)), "BN", "batch norm"),
@@ -128,15 +128,7 @@ PAIRS = {
     "rare_class_sampling": Key(RARE_CLASSES, None, "draw images of rare classes more often", none=True),
     "on_bad_sample": Key(Choice(("raise", "skip")), "raise", "what to do about a file that cannot be used"),
 }
-DATA = Section(
-    {
-        "samples_per_gpu": Key(Whole(1, 4096), REQUIRED, "pairs of samples per iteration, in each process"),
-        "workers_per_gpu": Key(Whole(0, 1024), 0, "loader processes of each process"),
-        "train": Key(Variants("dataset", {"UDADataset": PAIRS}), REQUIRED, "what is trained on"),
-        "val": Key(DATASETS, None, "what the evaluations of a training score", none=True),
-        "test": Key(DATASETS, None, "what my_test.py scores", none=True),
-    }
-)
+TRAIN_SETS = Variants("dataset", {"UDADataset": PAIRS})
 
 # ------------------------------------------------------------------------------------------------ model
 

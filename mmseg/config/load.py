@@ -143,9 +143,6 @@ def check_config(config: Mapping[str, Any], for_training: bool) -> None:
     Raises:
         ConfigError: naming the key and the remedy.
     """
-    for section in ("model", "data", *(("runner", "optimizer", "lr_config", "uda") if for_training else ())):
-        if not isinstance(config.get(section), Mapping):
-            raise ConfigError(f"the config has no section {section!r}; take one of configs/ as a base")
     for section, cfg, registry in _components(config, for_training):
         _check_component(section, cfg, registry)
     check_relations(config, for_training)

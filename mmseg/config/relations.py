@@ -7,6 +7,7 @@ from typing import Any
 
 from mmseg.config.components import CITYSCAPES, DARK_ZURICH, DATASETS
 from mmseg.config.kinds import Key
+from mmseg.config.run import OPTIMIZER_OPTIONS
 from mmseg.errors import ConfigError
 
 # (height, width) of a DSEC frame, and of what a test sees of it
@@ -40,7 +41,8 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
             "image_crop_size (Dark Zurich) alike"
         )
     _check_method(config.get("uda") or {}, sizes["target"])
-    _check_schedule(config.get("optimizer") or {}, config.get("lr_config") or {})
+    _check_optimizer(config["optimizer"])
+    _check_schedule(config["optimizer"], config["lr_config"])
 
 
 def _data_sets(data: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -123,7 +125,18 @@ def _check_method(uda: Mapping[str, Any], size: tuple[int, int] | None) -> None:
     _check_shift("uda.isr_parms", uda.get("isr_parms"), min(size))
 
 
+def _check_optimizer(optimizer: Mapping[str, Any]) -> None:
+    """An optimiser is given its own settings only."""
+    kind = optimizer["type"]
+    others = {name for names in OPTIMIZER_OPTIONS.values() for name in names} - set(OPTIMIZER_OPTIONS[kind])
+    unknown = sorted(others & optimizer.keys())
+    if unknown:
+        raise ConfigError(f"optimizer.{unknown[0]} is not a setting of {kind}; leave it out")
+
+
 def _check_schedule(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
+    if schedule.get("warmup") and not (schedule.get("warmup_iters") and schedule.get("warmup_ratio") is not None):
+        raise ConfigError("lr_config.warmup='linear' also needs warmup_iters and warmup_ratio")
     rate, least = optimizer.get("lr", 0.0), schedule.get("min_lr", 0.0)
     if least > rate:
         raise ConfigError(

@@ -15,9 +15,15 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Section:
-    """Keys, each with its kind."""
+    """Keys, each with its kind.
+
+    Attributes:
+        keys: name -> key.
+        made: dataclass that the keys were derived from, see :mod:`mmseg.config.fields`; None for a table.
+    """
 
     keys: Mapping[str, Key]
+    made: type | None = None
     text: str = field(default="a section of keys", init=False)
 
     def check(self, key: str, value: Any) -> None:
@@ -41,11 +47,13 @@ class Variants:
 
     Attributes:
         what: what the types are, for messages: ``dataset``.
-        types: type -> its keys. Other types are left to the registry, which knows all.
+        types: type -> its keys. Other types are left to the registry, which knows them all.
+        made: type -> dataclass of the section, see :mod:`mmseg.config.fields`.
     """
 
     what: str
     types: Mapping[str, Mapping[str, Key]]
+    made: Mapping[str, type] = field(default_factory=dict)
     text: str = field(default="a section of keys", init=False)
 
     def check(self, key: str, value: Any) -> None:
@@ -60,6 +68,12 @@ class Variants:
     def describes(self, value: Mapping[str, Any]) -> bool:
         """Whether the keys of a section with a type are known here."""
         return value.get("type") in self.types
+
+    def value(self, values: Mapping[str, Any], name: str) -> Any:
+        """Value of a key in a section, or its default; None where the type has no such key."""
+        known = self.types.get(values.get("type", ""), {}).get(name)
+        given = values.get(name)
+        return known.default if given is None and known is not None else given
 
     def section_keys(self, kind: str) -> dict[str, Key]:
         """Keys of a type, and ``type`` itself."""
@@ -154,9 +168,11 @@ def check_complete(section: Section, values: Mapping[str, Any], prefix: str = ""
     """
     for name, key in section.keys.items():
         if name not in values:
-            if key.default is REQUIRED:
-                raise ConfigError(f"the config lacks {prefix}{name}; give {key.kind.text}")
-            continue
+            if key.default is not REQUIRED:
+                continue
+            if not prefix and isinstance(key.kind, (Section, Variants)):
+                raise ConfigError(f"the config has no section {name!r}; take one of configs/ as a base")
+            raise ConfigError(f"the config lacks {prefix}{name}; give {key.kind.text}")
         inner = _section_of(key.kind, values[name])
         if inner:
             check_complete(inner, values[name], f"{prefix}{name}.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mmseg.config.keys import HOOKS as HOOK_KEYS
+from mmseg.config.run import HOOKS as HOOK_KEYS
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.io.files import write_text
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-
-from mmseg.errors import ConfigError
 
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 # those that update all weights in one launch on a GPU
@@ -32,27 +29,6 @@ def parameter_settings(name: str, cfg: Mapping[str, Any]) -> tuple[float, float]
                 cfg.get("weight_decay", 0.0) * multipliers.get("decay_mult", 1.0),
             )
     return cfg["lr"], cfg.get("weight_decay", 0.0)
-
-
-def check_optimisation(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
-    """Check the sections ``optimizer`` and ``lr_config``, before anything is built.
-
-    Raises:
-        ConfigError: an unknown optimiser, a policy other than ``poly`` or a warm-up other than ``linear``.
-    """
-    kind = optimizer.get("type")
-    if kind not in OPTIMIZERS:
-        raise ConfigError(f"optimizer.type is {kind!r}; known: {', '.join(OPTIMIZERS)}")
-    known = {*inspect.signature(OPTIMIZERS[kind]).parameters, "paramwise_cfg", "type"}
-    unknown = sorted(set(optimizer) - known)
-    if unknown:
-        raise ConfigError(f"optimizer.{unknown[0]} is no setting of {kind}; leave it out")
-    if schedule.get("policy") != "poly" or schedule.get("warmup") not in (None, "linear") or schedule.get("by_epoch"):
-        raise ConfigError(
-            f"lr_config: only policy='poly' by iteration with warmup=None or 'linear' is known, got {dict(schedule)}"
-        )
-    if schedule.get("warmup") and not (schedule.get("warmup_iters") and schedule.get("warmup_ratio") is not None):
-        raise ConfigError("lr_config.warmup='linear' also needs warmup_iters and warmup_ratio")
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> torch.optim.Optimizer:

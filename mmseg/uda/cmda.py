@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
-from mmseg.extractors.content import content_map
+from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, content_map
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
 from mmseg.models.low_precision import WeightCopies
 from mmseg.models.resnet_generator import load_generator
@@ -27,7 +28,6 @@ from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
 from mmseg.uda.parts import PartRunner, PlainRunner, Tensors, map_tensors
-from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import Passes, stream_plan
 from mmseg.uda.teacher import make_teacher, update_teacher, without_noise
 
@@ -64,6 +64,11 @@ def _slots(streams: Streams, slots: Mapping[str, str]) -> Streams:
     return {slot: streams[stream] for slot, stream in slots.items()}
 
 
+def mixed_content_params(settings: UDASettings) -> ContentParams:
+    """Parameters of the mixed image's content map."""
+    return ContentParams.from_config(settings.isr_parms, NIGHT_PARAMS, "uda.isr_parms")
+
+
 def _truth(label: Tensor, weight: Tensor | None = None) -> dict[str, Tensor | None]:
     """Labels (B, H, W) int64 and pixel weights (B, H, W) in [0, 1], None for 1 everywhere."""
     return {"label": label, "weight": weight}
@@ -95,6 +100,7 @@ class DACS(nn.Module):
         super().__init__()
         self.settings = UDASettings(**settings)
         self.plan = stream_plan(self.settings)
+        self.content_params = mixed_content_params(self.settings)
         if self.plan.needs_isr_fusion and not hasattr(model, "fusion_isr_module"):
             raise ConfigError(
                 "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
@@ -375,5 +381,5 @@ class DACS(nn.Module):
     def _content_map(self, images: Tensor, draws: StepDraws) -> Tensor:
         """Content map of the mixed image, (B, 3, H, W)."""
         direction = draws.shift_direction(self.settings.shift_type)
-        content = content_map(input_grey_level(images), self.settings.content_params, direction)
+        content = content_map(input_grey_level(images), self.content_params, direction)
         return content[:, None].expand(-1, 3, -1, -1)

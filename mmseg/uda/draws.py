@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mmseg.config.uda import UDASettings
 from mmseg.extractors.content import random_direction
-from mmseg.uda.settings import UDASettings
 from mmseg.uda.streams import events_threshold
 
 # classes 0..18 and, in the last place, the ignored label

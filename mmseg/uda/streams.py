@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from mmseg.uda.settings import UDASettings
-
-# Weight of the consistency term where a config leaves it open (-1).
-FEATURE_CONSISTENCY = 0.25
 
 
 @dataclass(frozen=True)

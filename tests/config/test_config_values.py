@@ -24,10 +24,11 @@ from mmseg.config.components import (
     MODELS,
     PAIRS,
 )
-from mmseg.config.keys import CONFIG, IGNORED_KEYS, METHOD
+from mmseg.config.keys import CONFIG, IGNORED_KEYS
 from mmseg.config.kinds import REQUIRED, Off, PathText, Text, Unread
 from mmseg.config.load import check_config, component_keys, effective, get_key, load_config
 from mmseg.config.sections import walk
+from mmseg.config.uda import METHODS
 from mmseg.datasets import cityscapes, dark_zurich, dsec_night
 from mmseg.engine.numerics import PRECISIONS
 from mmseg.engine.optim import OPTIMIZERS
@@ -390,7 +391,7 @@ def test_whatever_reads_a_config_names_the_value(root, tmp_path, key):
         (HEAD_REGISTRY, HEADS.types),
         (LOSS_REGISTRY, LOSSES.types),
         (SEGMENTORS, MODELS.types),
-        (UDA, {"DACS": METHOD}),
+        (UDA, METHODS.types),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

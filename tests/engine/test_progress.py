@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from mmseg.config.uda import UDASettings
 from mmseg.engine import training_loop
 from mmseg.engine.progress import RECENT, WARM_UP, LogWindow, Pace, duration, log_line, remaining_text
 from mmseg.engine.run_log import RunLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop, _write_logs
 from mmseg.uda.cmda import StepResult
-from mmseg.uda.settings import UDASettings
 
 
 class Clock:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input, load_json
+from mmseg.config.uda import UDASettings
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
-from mmseg.uda.settings import UDASettings
 
 
 def small_model(published: str = "cs2dsec", **changes) -> nn.Module:

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmseg.config.load import check_config, effective, load_config
+from mmseg.config.run import RunConfig
 from mmseg.datasets.crops import open_image, open_label
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
 from mmseg.engine.checkpoint import load_training, save_checkpoint, segmentor_weights
-from mmseg.engine.optim import check_optimisation
 from mmseg.errors import CMDAError
 from mmseg.events import voxel_grid
 from mmseg.events.files import open_events
@@ -91,7 +91,7 @@ def published() -> dict:
 def check(path: Path) -> None:
     cfg = effective(load_config(path))
     check_config(cfg, for_training=True)
-    check_optimisation(cfg["optimizer"], cfg["lr_config"])
+    RunConfig.from_config(cfg)
 
 
 @fuzz(0.1)

@@ -1,0 +1,76 @@
+"""A config as one object: values, defaults, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmseg.config.fields import section_of
+from mmseg.config.keys import CONFIG
+from mmseg.config.load import effective, load_config
+from mmseg.config.run import EvalConfig, RunConfig
+from mmseg.config.sections import Section
+from mmseg.config.uda import UDASettings
+from mmseg.errors import ConfigError
+
+PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
+
+
+@pytest.fixture
+def published(root) -> dict:
+    return effective(load_config(root / PUBLISHED))
+
+
+def test_published_config(published):
+    run = RunConfig.from_config(published)
+    assert (run.runner.max_iters, run.checkpoint_config.interval, run.checkpoint_config.max_keep_ckpts) == (
+        40000,
+        40000,
+        1,
+    )
+    assert (run.data.samples_per_gpu, run.data.skips_bad_samples) == (2, False)
+    assert run.data.train == published["data"]["train"]
+    assert run.model == published["model"]
+    assert (run.optimizer.type, run.optimizer.lr, tuple(run.optimizer.betas)) == ("AdamW", 6e-05, (0.9, 0.999))
+    assert run.optimizer.of_parameter("decode_head.conv.weight") == (10 * 6e-05, 0.01)
+    assert run.optimizer.of_parameter("backbone.norm1.weight") == (6e-05, 0.0)
+    assert (run.lr_config.warmup, run.lr_config.warmup_iters) == ("linear", 1500)
+    assert run.uda.type == "DACS"
+    assert run.uda.loss_weight == {"image": 0.5, "events": 0.5, "fusion": 0.5, "img_self_res": 0.25}
+    assert run.numerics.cudnn_benchmark is True
+    assert (run.numerics.precision, run.numerics.saves_memory) == ("fp32", False)
+
+
+def test_what_is_left_out_or_none_has_its_default(published):
+    for key in ("checkpoint_config", "evaluation", "log_config", "precision", "seed", "compile"):
+        published[key] = None
+    del published["cudnn_benchmark"], published["optimizer"]["paramwise_cfg"]
+    published["micro_batch"] = 1
+    run = RunConfig.from_config(published)
+    assert (run.checkpoint_config.interval, run.evaluation.interval, run.log_config.interval) == (4000, 4000, 50)
+    assert (run.log_config.hooks, run.evaluation.save_best, run.seed) == ([], None, 0)
+    assert (run.numerics.precision, run.numerics.compile, run.numerics.cudnn_benchmark) == ("fp32", False, False)
+    assert run.optimizer.of_parameter("decode_head.conv.weight") == (6e-05, 0.01)
+    assert run.numerics.saves_memory
+
+
+def test_sections_of_a_test(root):
+    config = EvalConfig.from_config(effective(load_config(root / PUBLISHED), for_training=False))
+    assert config.data.test["type"] == "DSECDataset"
+    assert config.data.workers_per_gpu == 4
+
+
+def test_every_fixed_section_is_a_dataclass():
+    fixed = {name: key.kind.made for name, key in CONFIG.keys.items() if isinstance(key.kind, Section)}
+    assert [name for name, made in fixed.items() if made is None] == ["norm_cfg"]  # which is not read
+    assert CONFIG.keys.items() >= section_of(RunConfig).keys.items()
+
+
+def test_settings_made_by_hand_are_checked():
+    with pytest.raises(ConfigError, match=r"uda\.alpha is 2; give a number of at least 0 and at most 1"):
+        UDASettings(train_type="cs2dsec_image", alpha=2)
+
+
+def test_import_is_light():
+    code = "import sys, mmseg.config.run; sys.exit(bool({'torch', 'numpy', 'mmengine'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
