@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from mmseg.errors import DataError
-from mmseg.io.read_errors import READ_ERRORS, cause
+from mmseg.io.json_files import read_json
 
 RECORD = "cache.json"
 # That of 100,000 samples has about 10 MB.
@@ -25,16 +23,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     remedy = "remove the folder and make the cache again"
     try:
-        state = path.stat()
-        if not S_ISREG(state.st_mode) or state.st_size > MAX_RECORD_BYTES:
-            raise DataError(f"{path} is not a record of a cache ({state.st_size:,} bytes): {remedy}")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        path.stat()
     except FileNotFoundError:
         return None
-    except READ_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({cause(error)}): {remedy}") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path} holds no record of a cache: {remedy}")
+    except (OSError, ValueError):
+        pass  # read_json says what is wrong
+    record = read_json(path, remedy, max_bytes=MAX_RECORD_BYTES)
     missing = _RECORD_PARTS.keys() - record.keys()
     if missing:
         raise DataError(f"{path} lacks {', '.join(sorted(missing))}: {remedy}")

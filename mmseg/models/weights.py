@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mmseg.config.kinds import shown
 from mmseg.errors import CheckpointError, address_remedy
+from mmseg.io.read_errors import READ_ERRORS
 
 
 def load_file(path: str | Path, hint: str = "") -> Any:
@@ -63,8 +63,8 @@ def has_right_checksums(path: str | Path) -> bool:
             # PyTorch stores its parts as they are: what is packed is not of its making, and could unpack to anything.
             stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
             return stored and archive.testzip() is None
-    # What zipfile raises depends on which bytes are damaged; each of these says that the sums cannot be right.
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error):
+    # The exception depends on which bytes are damaged.
+    except READ_ERRORS:
         return False
 
 
