@@ -13,9 +13,7 @@ KNOWN_UP = {
     ("mmseg.events.files", "mmseg.preparation.dsec_lists"),
     ("mmseg.inference.benchmark", "mmseg.apis.arguments"),
     ("mmseg.inference.export", "mmseg.apis.arguments"),
-    ("mmseg.inference.export", "mmseg.apis.testing"),
     ("mmseg.inference.model", "mmseg.apis.arguments"),
-    ("mmseg.inference.model", "mmseg.apis.testing"),
     ("mmseg.launcher.child", "mmseg.apis.training"),
     ("mmseg.work_dir.identity", "mmseg.engine.checkpoint"),
 }

@@ -111,14 +111,15 @@ def main() -> None:
     """Parse first: --help must not wait for torch."""
     args = parse_args()
     from mmseg.apis import infer, init_model
-    from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
+    from mmseg.engine.checkpoint import checkpoint_to_test
     from mmseg.inference.pictures import open_pictures
+    from mmseg.work_dir.layout import WorkDir
 
     # A misspelt path shall show before a large network is loaded.
     open_pictures(args.inputs)
     config, checkpoint = args.config, args.checkpoint
     if args.work_dir:
-        config, checkpoint = work_dir_config(args.work_dir), work_dir_checkpoint(args.work_dir)
+        config, checkpoint = WorkDir(args.work_dir).find_config(), checkpoint_to_test(args.work_dir)
     model = init_model(
         config, checkpoint, args.device, args.model, args.precision, args.train_isr_parms, args.cfg_options
     )

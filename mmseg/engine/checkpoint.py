@@ -20,7 +20,8 @@ from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.io.files import atomic_path, write_text
 from mmseg.io.json_files import read_json
 from mmseg.models.weights import check_finite, has_right_checksums, load_file, load_weights_file, report_mismatch
-from mmseg.work_dir.layout import WorkDir, iteration_of
+from mmseg.work_dir.identity import RunIdentity, read_identity
+from mmseg.work_dir.layout import PUBLISHED_ITERATION, WorkDir, iteration_of
 
 # Prefixes in the state dict of the training method (names of published checkpoints).
 STUDENT, TEACHER = "model.", "ema_model."
@@ -187,6 +188,32 @@ def best_checkpoint(work_dir: str | Path) -> Path | None:
     """The file of :func:`save_best`, None where there is none."""
     found = WorkDir(work_dir).best_checkpoints()
     return found[-1] if found else None
+
+
+def checkpoint_to_test(work_dir: str | Path) -> Path:
+    """``iter_40000.pth``, or the newest ``iter_*.pth`` if there is none, of the run that the folder belongs to.
+
+    Raises:
+        CheckpointError: the folder holds none.
+    """
+    run = WorkDir(work_dir)
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        raise CheckpointError(f"{work_dir} holds no checkpoint iter_<n>.pth")
+    identity = read_identity(run.path)
+    own = [path for path in checkpoints if identity is None or _belongs_to(identity, path)]
+    if identity is not None and not own:
+        raise CheckpointError(
+            f"{work_dir} was started anew at {identity.started} and holds checkpoints of an earlier run only, the "
+            f"newest is {checkpoints[-1].name}; test that by name with tools/test.py CONFIG CHECKPOINT"
+        )
+    return next((path for path in own if iteration_of(path) == PUBLISHED_ITERATION), own[-1])
+
+
+def _belongs_to(identity: RunIdentity, path: Path) -> bool:
+    """Whether a checkpoint belongs to a run. One that cannot be read counts as such: its reader will refuse it."""
+    meta = checkpoint_meta(path)
+    return meta is None or identity.owns(meta)
 
 
 @dataclass(frozen=True)

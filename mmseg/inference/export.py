@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mmseg.apis.arguments import LEAST_SIDE
-from mmseg.apis.testing import work_dir_checkpoint, work_dir_config
 from mmseg.config.load import check_values, uses_isr_fusion
-from mmseg.engine.checkpoint import load_segmentor
+from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
@@ -31,6 +30,7 @@ from mmseg.io.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.system.printing import say
+from mmseg.work_dir.layout import WorkDir
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -118,9 +118,8 @@ def export_work_dir(work_dir: str | Path, out_dir: str | Path | None = None, **o
         work_dir: folder with config and checkpoint, see :func:`mmseg.apis.test_work_dir`.
         out_dir, options: see :func:`export`.
     """
-    return export(
-        work_dir_config(work_dir), work_dir_checkpoint(work_dir), out_dir or Path(work_dir) / "export", **options
-    )
+    config_path = WorkDir(work_dir).find_config()
+    return export(config_path, checkpoint_to_test(work_dir), out_dir or Path(work_dir) / "export", **options)
 
 
 def export(

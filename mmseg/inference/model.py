@@ -24,7 +24,6 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg.apis.arguments import LEAST_SIDE
-from mmseg.apis.testing import choose_test_set
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import check_values, get_key
 from mmseg.datasets.crops import grey_tensor, three_channels
@@ -38,6 +37,7 @@ from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Copies, Predictor, one_behind, recorder_for
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.evaluator import default_output
+from mmseg.evaluation.test_set import use_training_isr
 from mmseg.events.files import FrameEvents, usable_events
 from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
 from mmseg.events.recording import Events
@@ -307,7 +307,7 @@ def init_model(
         config, _ = config_of(config, checkpoint, cfg_options)
     check_values(config, for_training=False)
     if train_isr_parms:
-        choose_test_set(config, None, None, False, True)
+        use_training_isr(config)
     recipe = InputRecipe(config)
     segmentor = empty_segmentor(config)
     weights = load_segmentor(segmentor, checkpoint, model)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,50 @@ from mmseg.work_dir.layout import TestFolder, WorkDir
 SETTINGS = ("model", "options", "mode", "precision", "test_set")
 
 
-def results_folder(
-    parent: str | Path,
-    model: str = "student",
-    output: str | None = None,
-    image_isr: bool = False,
-    train_isr_parms: bool = False,
-    split: str | None = None,
-    cfg_options: Mapping[str, Any] | None = None,
-    precision: str = "fp32",
-) -> Path:
-    """Folder of a test's results by default: ``preds``, followed by what was chosen for the test.
+@dataclass(frozen=True)
+class TestChoices:
+    """What a user chooses for a test.
 
-    Options have a folder each, named by a number that is made of them; ``metrics.json`` in it spells them out.
+    Attributes:
+        model: ``student`` or ``teacher``.
+        output: output of the model; None for the default of model and test set.
+        split: ``val`` or ``test`` of Dark Zurich; None leaves it to the config.
+        image_isr: test image and content map, fused (Dark Zurich).
+        train_isr_parms: extract content maps as the training did. By default, as in the published tests, they have
+            their own parameters.
+        cfg_options: dotted key -> value.
+        precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
+    """
+
+    __test__ = False  # pytest would collect it by its name
+
+    model: str = "student"
+    output: str | None = None
+    split: str | None = None
+    image_isr: bool = False
+    train_isr_parms: bool = False
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+
+
+def results_folder(parent: str | Path, choices: TestChoices) -> Path:
+    """Default folder for the results of a test: ``preds``, followed by what was chosen.
+
+    Config options are named by a hash; ``metrics.json`` in the folder spells them out.
 
     Args:
         parent: folder of the checkpoint.
-        model, output, image_isr, train_isr_parms, split, cfg_options, precision: see :func:`mmseg.apis.testing.test`.
     """
-    text = json.dumps(plain(dict(cfg_options or {})), sort_keys=True, default=str)
+    text = json.dumps(plain(dict(choices.cfg_options)), sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
     names = [
-        "teacher" if model == "teacher" else None,
-        output,
-        "image_isr" if image_isr else None,
-        "train_isr_parms" if train_isr_parms else None,
-        split,
-        precision if precision != "fp32" else None,
-        f"options_{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}" if cfg_options else None,
+        "teacher" if choices.model == "teacher" else None,
+        choices.output,
+        "image_isr" if choices.image_isr else None,
+        "train_isr_parms" if choices.train_isr_parms else None,
+        choices.split,
+        choices.precision if choices.precision != "fp32" else None,
+        f"options_{digest}" if choices.cfg_options else None,
     ]
     return WorkDir(parent).predictions(tuple(filter(None, names))).path
 

@@ -8,10 +8,10 @@ import pytest
 from helpers.golden_tools import GOLDEN
 from helpers.script_tools import ROOT, run
 
-from mmseg.apis.testing import work_dir_config
 from mmseg.config.load import dump_config, load_config, parse_config, plain
 from mmseg.errors import ConfigError
 from mmseg.launcher.child import plan_child, write_child_config
+from mmseg.work_dir.layout import WorkDir
 
 PUBLISHED = ROOT / "configs/fusion/cs2dsec_image+events_together_b5.py"
 
@@ -81,7 +81,7 @@ def test_json_of_a_stranger_runs_nothing(tmp_path, trap, resolved, monkeypatch, 
 def test_a_work_dir_names_no_base_at_all(tmp_path, resolved):
     """Not even one of this project: it is resolved."""
     path = write(tmp_path / "run[a note]" / "run.json", {**resolved, "_base_": str(PUBLISHED)})
-    assert work_dir_config(path.parent) == path
+    assert WorkDir(path.parent).find_config() == path
     with pytest.raises(ConfigError, match=r"the config of a work dir is resolved, and read as data"):
         load_config(path)
 

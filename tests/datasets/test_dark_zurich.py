@@ -23,16 +23,17 @@ from helpers.golden_tools import (
 from helpers.script_tools import ROOT, run
 from PIL import Image
 
-from mmseg.apis.testing import choose_test_set
 from mmseg.config.load import load_config
 from mmseg.datasets.crops import CropDraw
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.evaluation.submission import FOLDERS, check_submission, write_submission
+from mmseg.evaluation.test_set import choose_test_set
 from mmseg.extractors.content import NIGHT_PARAMS
 from mmseg.models.losses import resize_logits
 from mmseg.registry import SEGMENTORS
+from mmseg.work_dir.results import TestChoices
 
 MINI = GOLDEN / "mini" / "dark_zurich"
 PUBLISHED = "configs/fusion/cs2dz_image+raw-isr_b5.py"
@@ -201,9 +202,9 @@ def test_images_alone_are_the_default():
 
 
 def test_choices_of_a_test(root):
-    def chosen(config=PUBLISHED, output=None, split=None, image_isr=False, train_isr_parms=False):
+    def chosen(config=PUBLISHED, **choices):
         cfg = load_config(root / config)
-        output = choose_test_set(cfg, output, split, image_isr, train_isr_parms)
+        output = choose_test_set(cfg, TestChoices(**choices))
         return output, cfg.data.test
 
     output, test_set = chosen()

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmseg.apis.testing import work_dir_config
 from mmseg.config.load import dump_config, load_config, plain
 from mmseg.engine.checkpoint_config import carried_config, config_of
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.models.weights import load_file
+from mmseg.work_dir.layout import WorkDir
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/fusion/cs2dsec_image+events_together_b5.py"
@@ -99,13 +99,13 @@ def test_weights_alone_carry_no_config(tmp_path, content):
 
 
 def test_work_dir_without_its_config_leaves_it_to_the_checkpoint(tmp_path):
-    assert work_dir_config(tmp_path) is None
+    assert WorkDir(tmp_path).find_config() is None
     (tmp_path / f"{tmp_path.name}.json").write_text("{}")
-    assert work_dir_config(tmp_path) == tmp_path / f"{tmp_path.name}.json"
+    assert WorkDir(tmp_path).find_config() == tmp_path / f"{tmp_path.name}.json"
     with pytest.raises(ConfigError, match="is a file; give its folder"):
-        work_dir_config(tmp_path / f"{tmp_path.name}.json")
+        WorkDir(tmp_path / f"{tmp_path.name}.json").find_config()
     with pytest.raises(ConfigError, match="nowhere does not exist"):
-        work_dir_config(tmp_path / "nowhere")
+        WorkDir(tmp_path / "nowhere").find_config()
 
 
 @pytest.mark.parametrize(

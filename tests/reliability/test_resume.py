@@ -19,10 +19,9 @@ from helpers.training_tools import QUICK, config_of
 from rich.console import Console
 
 from mmseg.apis import training
-from mmseg.apis.testing import work_dir_checkpoint
 from mmseg.config.load import effective, load_config
 from mmseg.engine import training_loop
-from mmseg.engine.checkpoint import best_checkpoint, list_checkpoints
+from mmseg.engine.checkpoint import best_checkpoint, checkpoint_to_test, list_checkpoints
 from mmseg.engine.interruptions import Interrupted
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.models.weights import has_right_checksums, load_file
@@ -225,7 +224,7 @@ def test_auto_starts_anew_without_a_checkpoint_and_rests_after_the_last(project,
     shutil.copy(tmp_path / "run" / "iter_4.pth", tmp_path / "run" / "iter_9.pth")
     train(project, tmp_path / "run")
     (tmp_path / "run" / "iter_4.pth").unlink()
-    assert work_dir_checkpoint(tmp_path / "run").name == "iter_2.pth"
+    assert checkpoint_to_test(tmp_path / "run").name == "iter_2.pth"
     assert iterations_logged(tmp_path / "run") == [1, 2, 3, 4]
     train(project, tmp_path / "run", resume_from="auto")
     assert_same(whole, tmp_path / "run")

@@ -7,7 +7,7 @@ import pytest
 
 from mmseg.errors import ConfigError
 from mmseg.report.comparison import read_run
-from mmseg.work_dir.results import results_folder, set_aside
+from mmseg.work_dir.results import TestChoices, results_folder, set_aside
 
 TESTED = {
     "checkpoint": "run/iter_4000.pth",
@@ -30,11 +30,11 @@ def write(folder: Path, **changes) -> Path:
 
 
 def test_default_folder_is_named_by_what_was_chosen():
-    assert results_folder("run") == Path("run/preds")
-    assert results_folder("run", "teacher", "image") == Path("run/preds_teacher_image")
-    named = results_folder("run", image_isr=True, train_isr_parms=True, split="test")
+    assert results_folder("run", TestChoices()) == Path("run/preds")
+    assert results_folder("run", TestChoices("teacher", "image")) == Path("run/preds_teacher_image")
+    named = results_folder("run", TestChoices(image_isr=True, train_isr_parms=True, split="test"))
     assert named == Path("run/preds_image_isr_train_isr_parms_test")
-    assert results_folder("run", cfg_options={}) == Path("run/preds")
+    assert results_folder("run", TestChoices(cfg_options={})) == Path("run/preds")
 
 
 def test_options_have_a_folder_each():
@@ -44,11 +44,11 @@ def test_options_have_a_folder_each():
         {"data.test.image_change_range": 2},
         {"model.test_cfg.mode": "slide", "model.test_cfg.stride": (10, 10)},
     ]
-    folders = {results_folder("run", cfg_options=given) for given in options}
+    folders = {results_folder("run", TestChoices(cfg_options=given)) for given in options}
     assert len(folders) == 4
     assert all(folder.name.startswith("preds_options_") for folder in folders)
     # The order on the command line means nothing.
-    assert results_folder("run", cfg_options=dict(reversed(options[3].items()))) in folders
+    assert results_folder("run", TestChoices(cfg_options=dict(reversed(options[3].items())))) in folders
 
 
 def test_the_same_test_again_takes_its_place(tmp_path):

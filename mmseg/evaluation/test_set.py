@@ -1,0 +1,81 @@
+"""What a test can choose: its output, its data, and how they are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg.config.load import check_config, effective, get_key
+from mmseg.datasets.dark_zurich import DarkZurichICDataset
+from mmseg.engine.networks import empty_segmentor
+from mmseg.errors import ConfigError
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
+from mmseg.registry import DATASETS
+from mmseg.work_dir.results import TestChoices
+
+# Keys of a data set that decide on the content map of a sample.
+ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr")
+
+
+def choose_test_set(config: Config, choices: TestChoices) -> str | None:
+    """Apply the choices to ``data.test`` of a config, in place.
+
+    A named output adds the streams that it needs. On Dark Zurich the content map replaces the events.
+
+    Returns:
+        The output to test, if one was chosen.
+
+    Raises:
+        ConfigError: an option that the config's test set does not have.
+    """
+    _check_section(config)
+    kind = get_key(config, "data.test.type")
+    is_dark_zurich = kind == DarkZurichICDataset.__name__
+    if (choices.split or choices.image_isr) and not is_dark_zurich:
+        option = "--split" if choices.split else "--image_isr"
+        raise ConfigError(f"{option} is for Dark Zurich; data.test.type is {kind!r}")
+    if choices.image_isr and choices.output not in (None, "fusion"):
+        raise ConfigError(
+            f"--image_isr tests the fused output of image and content map, not {choices.output!r}; leave one out"
+        )
+    output = "fusion" if choices.image_isr else choices.output
+    if choices.split:
+        config.data.test.split = choices.split
+    dataset = DATASETS.get(kind or "")
+    if dataset is not None and output in OUTPUT_STREAMS:
+        given = list(config.data.test.get("outputs", ("image",) if is_dark_zurich else ()))
+        streams = [dataset.TEST_STREAMS[stream] for stream in OUTPUT_STREAMS[output]]
+        config.data.test.outputs = list(dict.fromkeys([*given, *streams]))
+    if choices.train_isr_parms:
+        use_training_isr(config)
+    return output
+
+
+def use_training_isr(config: Config) -> None:
+    """Let the test set of a config extract content maps as the training did, in place.
+
+    Raises:
+        ConfigError: the config does not say how the training extracts them.
+    """
+    _check_section(config)
+    given = {key: get_key(config, f"data.train.target.{key}") for key in ISR_KEYS}
+    given = {key: value for key, value in given.items() if value is not None}
+    if not given:
+        raise ConfigError(f"--train_isr_parms: data.train.target of the config has none of {', '.join(ISR_KEYS)}")
+    config.data.test.update(given)
+
+
+def _check_section(config: Config) -> None:
+    if not isinstance(get_key(config, "data.test"), Mapping):
+        raise ConfigError("the config has no section 'data.test'; take one of configs/ as a base")
+
+
+def build_test(config: Config) -> tuple[BaseSegmentor, Any]:
+    """Segmentor whose weights are still to be loaded, and test set."""
+    cfg = effective(config, for_training=False)
+    check_config(cfg, for_training=False)
+    dataset = DATASETS.build(dict(cfg["data"]["test"]))
+    return empty_segmentor(config), dataset
