@@ -15,7 +15,6 @@ KNOWN_UP = {
     ("mmseg.inference.export", "mmseg.apis.arguments"),
     ("mmseg.inference.model", "mmseg.apis.arguments"),
     ("mmseg.launcher.child", "mmseg.apis.training"),
-    ("mmseg.work_dir.identity", "mmseg.engine.checkpoint"),
 }
 KNOWN_CYCLES: list[set[str]] = []
 
