@@ -8,6 +8,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+# files of half a minute and more, by their time
+LONGEST_FIRST = (
+    "uda/test_training_steps.py",
+    "reliability/test_stopping.py",
+    "reliability/test_resume.py",
+    "scripts/test_scripts.py",
+    "engine/test_graphs.py",
+)
 # Tests that send signals start their processes from here: what a starter such as nohup ignores is not ignored there.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -18,6 +26,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def pytest_addoption(parser) -> None:
     parser.addoption("--no-onednn", action="store_true", help="run PyTorch's own kernels in place of oneDNN's")
     parser.addoption("--figures", action="store_true", help="print how near the golden numbers came to each limit")
+    parser.addoption("--exhaustive", action="store_true", help="also run the tests that take minutes each")
 
 
 def pytest_configure(config) -> None:
@@ -25,6 +34,17 @@ def pytest_configure(config) -> None:
         import torch
 
         torch.backends.mkldnn.enabled = False
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Skip what was not asked for, and begin with the longest files: parallel processes then end together."""
+    if not config.getoption("--exhaustive"):
+        skip = pytest.mark.skip(reason="takes minutes; run it with --exhaustive")
+        for item in items:
+            if "exhaustive" in item.keywords:
+                item.add_marker(skip)
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(ROOT / "tests").as_posix(), len(places)))
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
@@ -46,3 +66,19 @@ def root() -> Path:
 def golden() -> Path:
     """Folder of the golden numbers."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """See :class:`helpers.sharing.SharedFolders`."""
+    from helpers.sharing import SharedFolders
+
+    return SharedFolders(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def mini_project(shared) -> Path:
+    """The golden mini trees with lists and statistics, to read only; see :func:`helpers.script_tools.make_project`."""
+    from helpers.script_tools import make_project
+
+    return shared("mini_project", make_project)

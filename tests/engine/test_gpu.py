@@ -16,7 +16,10 @@ from mmseg.extractors.content import NIGHT_PARAMS, SHIFTS, content_map
 from mmseg.uda.augment import input_grey_level
 from mmseg.uda.draws import StepDraws
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
+]
 DEVICE = torch.device("cuda")
 OPTIMIZER = {"type": "AdamW", "lr": 6e-5, "weight_decay": 0.01}
 

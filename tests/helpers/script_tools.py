@@ -38,7 +38,7 @@ SMALL = {
 
 
 def run(script: str, *arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
         cwd=cwd,

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +21,9 @@ from mmseg.registry import BACKBONES
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "convert_weights.py"
-slow = pytest.mark.skipif(not os.environ.get("CMDA_SLOW_TESTS"), reason="set CMDA_SLOW_TESTS=1")
-ALL_SIZES = [arch if arch in ("mit_b0", "mit_b1") else pytest.param(arch, marks=slow) for arch in ARCHITECTURES]
+ALL_SIZES = [
+    arch if arch in ("mit_b0", "mit_b1") else pytest.param(arch, marks=pytest.mark.exhaustive) for arch in ARCHITECTURES
+]
 
 
 def run_script(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.process_tools import Server, Started, wait_until
-from helpers.script_tools import ROOT, make_project
+from helpers.script_tools import ROOT
 from helpers.training_tools import LIGHT, LONG, config_of
 
 from mmseg.engine.checkpoint import list_checkpoints
@@ -25,8 +25,8 @@ if os.environ['RANK'] == '1':
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    return make_project(tmp_path_factory.mktemp("together"))
+def project(mini_project) -> Path:
+    return mini_project
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
+from helpers.script_tools import PUBLISHED, ROOT, SMALL, run
 from helpers.training_tools import QUICK, config_of
 from rich.console import Console
 
@@ -28,12 +28,10 @@ from mmseg.models.weights import has_right_checksums, load_file
 from mmseg.parallel.distributed import ONE_PROCESS
 from mmseg.work_dir.layout import WorkDir
 
-KILLS = 20 if os.environ.get("CMDA_SLOW_TESTS") else 2
-
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    return make_project(tmp_path_factory.mktemp("resume"))
+def project(mini_project) -> Path:
+    return mini_project
 
 
 @pytest.fixture(autouse=True)
@@ -166,12 +164,13 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-def test_kill_9_at_random_moments(project, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_kill_9_at_random_moments(project, tmp_path, kills):
     """Whenever it is killed, the newest checkpoint is sound, none is lost, and the end is the same to the last bit."""
-    iterations, rng, newest = 3 * KILLS, random.Random(0), 0
+    iterations, rng, newest = 3 * kills, random.Random(0), 0
     work_dir = tmp_path / "run"
     changes = {"runner.max_iters": iterations, "checkpoint_config.max_keep_ckpts": 2}
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = start_script(project, work_dir, **changes)
         wait_for(work_dir / f"iter_{newest + 1}.pth", process)
         time.sleep(rng.uniform(0, 1.5))

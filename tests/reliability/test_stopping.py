@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.process_tools import Server, Started, wait_until
-from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project
+from helpers.script_tools import PUBLISHED, ROOT, SMALL
 from helpers.training_tools import LIGHT, LONG, QUICK, config_of
 from rich.console import Console
 
@@ -23,8 +23,8 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    return make_project(tmp_path_factory.mktemp("stopping"))
+def project(mini_project) -> Path:
+    return mini_project
 
 
 @pytest.fixture(autouse=True)

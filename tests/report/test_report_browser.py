@@ -24,7 +24,10 @@ FLAGS = (
     "--force-prefers-reduced-motion",
 )
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ that hold for any kernels.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,7 @@ VARIANTS = {
     "cs2dsec_image_fd": dict(imnet_feature_dist_lambda=0.005, train_type="cs2dsec_image"),
     "cs2dz": dict(pseudo_weight_ignore_bottom=20),
 }
-# At the published crop size; minutes on a CPU, so only on request.
+# At the published crop size.
 VARIANTS_512 = {
     "cs2dsec_512": {},
     "cs2dz_512": {},
@@ -220,8 +218,7 @@ def test_three_steps(variant, generator_file):
     run_golden_steps(variant, VARIANTS[variant], generator_file)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("variant", VARIANTS_512)
 def test_step_512(variant, generator_file):
-    if "CMDA_SLOW_TESTS" not in os.environ:
-        pytest.skip("set CMDA_SLOW_TESTS=1 to run three steps at 512x512")
     run_golden_steps(variant, VARIANTS_512[variant], generator_file)
