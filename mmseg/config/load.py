@@ -17,6 +17,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from mmseg.config.dotted import flat as flat
+from mmseg.config.dotted import get_key as get_key
 from mmseg.config.files import load_config as load_config
 from mmseg.config.files import parse_config as parse_config
 from mmseg.config.keys import ANCHORS, CONFIG, DATA_PATH_KEYS, LIST_SECTIONS, TEST_CONFIG
@@ -44,25 +46,6 @@ def dump_config(config: Config) -> str:
 def config_of(text: str) -> Config:
     """The resolved config that :func:`dump_config` made a text of."""
     return Config(json.loads(text))
-
-
-def get_key(config: Mapping[str, Any] | Config, key: str) -> Any:
-    """Value of a dotted key, or None where it is absent."""
-    node: Any = config.to_dict() if isinstance(config, Config) else config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys of a config with their values; the mark of a section that replaces another is left out."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        elif key != "_delete_":
-            yield f"{prefix}{key}", value
 
 
 def check_values(config: Config, for_training: bool = True) -> None:

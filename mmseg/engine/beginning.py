@@ -10,10 +10,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.dotted import flat, get_key, is_below
 from mmseg.config.keys import DATA_PATH_KEYS
-from mmseg.config.load import dump_config, flat, get_key, plain
+from mmseg.config.load import dump_config, plain
 from mmseg.engine.checkpoint import checkpoint_meta
-from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start, is_below
+from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start
 from mmseg.errors import ConfigError
 from mmseg.io.files import content_mark, digest
 from mmseg.parallel.agreement import check_alike, decided_by_first, marks_of

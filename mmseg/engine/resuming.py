@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmseg.config.dotted import flat, is_below
 from mmseg.config.keys import DATA_PATH_KEYS, IGNORED_KEYS
 from mmseg.config.kinds import is_whole
-from mmseg.config.load import flat
 from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
 from mmseg.errors import CheckpointError, DataError, address_remedy
 from mmseg.io.json_files import parse_json
@@ -205,9 +205,3 @@ def listed(texts: Collection[str]) -> str:
 def _printable(text: str) -> str:
     """A text of a checkpoint for a line of the log: without control characters, cut where it is long."""
     return ascii(text)[1:-1][:LONGEST_VALUE] if not text.isprintable() else text[:LONGEST_VALUE]
-
-
-def is_below(key: str, sections: Collection[str]) -> bool:
-    """Whether a dotted key is one of the sections, or in one."""
-    parts = key.split(".")
-    return any(".".join(parts[:i]) in sections for i in range(1, len(parts) + 1))

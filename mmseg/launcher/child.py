@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from mmseg.apis.training import check_training
 from mmseg.config.data_root import check_root, outside_root
+from mmseg.config.dotted import flat, get_key, is_below, set_key
 from mmseg.config.files import GENERATED_CONFIGS
 from mmseg.config.keys import LIST_SECTIONS
 from mmseg.config.load import (
@@ -21,8 +22,6 @@ from mmseg.config.load import (
     check_values,
     dump_config,
     effective,
-    flat,
-    get_key,
     load_config,
     plain,
     set_root,
@@ -169,7 +168,7 @@ def plan_child(
         "git_rev": git_revision() or "",
     }
     for key, value in changes.items():
-        _set(child, key, _over(resolved, key, plain(value)))
+        set_key(child, key, _over(resolved, key, plain(value)))
     resolved.merge_from_dict(copy.deepcopy({key: value for key, value in child.items() if key != "_base_"}))
     if resume:
         full_name = (_earlier_run(name, resolved) if resume == AUTO else None) or full_name
@@ -239,7 +238,7 @@ def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
         if key.startswith(f"{option}."):
             inner = value if isinstance(value, Mapping) else {}
             kept |= _without({f"{option}.{name}": inner[name] for name in inner}, key)
-        elif not _overridden(option, (key,)):
+        elif not is_below(option, (key,)):
             kept[option] = value
     return kept
 
@@ -259,7 +258,7 @@ def _changes(
 ) -> dict[str, Any]:
     """Dotted key -> value of all that differs from the base config, whose options are applied already."""
     by_flag = _flag_changes(base, path, root_path, cfg_options, values)
-    changes = {key: value for key, value in by_flag.items() if not _overridden(key, cfg_options)}
+    changes = {key: value for key, value in by_flag.items() if not is_below(key, cfg_options)}
     # A path that the user spells out is of this machine.
     spelt_out = {**({GENERATOR: values["icd2en"]} if "icd2en" in values else {}), **cfg_options}
     for key, value in changes.items():
@@ -295,7 +294,7 @@ def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str
     changes: dict[str, Any] = {}
     by_user: dict[str, Any] = {}
     for key, value in cfg_options.items():
-        _set(by_user, key, plain(value))
+        set_key(by_user, key, plain(value))
     head = get_key(config, "model.decode_head.in_channels")
     for part in (FUSION, ISR_FUSION):
         kind, channels = get_key(config, f"{part}.type"), get_key(config, f"{part}.in_channels")
@@ -308,23 +307,9 @@ def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str
     return changes
 
 
-def _overridden(key: str, options: Iterable[str]) -> bool:
-    """Whether an option sets a key or a section around it."""
-    return any(key == option or key.startswith(f"{option}.") for option in options)
-
-
 def _over(config: Config, key: str, value: Any) -> Any:
     """The value as it goes over a config: a section that takes the place of what is no section has to say so."""
     section, _, last = key.rpartition(".")
     beside = get_key(config, section) if section else config
     replaces = isinstance(value, Mapping) and isinstance(beside, Mapping) and last in beside
     return {**value, "_delete_": True} if replaces and not isinstance(beside[last], Mapping) else value
-
-
-def _set(config: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        if not isinstance(config.get(part), dict):
-            config[part] = {}
-        config = config[part]
-    config[last] = value

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmseg.config.dotted import get_key
 from mmseg.errors import ConfigError, did_you_mean
 
 SOURCE, TARGET = "data.train.source", "data.train.target"
@@ -34,12 +35,7 @@ class Base:
 
     def get(self, key: str) -> Any:
         """Value of a dotted key, or None where it is absent."""
-        node: Any = self.config
-        for part in key.split("."):
-            if not isinstance(node, Mapping) or part not in node:
-                return None
-            node = node[part]
-        return node
+        return get_key(self.config, key)
 
     @property
     def has_events(self) -> bool:

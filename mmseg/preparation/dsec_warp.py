@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import yaml
 
+from mmseg.config.dotted import get_key
 from mmseg.errors import DataError
 from mmseg.io.files import read_text
 from mmseg.io.image_files import decode, stored_samples
@@ -68,10 +69,11 @@ def read_calibration(path: str | Path) -> Calibration:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not readable YAML ({reason}): extract the calibration again") from None
+    content = content if isinstance(content, Mapping) else {}
     transform = _matrix(content, "extrinsics.T_10", (4, 4), path)
     from_event, from_frame = (_rotation(content, f"extrinsics.R_rect{n}", path) for n in (0, 1))
     between = _check_rotation(transform[:3, :3], "extrinsics.T_10", path)
-    disparity = _value(content, "disparity_to_depth.cams_03")
+    disparity = get_key(content, "disparity_to_depth.cams_03")
     return Calibration(
         event_matrix=_intrinsics(content, "camRect0", path),
         frame_matrix=_intrinsics(content, "camRect1", path),
@@ -83,16 +85,8 @@ def read_calibration(path: str | Path) -> Calibration:
     )
 
 
-def _value(content: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(content, Mapping) or part not in content:
-            return None
-        content = content[part]
-    return content
-
-
-def _matrix(content: Any, key: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
-    value = _value(content, key)
+def _matrix(content: Mapping[str, Any], key: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    value = get_key(content, key)
     if value is None:
         raise DataError(f"{path} has no {key}: give the cam_to_cam.yaml of a DSEC sequence")
     try:
@@ -111,11 +105,11 @@ def _check_rotation(matrix: np.ndarray, key: str, path: Path) -> np.ndarray:
     return matrix
 
 
-def _rotation(content: Any, key: str, path: Path) -> np.ndarray:
+def _rotation(content: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
     return _check_rotation(_matrix(content, key, (3, 3), path), key, path)
 
 
-def _intrinsics(content: Any, camera: str, path: Path) -> np.ndarray:
+def _intrinsics(content: Mapping[str, Any], camera: str, path: Path) -> np.ndarray:
     key = f"intrinsics.{camera}.camera_matrix"
     focal_x, focal_y, center_x, center_y = _matrix(content, key, (4,), path)
     if focal_x <= 0 or focal_y <= 0:
@@ -123,7 +117,7 @@ def _intrinsics(content: Any, camera: str, path: Path) -> np.ndarray:
     return np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])
 
 
-def _size(content: Any, camera: str, path: Path) -> tuple[int, int]:
+def _size(content: Mapping[str, Any], camera: str, path: Path) -> tuple[int, int]:
     key = f"intrinsics.{camera}.resolution"
     width, height = _matrix(content, key, (2,), path)
     if width < 1 or height < 1 or width % 1 or height % 1:

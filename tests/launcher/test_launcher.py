@@ -17,6 +17,7 @@ import torch
 from helpers.golden_tools import GOLDEN, load_json
 from rich.console import Console
 
+from mmseg.config import dotted
 from mmseg.config.load import dump_config, load_config, plain, set_root
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.launcher import child as launching
@@ -132,14 +133,8 @@ def parsed(arguments: str) -> dict:
     return given_flags(parser.parse_args(shlex.split(arguments)))
 
 
-def flat(config: dict, prefix: str = "") -> dict:
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = sorted(value) if key == "outputs" else value
-    return found
+def flat(config: dict) -> dict:
+    return {key: sorted(value) if key.endswith(".outputs") else value for key, value in dotted.flat(config)}
 
 
 def resolved(base: Path, flags: dict, **options) -> dict:
