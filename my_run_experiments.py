@@ -82,7 +82,7 @@ def main() -> None:
         return
     from mmseg.apis import plan_child, train
     from mmseg.config.load import config_of, dump_config
-    from mmseg.parallel.agreement import decided_by_first
+    from mmseg.parallel.agreement import broadcast_from_first
     from mmseg.parallel.distributed import process_group
 
     def planned() -> str:
@@ -95,7 +95,7 @@ def main() -> None:
 
     with process_group(args.launcher):
         # The name of a run is drawn, and files may change: of several processes, what the first reads counts.
-        train(config_of(decided_by_first(planned)), launcher=args.launcher)
+        train(config_of(broadcast_from_first(planned)), launcher=args.launcher)
 
 
 def launch_several(args: argparse.Namespace, flags: dict) -> None:

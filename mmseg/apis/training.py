@@ -44,7 +44,7 @@ from mmseg.errors import CheckpointError, ConfigError
 from mmseg.evaluation.evaluator import check_test_set, default_output, evaluate, score_table
 from mmseg.evaluation.logged import logged_scores
 from mmseg.io.files import atomic_path, open_to_append, put_aside, remove_leftovers, write_text
-from mmseg.parallel.distributed import Ranks, process_group
+from mmseg.parallel.distributed import ProcessRank, process_group
 from mmseg.registry import DATASETS, SEGMENTORS, UDA
 from mmseg.system.console import steady_console
 from mmseg.system.printing import say
@@ -122,7 +122,7 @@ def check_samples(plan: StreamPlan, dataset: Any) -> None:
         )
 
 
-def loop_settings(config: Mapping[str, Any], first: int, ranks: Ranks) -> LoopSettings:
+def loop_settings(config: Mapping[str, Any], first: int, process: ProcessRank) -> LoopSettings:
     """Numbers of the run from an effective config.
 
     Where the config keeps a number of checkpoints, one is also written before every evaluation: the published configs
@@ -139,7 +139,7 @@ def loop_settings(config: Mapping[str, Any], first: int, ranks: Ranks) -> LoopSe
         checkpoint_interval=interval,
         evaluation_interval=evaluation,
         picture_interval=config["uda"].get("debug_img_interval", 0),
-        ranks=ranks,
+        process=process,
         safety_interval=evaluation if interval and checkpoints.get("max_keep_ckpts") else 0,
     )
 
@@ -163,9 +163,9 @@ def train(
     Raises:
         CMDAError: bad input, before the model is built wherever it can be seen by then.
     """
-    with process_group(launcher) as ranks:
+    with process_group(launcher) as process:
         try:
-            return _train(config, work_dir, console or steady_console(), ranks)
+            return _train(config, work_dir, console or steady_console(), process)
         except Exception as error:
             message = as_message(error)
             if message is None or message is error:
@@ -173,21 +173,21 @@ def train(
             raise message from error
 
 
-def _train(config: Config, work_dir: str | Path | None, console: Console, ranks: Ranks) -> Path:
+def _train(config: Config, work_dir: str | Path | None, console: Console, process: ProcessRank) -> Path:
     cfg = check_training(config)
     device = choose_device()
     check_numerics(cfg, device)
     work_dir = work_dir_of(config, work_dir)
     tell = partial(say, console)
-    start = agree_on_start(config, work_dir, ranks, tell)
+    start = agree_on_start(config, work_dir, process, tell)
     if start.is_finished:
-        if ranks.is_first:
+        if process.is_main:
             tell(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")
         return work_dir
     train_set, val_set = build_datasets(cfg)
     check_inputs_alike(cfg, train_set)
     with held_work_dir(work_dir, start, tell) as lock:
-        _run(config, cfg, work_dir, start, lock, train_set, val_set, device, console, ranks)
+        _run(config, cfg, work_dir, start, lock, train_set, val_set, device, console, process)
     return work_dir
 
 
@@ -201,13 +201,13 @@ def _run(
     val_set: Any,
     device: torch.device,
     console: Console,
-    ranks: Ranks,
+    process: ProcessRank,
 ) -> None:
     """Train in a work dir that is held."""
     if device.type == "cpu":
         keep_freed_memory()
     resumed = start.checkpoint
-    log = _open_work_dir(work_dir, config, device, console, ranks, is_new=resumed is None)
+    log = _open_work_dir(work_dir, config, device, console, process, is_new=resumed is None)
     try:
         log.info("%d source images, %d target frames", len(train_set.source), len(train_set.target))
         log.info(train_set.target.read_from)
@@ -220,13 +220,13 @@ def _run(
         set_numerics(method, cfg, device)
         use_graphs(method, cfg, device, log.warning)
         optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
-        first = _resume(resumed, config, method, optimizer, scaler, log, ranks) if resumed else 0
-        settings = loop_settings(cfg, first, ranks)
+        first = _resume(resumed, config, method, optimizer, scaler, log, process) if resumed else 0
+        settings = loop_settings(cfg, first, process)
         schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)
         workers = cfg["data"].get("workers_per_gpu", 0)
-        loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, ranks)
+        loader = training_loader(train_set, settings.batch, workers, settings.first, settings.last, device, process)
         skips = SkippedSamples(log, cfg["data"]["train"].get("on_bad_sample") == "skip")
-        meta = _meta(cfg, config, ranks, start.identity)
+        meta = _meta(cfg, config, process, start.identity)
         save = _saver(work_dir, method, optimizer, scaler, log, cfg, meta, start.identity, lock)
         loop = TrainingLoop(
             method,
@@ -236,8 +236,8 @@ def _run(
             settings,
             log,
             work_dir,
-            save=_on_first(ranks, save),
-            evaluate=_on_first(ranks, _evaluator(work_dir, method, val_set, log, cfg, meta, start.identity)),
+            save=_on_first(process, save),
+            evaluate=_on_first(process, _evaluator(work_dir, method, val_set, log, cfg, meta, start.identity)),
             keep_batch=_batch_keeper(work_dir, train_set, settings),
             scaler=scaler,
             at_log=skips.share,
@@ -262,8 +262,8 @@ def _batch_keeper(work_dir: Path, dataset: Any, settings: LoopSettings) -> Calla
     """Function that prepares the batch of an iteration again and writes it into the work dir, with its losses."""
 
     def keep(broken: NonFinite) -> Path:
-        numbers = sample_numbers(broken.iteration, settings.batch, settings.ranks)
-        rank = "" if settings.ranks.is_first else f"_rank{settings.ranks.rank}"
+        numbers = sample_numbers(broken.iteration, settings.batch, settings.process)
+        rank = "" if settings.process.is_main else f"_rank{settings.process.rank}"
         path = work_dir / f"nonfinite_iter_{broken.iteration + 1}{rank}.pth"
         content = {
             "iter": broken.iteration + 1,
@@ -278,9 +278,9 @@ def _batch_keeper(work_dir: Path, dataset: Any, settings: LoopSettings) -> Calla
     return keep
 
 
-def _on_first(ranks: Ranks, act: Callable[[int], None]) -> Callable[[int], None]:
+def _on_first(process: ProcessRank, act: Callable[[int], None]) -> Callable[[int], None]:
     """What is done in the first process only; the loop lets the others wait."""
-    return act if ranks.is_first else lambda _: None
+    return act if process.is_main else lambda _: None
 
 
 def _resume(
@@ -290,7 +290,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
     log: RunLog | SilentLog,
-    ranks: Ranks,
+    process: ProcessRank,
 ) -> int:
     """Restore a checkpoint; number of finished iterations."""
     meta = load_training(path, method, optimizer, scaler)
@@ -299,7 +299,7 @@ def _resume(
         raise ConfigError(f"{path} is of iteration {first}, and runner.max_iters is {last}: nothing is left to train")
     log.forget_after(first)
     log.info("resumed after iteration %d from %s", first, path)
-    changed = changes(meta, plain(config.to_dict()), ranks.world)
+    changed = changes(meta, plain(config.to_dict()), process.world_size)
     if changed:
         log.warning(
             f"the checkpoint was made with other settings, so this is not the run that an uninterrupted one would be: "
@@ -309,16 +309,16 @@ def _resume(
 
 
 def _open_work_dir(
-    work_dir: Path, config: Config, device: torch.device, console: Console, ranks: Ranks, is_new: bool
+    work_dir: Path, config: Config, device: torch.device, console: Console, process: ProcessRank, is_new: bool
 ) -> RunLog | SilentLog:
     """Create the work dir with config and environment record, and start its logs; the first process does.
 
     Args:
         is_new: the run starts from the beginning: numbers of an earlier one are put aside.
     """
-    if not ranks.is_first:
+    if not process.is_main:
         return SilentLog()
-    record = {**environment(device), "processes": ranks.world}
+    record = {**environment(device), "processes": process.world_size}
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(work_dir)
@@ -351,14 +351,14 @@ def _put_numbers_aside(work_dir: Path) -> tuple[str, ...]:
     return tuple(path.name for path in (put_aside(work_dir / name) for name in names) if path is not None)
 
 
-def _meta(cfg: Mapping[str, Any], config: Config, ranks: Ranks, identity: RunIdentity) -> dict[str, Any]:
+def _meta(cfg: Mapping[str, Any], config: Config, process: ProcessRank, identity: RunIdentity) -> dict[str, Any]:
     """What a checkpoint says about its run."""
     return {
         "CLASSES": list(CLASSES),
         "PALETTE": [list(color) for color in PALETTE],
         "config": dump_config(config),
         "seed": cfg.get("seed") or 0,
-        "processes": ranks.world,
+        "processes": process.world_size,
         "run": identity.as_meta(),
     }
 

@@ -17,8 +17,8 @@ from mmseg.engine.checkpoint import checkpoint_meta
 from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start
 from mmseg.errors import ConfigError
 from mmseg.io.files import content_mark, digest
-from mmseg.parallel.agreement import check_alike, decided_by_first, marks_of
-from mmseg.parallel.distributed import Ranks, several
+from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks, file_digests
+from mmseg.parallel.distributed import ProcessRank, is_distributed
 from mmseg.system.text import name_fault
 from mmseg.work_dir.identity import state_of
 from mmseg.work_dir.lock import WorkDirInUse, WorkDirLock, in_use, running_holder
@@ -42,7 +42,7 @@ def work_dir_of(config: Config, given: str | Path | None) -> Path:
     return Path("work_dirs") / name
 
 
-def agree_on_start(config: Config, work_dir: Path, ranks: Ranks, tell: Tell) -> Start:
+def agree_on_start(config: Config, work_dir: Path, process: ProcessRank, tell: Tell) -> Start:
     """Where the training starts: the first process decides, and all compare config and checkpoint.
 
     Args:
@@ -54,15 +54,15 @@ def agree_on_start(config: Config, work_dir: Path, ranks: Ranks, tell: Tell) -> 
     """
     settings = plain(config.to_dict())
     compared = {key: json.dumps(value) for key, value in flat(settings) if not is_below(key, HARMLESS_KEYS)}
-    check_alike(compared, "start all processes with the same config and options")
+    check_same_on_all_ranks(compared, "start all processes with the same config and options")
 
     def decide() -> Start:
         _refuse_if_in_use(work_dir, tell)
-        return choose_start(config.get("resume_from"), work_dir, settings, dump_config(config), ranks.world)
+        return choose_start(config.get("resume_from"), work_dir, settings, dump_config(config), process.world_size)
 
-    start = decided_by_first(decide)
+    start = broadcast_from_first(decide)
     if start.checkpoint is not None:
-        check_alike(_described(start.checkpoint), "let all machines see the same work dir")
+        check_same_on_all_ranks(_described(start.checkpoint), "let all machines see the same work dir")
     return start
 
 
@@ -83,17 +83,17 @@ def check_inputs_alike(config: Mapping[str, Any], dataset: Any) -> None:
     Raises:
         ConfigError: naming the process and what it has otherwise.
     """
-    if not several():
+    if not is_distributed():
         return
     keys = (*(key for key in DATA_PATH_KEYS if key.startswith(("model.", "uda."))), "load_from")
     seen: dict[str, object] = {
-        f"content of {path}": mark for path, mark in marks_of(get_key(config, k) for k in keys).items()
+        f"content of {path}": mark for path, mark in file_digests(get_key(config, k) for k in keys).items()
     }
     for part in ("source", "target"):
         samples = getattr(dataset, part)
         seen[f"number of {part} samples"] = len(samples)
         seen[f"names of {part} samples"] = digest("\n".join(map(str, samples.cache_layout().rows)))
-    check_alike(seen, "let all machines see the same files")
+    check_same_on_all_ranks(seen, "let all machines see the same files")
 
 
 def _refuse_if_in_use(work_dir: Path, tell: Tell) -> None:
@@ -126,7 +126,7 @@ def held_work_dir(work_dir: Path, start: Start, tell: Tell) -> Iterator[WorkDirL
             ) from error
 
     try:
-        decided_by_first(take)
+        broadcast_from_first(take)
         yield lock
     finally:
         if lock is not None:

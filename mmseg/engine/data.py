@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from mmseg.datasets.uda import SKIPPED
 from mmseg.errors import CMDAError, DataError, own_message
-from mmseg.parallel.distributed import ONE_PROCESS, Ranks
+from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank
 from mmseg.system.signals import leave_signals_to_parent, signal_name
 
 # How long a process may take to die of what has broken its connection.
@@ -154,13 +154,13 @@ class WatchedSamples(Dataset):
         return [self.dataset.describe(number) for number in chosen]
 
 
-def sample_numbers(iteration: int, batch_size: int, ranks: Ranks = ONE_PROCESS) -> range:
+def sample_numbers(iteration: int, batch_size: int, process: ProcessRank = SINGLE_PROCESS) -> range:
     """Numbers of this process's samples in an iteration.
 
     Sample k of iteration i, of all processes together, has number ``i * world * batch_size + k``, from which the
     dataset draws it.
     """
-    start = (iteration * ranks.world + ranks.rank) * batch_size
+    start = (iteration * process.world_size + process.rank) * batch_size
     return range(start, start + batch_size)
 
 
@@ -171,13 +171,13 @@ def training_loader(
     first: int,
     last: int,
     device: torch.device,
-    ranks: Ranks = ONE_PROCESS,
+    process: ProcessRank = SINGLE_PROCESS,
 ) -> Loader:
     """Loader of the batches of iterations ``first`` to ``last - 1``, see :func:`sample_numbers`."""
     return Loader(
         WatchedSamples(dataset, workers),
         batch_size=batch_size,
-        sampler=[number for i in range(first, last) for number in sample_numbers(i, batch_size, ranks)],
+        sampler=[number for i in range(first, last) for number in sample_numbers(i, batch_size, process)],
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )

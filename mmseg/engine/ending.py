@@ -20,8 +20,8 @@ from mmseg.engine.data import LoaderDied, end_loaders
 from mmseg.engine.interruptions import Interrupted, Interruptions, StopNow
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import CheckpointError, CMDAError
-from mmseg.parallel.distributed import ONE_PROCESS, Ranks, agree, done_together, gather
-from mmseg.parallel.peers import end_of_peer, saves_for_all, tell_peers
+from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank, any_rank, gather, run_on_all_ranks
+from mmseg.parallel.peers import is_saving_rank, notify_peers, peer_failure
 from mmseg.system.signals import leave
 
 # what trades time for memory
@@ -92,7 +92,7 @@ class Ending:
         first: finished iterations at its start.
         save: writes the checkpoint of a number of finished iterations; called in every process.
         log: of the run.
-        ranks: which of how many processes this is.
+        process: which of how many processes this is.
         undo: takes back a step that was begun; without one, only states between two iterations can be saved.
         check: called before every checkpoint; raises where the state must not be kept.
         go_on: what to do after an end.
@@ -105,18 +105,18 @@ class Ending:
         first: int,
         save: Callable[[int], None],
         log: RunLog | SilentLog,
-        ranks: Ranks = ONE_PROCESS,
+        process: ProcessRank = SINGLE_PROCESS,
         undo: StepUndo | None = None,
         check: Callable[[], None] = lambda: None,
         go_on: str = "Go on with --resume auto",
         save_alone: Callable[[int], None] | None = None,
     ) -> None:
-        self.work_dir, self.log, self.ranks = work_dir, log, ranks
+        self.work_dir, self.log, self.process = work_dir, log, process
         self._save, self._save_alone = save, save_alone or save
         self._undo, self._check, self._go_on = undo, check, go_on
         self.done = first
         # A run that goes on from a checkpoint of another folder has none of its own yet.
-        self.saved = first if agree(ranks.is_first and checkpoint_path(work_dir, first).is_file()) else -1
+        self.saved = first if any_rank(process.is_main and checkpoint_path(work_dir, first).is_file()) else -1
         self.interruptions = Interruptions(self._rescue, end_loaders)
         self._whole = True
         self._agreed = False
@@ -157,7 +157,7 @@ class Ending:
             return
         self._check()
         try:
-            done_together(partial(self._save, self.done))
+            run_on_all_ranks(partial(self._save, self.done))
         except CheckpointError as error:
             if must_succeed:
                 self._agreed = self._tried = True
@@ -172,7 +172,7 @@ class Ending:
         Raises:
             BaseException: the problem of this process, else a :class:`CMDAError` that names that of another.
         """
-        if not agree(problem is not None):
+        if not any_rank(problem is not None):
             return
         self._agreed = True
         number = getattr(problem, "number", 0)
@@ -214,7 +214,7 @@ class Ending:
         """
         cause = self._cause(error)
         if not self._agreed:
-            tell_peers(cause or error)
+            notify_peers(cause or error)
         saved = self._saved_now()
         if cause is None:
             error.add_note(saved)
@@ -227,7 +227,7 @@ class Ending:
         raise told from error
 
     def _cause(self, error: BaseException) -> CMDAError | None:
-        cause = None if self._agreed or as_message(error) else end_of_peer(error)
+        cause = None if self._agreed or as_message(error) else peer_failure(error)
         if cause is not None:
             return cause
         # A signal to a whole group ends helpers and connections, too.
@@ -248,12 +248,12 @@ class Ending:
         if not self._whole and self._undo and self._undo.restore():
             self._whole = True
         if self._whole and self.done and self.done != self.saved and not self._tried:
-            if not self._agreed and not saves_for_all(self.ranks.rank):
+            if not self._agreed and not is_saving_rank(self.process.rank):
                 return f"another process saves the state, if that can be done. {self._go_on}"
             try:
                 self._check()
                 if self._agreed:
-                    done_together(partial(self._save, self.done))
+                    run_on_all_ranks(partial(self._save, self.done))
                 else:
                     self._save_alone(self.done)
                 self.saved = self.done

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmseg.parallel.distributed import any_over_ranks
+from mmseg.parallel.distributed import all_reduce_any
 
 GRADIENT = "grad_norm"
 
@@ -56,7 +56,7 @@ class FiniteWatch:
         logs[GRADIENT] = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         values = torch.stack([value.detach().float() for value in logs.values()])
         self._seen.append((iteration, list(logs), values))
-        broken = any_over_ranks(~values.isfinite().all())
+        broken = all_reduce_any(~values.isfinite().all())
         if not self.can_wait:
             return self.found(anywhere=bool(broken))
         self.optimizer.found_inf = broken.float()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmseg.engine.numerics import is_spacious
 from mmseg.errors import ConfigError
 from mmseg.models.concurrency import side_stream
-from mmseg.parallel.distributed import several
+from mmseg.parallel.distributed import is_distributed
 from mmseg.uda.cmda import DACS
 from mmseg.uda.parts import Part, Tensors, flatten, map_tensors
 
@@ -340,7 +340,7 @@ def why_not(cfg: Mapping[str, Any], device: torch.device) -> str | None:
     """Why the steps of a config cannot be recorded on a device; None where they can."""
     if device.type != "cuda":
         return "CUDA graphs need a CUDA GPU"
-    if cfg.get("sync_bn") and several():
+    if cfg.get("sync_bn") and is_distributed():
         return "with sync_bn=True the processes exchange statistics inside the network, which a graph cannot hold"
     return None
 

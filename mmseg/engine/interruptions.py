@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from mmseg.errors import Interrupted
-from mmseg.parallel.distributed import agree
+from mmseg.parallel.distributed import any_rank
 from mmseg.parallel.peers import stop_peers
 from mmseg.system.signals import HANG_SECONDS, Listener, StopNow, say_and_exit, signal_name, signals_handled
 
@@ -89,7 +89,7 @@ class Interruptions:
 
     def requested(self) -> bool:
         """Whether to stop; every process of a training asks after the same iterations."""
-        return agree(self.received > 0)
+        return any_rank(self.received > 0)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

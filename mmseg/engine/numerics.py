@@ -13,7 +13,7 @@ from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import Block, MixVisionTransformer
 from mmseg.models.decode_heads.daformer_head import SeparableASPP
 from mmseg.models.resnet_generator import ResnetGenerator
-from mmseg.parallel.distributed import several
+from mmseg.parallel.distributed import is_distributed
 from mmseg.uda.cmda import DACS
 
 # precision -> number format of the networks' matrix products, None for that of the weights
@@ -60,7 +60,7 @@ def check_numerics(cfg: Mapping[str, Any], device: torch.device) -> None:
         ConfigError: ``precision`` or ``sync_bn`` that the device does not have.
     """
     check_precision(cfg.get("precision") or "fp32", device)
-    if cfg.get("sync_bn") and several() and device.type != "cuda":
+    if cfg.get("sync_bn") and is_distributed() and device.type != "cuda":
         raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
 
 
@@ -101,7 +101,7 @@ def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> 
         if isinstance(module, MixVisionTransformer):
             module.gradient_checkpointing = bool(cfg.get("gradient_checkpointing", False))
     check_numerics(cfg, device)
-    if cfg.get("sync_bn") and several():
+    if cfg.get("sync_bn") and is_distributed():
         method.model = nn.SyncBatchNorm.convert_sync_batchnorm(method.model)
         method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
     if cfg.get("compile", False):

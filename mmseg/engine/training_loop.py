@@ -19,7 +19,7 @@ from mmseg.engine.interruptions import StopNow
 from mmseg.engine.progress import WARM_UP, LogWindow, Pace, duration, log_line, progress_bar, remaining_text, short
 from mmseg.engine.run_log import RunLog
 from mmseg.errors import CMDAError
-from mmseg.parallel.distributed import ONE_PROCESS, Ranks, average_buffers, average_gradients, done_together
+from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank, average_buffers, average_gradients, run_on_all_ranks
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel
@@ -38,7 +38,7 @@ class LoopSettings:
         first, last: iterations ``first`` to ``last - 1`` are run.
         batch: source-target pairs an iteration, in this process.
         safety_interval: of checkpoints beside those of ``checkpoint_interval``, which later ones replace.
-        ranks: which of how many processes this is.
+        process: which of how many processes this is.
     """
 
     first: int
@@ -49,7 +49,7 @@ class LoopSettings:
     checkpoint_interval: int
     evaluation_interval: int
     picture_interval: int
-    ranks: Ranks = ONE_PROCESS
+    process: ProcessRank = SINGLE_PROCESS
     safety_interval: int = 0
 
     @property
@@ -112,7 +112,7 @@ class TrainingLoop:
             settings.first,
             save,
             log,
-            settings.ranks,
+            settings.process,
             undo,
             self._look_for_non_finite,
             save_alone=save_alone,
@@ -177,7 +177,7 @@ class TrainingLoop:
     def _step(self, batch: Any, iteration: int) -> StepResult:
         """Gradients, then the update, unless they are not finite."""
         method = self.method
-        seed_iteration(self.settings.seed, iteration, self.settings.ranks.rank)
+        seed_iteration(self.settings.seed, iteration, self.settings.process.rank)
         self.optimizer.zero_grad(set_to_none=True)
         result = method.train_step(batch, _draws(method, iteration, self.settings), _backward(self.scaler))
         average_gradients(method.model.parameters())
@@ -239,14 +239,14 @@ class TrainingLoop:
 
         # A process that was told to stop says so in the question after this.
         with suppress(StopNow):
-            done_together(act)
+            run_on_all_ranks(act)
         self.ending.leave_if_requested()
 
 
 def _draws(method: DACS, iteration: int, settings: LoopSettings) -> StepDraws:
     """This process's part of the draws for the batch of all."""
-    size, rank = settings.batch, settings.ranks.rank
-    draws = StepDraws.make(method.settings, size * settings.ranks.world, iteration, settings.last, settings.seed)
+    size, rank = settings.batch, settings.process.rank
+    draws = StepDraws.make(method.settings, size * settings.process.world_size, iteration, settings.last, settings.seed)
     return draws.part(rank * size, (rank + 1) * size)
 
 

@@ -11,20 +11,20 @@ import torch.distributed as dist
 
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.io.files import content_mark
-from mmseg.parallel.distributed import cpu_group, several
+from mmseg.parallel.distributed import cpu_group, is_distributed
 
 T = TypeVar("T")
 SHOWN_DIFFERENCES = 3
 
 
-def decided_by_first(decide: Callable[[], T]) -> T:
+def broadcast_from_first(decide: Callable[[], T]) -> T:
     """What the first process decides, in all of them; the value is plain data or small objects of this project.
 
     Raises:
         CMDAError: in the first process, where it cannot decide.
         SystemExit: in the others then, since the first says why.
     """
-    if not several():
+    if not is_distributed():
         return decide()
     outcome: list = [None, CMDAError.status]
     error: CMDAError | None = None
@@ -41,7 +41,7 @@ def decided_by_first(decide: Callable[[], T]) -> T:
     return outcome[0][0]
 
 
-def check_alike(what: Mapping[str, object], remedy: str) -> None:
+def check_same_on_all_ranks(what: Mapping[str, object], remedy: str) -> None:
     """Make sure that all processes hold the same.
 
     Args:
@@ -52,7 +52,7 @@ def check_alike(what: Mapping[str, object], remedy: str) -> None:
         ConfigError: in the first process, naming process, machine and values.
         SystemExit: in the others then.
     """
-    if not several():
+    if not is_distributed():
         return
     found: list = [None] * dist.get_world_size()
     dist.all_gather_object(found, (socket.gethostname(), dict(what)), group=cpu_group())
@@ -71,6 +71,6 @@ def check_alike(what: Mapping[str, object], remedy: str) -> None:
         )
 
 
-def marks_of(paths: Iterable[str | Path | None]) -> dict[str, str]:
+def file_digests(paths: Iterable[str | Path | None]) -> dict[str, str]:
     """Path -> digest of those that are files, for a comparison between machines."""
     return {str(path): content_mark(path) for path in paths if path and Path(path).is_file()}

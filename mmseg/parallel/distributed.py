@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
-from mmseg.parallel.peers import Peers, end_of_peer
+from mmseg.parallel.peers import Peers, peer_failure
 from mmseg.parallel.rendezvous import job_port, meet
 from mmseg.system.signals import StopNow, end_with_parent, signals_end
 
@@ -36,19 +36,19 @@ PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """Which of how many processes this is."""
+class ProcessRank:
+    """Rank of this process and the number of processes that train together."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes the files of the run."""
         return self.rank == 0
 
 
-ONE_PROCESS = Ranks()
+SINGLE_PROCESS = ProcessRank()
 # Group of all processes that speaks of tensors on the CPU, where the default one only knows those of GPUs.
 _on_cpu: dist.ProcessGroup | None = None
 
@@ -87,7 +87,7 @@ def gpu_of(launcher: str, local: int, gpus: int) -> int:
 
 
 @contextmanager
-def process_group(launcher: str) -> Iterator[Ranks]:
+def process_group(launcher: str) -> Iterator[ProcessRank]:
     """Join the processes that a launcher started, and leave them at the end; inside of such a block, nothing is done.
 
     Args:
@@ -97,10 +97,10 @@ def process_group(launcher: str) -> Iterator[Ranks]:
         ConfigError: the launcher did not start this process, or there are fewer GPUs than processes on the machine.
     """
     if dist.is_initialized():
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield ProcessRank(dist.get_rank(), dist.get_world_size())
         return
     if launcher == "none":
-        yield ONE_PROCESS
+        yield SINGLE_PROCESS
         return
     rank, world, local = _numbers(launcher)
     if launcher == "pytorch":
@@ -122,11 +122,11 @@ def process_group(launcher: str) -> Iterator[Ranks]:
     try:
         with peers:
             try:
-                yield Ranks(rank, world)
+                yield ProcessRank(rank, world)
                 # One that left earlier would look like one that was killed.
-                wait_for_all()
+                barrier()
             except BaseException as error:
-                cause = end_of_peer(error)
+                cause = peer_failure(error)
                 peers.tell(cause or error)
                 if cause is not None:
                     raise cause from error
@@ -149,32 +149,32 @@ def cpu_group() -> dist.ProcessGroup | None:
     return _on_cpu
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Mean of a tensor over the processes; itself where there is one."""
-    if not several():
+    if not is_distributed():
         return value
     total = value.clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
 
 
-def any_over_ranks(value: Tensor) -> Tensor:
+def all_reduce_any(value: Tensor) -> Tensor:
     """Where a bool tensor is True in any of the processes."""
-    if not several():
+    if not is_distributed():
         return value
     counts = value.to(torch.uint8)
     dist.all_reduce(counts, op=dist.ReduceOp.MAX)
     return counts.bool()
 
 
-def agree(value: bool) -> bool:
+def any_rank(value: bool) -> bool:
     """Whether a condition holds in any of the processes; they exchange it without waiting for a device."""
-    if not several():
+    if not is_distributed():
         return value
     flag = torch.tensor([value], dtype=torch.uint8)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_on_cpu)
@@ -183,13 +183,13 @@ def agree(value: bool) -> bool:
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their mean over the processes. A parameter has a gradient in all of them or in none."""
-    if several():
+    if is_distributed():
         _average([p.grad for p in parameters if p.grad is not None])
 
 
 def average_buffers(*modules: nn.Module) -> None:
     """Replace floating-point buffers (running statistics) by their mean over the processes."""
-    if several():
+    if is_distributed():
         _average([b for module in modules for b in module.buffers() if b.is_floating_point()])
 
 
@@ -214,22 +214,22 @@ def _average_bucket(tensors: list[Tensor]) -> None:
     torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Let no process go on before all are here; GPUs are not waited for."""
-    if several():
+    if is_distributed():
         dist.barrier(group=_on_cpu)
 
 
 def gather(value: Any) -> list[Any]:
     """An object of each process, by rank, in every process."""
-    if not several():
+    if not is_distributed():
         return [value]
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value, group=_on_cpu)
     return values
 
 
-def done_together(act: Callable[[], None]) -> None:
+def run_on_all_ranks(act: Callable[[], None]) -> None:
     """Do something in every process, and wait for all; what one of them cannot do fails in all.
 
     Raises:
@@ -237,7 +237,7 @@ def done_together(act: Callable[[], None]) -> None:
         CMDAError: any other error of another process.
         StopNow: in the process that was told to stop meanwhile; the others go on, and have to ask.
     """
-    if not several():
+    if not is_distributed():
         act()
         return
     error: BaseException | None = None

@@ -209,7 +209,7 @@ def stop_peers(number: int) -> int:
     return _current.stop_number
 
 
-def end_of_peer(error: BaseException) -> CMDAError | None:
+def peer_failure(error: BaseException) -> CMDAError | None:
     """Why another process of this training ended, where an error may come of that.
 
     It takes a few seconds to find out; meanwhile and from then on, this process is on its way out.
@@ -221,13 +221,13 @@ def end_of_peer(error: BaseException) -> CMDAError | None:
     return peers.cause(CAUSE_SECONDS)
 
 
-def tell_peers(error: BaseException) -> None:
+def notify_peers(error: BaseException) -> None:
     """Leave word of how this process ends, for the others."""
     if _current is not None:
         _current.tell(error)
 
 
-def saves_for_all(rank: int) -> bool:
+def is_saving_rank(rank: int) -> bool:
     """Whether this process saves the state that all of them hold: the first of those that were not killed."""
     if _current is None:
         return rank == 0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmseg.models.losses import IGNORE_INDEX
-from mmseg.parallel.distributed import any_over_ranks
+from mmseg.parallel.distributed import all_reduce_any
 from mmseg.uda.draws import CLASS_SLOTS
 
 
@@ -26,7 +26,7 @@ def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
     slots = label.masked_fill(label == IGNORE_INDEX, CLASS_SLOTS - 1)
     present = torch.zeros(CLASS_SLOTS, dtype=torch.bool, device=label.device)
     present.scatter_(0, slots.flatten(), True)
-    present = any_over_ranks(present)
+    present = all_reduce_any(present)
     count = (present.sum() + 1) // 2
     ranks = priority.masked_fill(~present, torch.inf).argsort(dim=1).argsort(dim=1)
     chosen = ranks < count

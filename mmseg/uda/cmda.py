@@ -21,7 +21,7 @@ from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy,
 from mmseg.models.low_precision import WeightCopies
 from mmseg.models.resnet_generator import load_generator
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.parallel.distributed import mean_over_ranks
+from mmseg.parallel.distributed import all_reduce_mean
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
 from mmseg.uda.class_mix import class_mix_mask, paste
@@ -360,7 +360,7 @@ class DACS(nn.Module):
         truth = {}
         for name, by_teacher in seen.items():
             label = by_teacher["label"]
-            weight = mean_over_ranks(by_teacher["certain"]).expand(label.shape).clone()
+            weight = all_reduce_mean(by_teacher["certain"]).expand(label.shape).clone()
             # the car's hood and the sky above the scene are labelled badly
             weight[:, : self.settings.pseudo_weight_ignore_top] = 0
             weight[:, weight.shape[1] - self.settings.pseudo_weight_ignore_bottom :] = 0

@@ -202,7 +202,7 @@ def test_the_key():
 
 
 def test_statistics_over_processes_cannot_be_recorded(monkeypatch):
-    monkeypatch.setattr("mmseg.engine.graphs.several", lambda: True)
+    monkeypatch.setattr("mmseg.engine.graphs.is_distributed", lambda: True)
     method, said = tiny_method(), []
     with pytest.raises(ConfigError, match="sync_bn=True"):
         use_graphs(method, {"cuda_graphs": True, "sync_bn": True}, CUDA, said.append)

@@ -20,14 +20,14 @@ from mmseg.engine.run_log import SilentLog
 from mmseg.engine.training_loop import LoopSettings, TrainingLoop
 from mmseg.errors import ConfigError
 from mmseg.parallel.distributed import (
-    ONE_PROCESS,
-    Ranks,
+    SINGLE_PROCESS,
+    ProcessRank,
     _first_host,
-    any_over_ranks,
+    all_reduce_any,
+    all_reduce_mean,
+    barrier,
     gpu_of,
-    mean_over_ranks,
     process_group,
-    wait_for_all,
 )
 
 STEPS = 5
@@ -42,23 +42,23 @@ def frozen_batch_norm(method: nn.Module) -> nn.Module:
     return method
 
 
-def train(ranks: Ranks, batch: int, folder: Path, freeze: bool, first: int = 0, last: int = STEPS) -> None:
+def train(process: ProcessRank, batch: int, folder: Path, freeze: bool, first: int = 0, last: int = STEPS) -> None:
     """Five iterations of the training loop on the CPU, or some of them; the weights go to a file."""
     torch.set_num_threads(1)
     method = small_method()
     method = frozen_batch_norm(method) if freeze else method
     optimizer = torch.optim.AdamW(method.model.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-    samples = [small_samples(number) for number in range(STEPS * batch * ranks.world)]
+    samples = [small_samples(number) for number in range(STEPS * batch * process.world_size)]
     if first:
         assert load_training(checkpoint_path(folder, first), method, optimizer)["iter"] == first
-    loader = training_loader(samples, batch, 0, first, last, torch.device("cpu"), ranks)
-    settings = LoopSettings(first, last, batch, 0, 1, STEPS, 0, 0, ranks)
+    loader = training_loader(samples, batch, 0, first, last, torch.device("cpu"), process)
+    settings = LoopSettings(first, last, batch, 0, 1, STEPS, 0, 0, process)
 
     def save(done: int) -> None:
-        if ranks.is_first:
+        if process.is_main:
             save_checkpoint(checkpoint_path(folder, done), method, optimizer, done, {})
-        wait_for_all()
+        barrier()
 
     # the draws of a step know how long the whole training is
     settings = replace(settings, last=STEPS)
@@ -69,7 +69,7 @@ def train(ranks: Ranks, batch: int, folder: Path, freeze: bool, first: int = 0, 
         step = loop._step
 
         def stopped(batch, iteration):
-            if iteration == last - 1 and ranks.rank == 1:
+            if iteration == last - 1 and process.rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)  # in one of the processes; both stop after this iteration
             return step(batch, iteration)
 
@@ -78,15 +78,15 @@ def train(ranks: Ranks, batch: int, folder: Path, freeze: bool, first: int = 0, 
             loop.run()
     else:
         loop.run()
-    torch.save(method.state_dict(), folder / f"rank{ranks.rank}_of_{ranks.world}.pth")
+    torch.save(method.state_dict(), folder / f"rank{process.rank}_of_{process.world_size}.pth")
 
 
 def resumed_process(rank: int, port: int, folder: Path) -> None:
     join(rank, port)
-    with process_group("pytorch") as ranks:
-        train(ranks, 1, folder, False, 0, 2)
-        wait_for_all()
-        train(ranks, 1, folder, False, 2, STEPS)
+    with process_group("pytorch") as process:
+        train(process, 1, folder, False, 0, 2)
+        barrier()
+        train(process, 1, folder, False, 2, STEPS)
 
 
 def join(rank: int, port: int) -> None:
@@ -96,9 +96,9 @@ def join(rank: int, port: int) -> None:
 
 def process(rank: int, port: int, folder: Path, freeze: bool) -> None:
     join(rank, port)
-    with process_group("pytorch") as ranks:
-        assert ranks == Ranks(rank, 2)
-        train(ranks, 1, folder, freeze)
+    with process_group("pytorch") as process:
+        assert process == ProcessRank(rank, 2)
+        train(process, 1, folder, freeze)
 
 
 def free_port() -> int:
@@ -118,7 +118,7 @@ def test_two_processes_hold_one_network(tmp_path, freeze):
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name  # running statistics included
     if freeze:
-        train(ONE_PROCESS, 2, tmp_path, freeze)
+        train(SINGLE_PROCESS, 2, tmp_path, freeze)
         joint, start = load(tmp_path / "rank0_of_1.pth"), small_method().state_dict()
         apart, moved = (
             torch.cat([(state[name] - joint[name]).double().abs().flatten() for name in joint]).mean().item()
@@ -142,17 +142,18 @@ def test_two_processes_stop_together_and_go_on(tmp_path):
 def test_draws_and_samples_are_those_of_the_joint_batch():
     joint = list(training_loader(list(range(24)), 4, 0, 2, 5, torch.device("cpu")).sampler)
     parts = [
-        list(training_loader(list(range(24)), 2, 0, 2, 5, torch.device("cpu"), Ranks(r, 2)).sampler) for r in (0, 1)
+        list(training_loader(list(range(24)), 2, 0, 2, 5, torch.device("cpu"), ProcessRank(r, 2)).sampler)
+        for r in (0, 1)
     ]
     assert [n for a, b in zip(*(zip(p[::2], p[1::2], strict=True) for p in parts), strict=True) for n in a + b] == joint
 
 
 def test_one_process_shares_with_none():
     value = torch.tensor([0.25])
-    assert mean_over_ranks(value) is value
-    assert any_over_ranks(value) is value
-    with process_group("none") as ranks:
-        assert ranks == ONE_PROCESS
+    assert all_reduce_mean(value) is value
+    assert all_reduce_any(value) is value
+    with process_group("none") as process:
+        assert process == SINGLE_PROCESS
         assert not dist.is_initialized()
 
 

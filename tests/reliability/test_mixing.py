@@ -419,19 +419,19 @@ def test_jobs_and_steps_have_ports_and_tokens_of_their_own():
 PROCESS = """
 import os, sys
 import torch
-from mmseg.parallel.agreement import check_alike, decided_by_first
+from mmseg.parallel.agreement import check_same_on_all_ranks, broadcast_from_first
 from mmseg.parallel.distributed import process_group
 from mmseg.errors import CheckpointError, run_as_script
 torch.set_num_threads(1)
 
 def main():
-    with process_group("slurm") as ranks:
+    with process_group("slurm") as process:
         def decide():
             if sys.argv[2] == "fail":
                 raise CheckpointError("the first cannot decide")
-            return "first" if ranks.is_first else "other"
-        check_alike({"optimizer.lr": sys.argv[1], "seed": 0}, "start all alike")
-        print(decided_by_first(decide))
+            return "first" if process.is_main else "other"
+        check_same_on_all_ranks({"optimizer.lr": sys.argv[1], "seed": 0}, "start all alike")
+        print(broadcast_from_first(decide))
 
 run_as_script(main)
 """

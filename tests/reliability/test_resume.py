@@ -25,7 +25,7 @@ from mmseg.engine.checkpoint import best_checkpoint, checkpoint_to_test, list_ch
 from mmseg.engine.interruptions import Interrupted
 from mmseg.errors import CheckpointError, CMDAError
 from mmseg.models.weights import has_right_checksums, load_file
-from mmseg.parallel.distributed import ONE_PROCESS
+from mmseg.parallel.distributed import SINGLE_PROCESS
 from mmseg.work_dir.layout import WorkDir
 
 
@@ -358,10 +358,10 @@ def test_skipped_samples_are_reported_at_the_end(project, tmp_path):
 
 def test_a_crash_costs_no_more_than_the_time_since_the_last_evaluation():
     """The published configs write a checkpoint at the end alone."""
-    settings = training.loop_settings(effective(load_config(ROOT / PUBLISHED)), 0, ONE_PROCESS)
+    settings = training.loop_settings(effective(load_config(ROOT / PUBLISHED)), 0, SINGLE_PROCESS)
     assert (settings.checkpoint_interval, settings.safety_interval, settings.last) == (40000, 4000, 40000)
     without = load_config(ROOT / PUBLISHED, {"checkpoint_config.max_keep_ckpts": None})
-    assert training.loop_settings(effective(without), 0, ONE_PROCESS).safety_interval == 0
+    assert training.loop_settings(effective(without), 0, SINGLE_PROCESS).safety_interval == 0
 
 
 def test_the_launcher_goes_on_with_its_newest_run(project, tmp_path):
