@@ -13,7 +13,7 @@ from mmseg.datasets.cityscapes import MOTION_FOLDERS
 from mmseg.datasets.class_statistics import REMEDY, STATISTICS_FILES, read_class_pixels, read_files_by_class
 from mmseg.errors import DataError
 from mmseg.io.files import visible
-from mmseg.preparation.cityscapes_labels import TRAIN_IDS_SUFFIX
+from mmseg.preparation.cityscapes_samples import TRAIN_IDS_SUFFIX
 
 PUBLISHED = {"train": 2975, "val": 500}
 SIZE = (2048, 1024)

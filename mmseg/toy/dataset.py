@@ -17,7 +17,7 @@ from mmseg.errors import DataError
 from mmseg.io.file_work import outcomes_of
 from mmseg.io.files import is_bare, temporary_folder, write_text
 from mmseg.io.json_files import read_json
-from mmseg.preparation.cityscapes_labels import convert_cityscapes
+from mmseg.preparation.cityscapes import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.placing import place

@@ -23,7 +23,7 @@ from mmseg.checks.findings import Finding, findings_json, is_good, print_finding
 from mmseg.checks.run import check_data
 from mmseg.config.load import load_config, set_root
 from mmseg.errors import ConfigError
-from mmseg.preparation.cityscapes_labels import convert_cityscapes
+from mmseg.preparation.cityscapes import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 
 ROOT = Path(__file__).resolve().parents[2]

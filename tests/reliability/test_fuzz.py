@@ -34,7 +34,7 @@ from mmseg.events import voxel_grid
 from mmseg.events.files import open_events
 from mmseg.events.normalize import rescale_array, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.preparation.cityscapes_labels import convert_cityscapes
+from mmseg.preparation.cityscapes import convert_cityscapes
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = int(os.environ.get("CMDA_FUZZ_INPUTS", "500"))

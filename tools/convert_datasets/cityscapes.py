@@ -3,7 +3,7 @@
     python tools/convert_datasets/cityscapes.py data/cityscapes --nproc 8
 
 Paths in the JSON files are relative to the Cityscapes root, so they hold from any working directory.
-See mmseg/preparation/cityscapes_labels.py for the files that are written.
+See mmseg/preparation/cityscapes.py for the files that are written.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     """Convert and print a summary."""
     args = parse_args()
     # Only now: --help and a mistyped flag should not wait for the imaging library.
-    from mmseg.preparation.cityscapes_labels import convert_cityscapes, print_report
+    from mmseg.preparation.cityscapes import convert_cityscapes, print_report
 
     print_report(
         convert_cityscapes(args.cityscapes_path, args.gt_dir, args.out_dir, args.nproc, args.source, args.force)

@@ -14,16 +14,9 @@ import pytest
 from PIL import Image
 
 from mmseg.errors import DataError
-from mmseg.preparation.cityscapes_labels import (
-    LABEL_IDS_SUFFIX,
-    POLYGONS_SUFFIX,
-    TRAIN_IDS_SUFFIX,
-    convert_cityscapes,
-    draw_polygons,
-    find_samples,
-    map_label_ids,
-    print_report,
-)
+from mmseg.preparation.cityscapes import convert_cityscapes, print_report
+from mmseg.preparation.cityscapes_labels import draw_polygons, map_label_ids
+from mmseg.preparation.cityscapes_samples import LABEL_IDS_SUFFIX, POLYGONS_SUFFIX, TRAIN_IDS_SUFFIX, find_samples
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOL = REPOSITORY / "tools" / "convert_datasets" / "cityscapes.py"
@@ -244,7 +237,7 @@ def test_missing_folders_are_named(tmp_path: Path):
 def test_corrupt_file_is_named(tree: Path, suffix: str, content: str | None, source: str, nproc: int):
     path = file_of(tree, suffix)
     path.write_bytes(path.read_bytes()[:300] if content is None else content.encode())
-    with pytest.raises(DataError, match=rf"aachen_000000_000019{suffix} (cannot be read|is not a readable image)"):
+    with pytest.raises(DataError, match=rf"aachen_000000_000019{suffix} (cannot be read|is not a readable image|is not valid JSON|does not hold)"):
         convert_cityscapes(tree, source=source, nproc=nproc)
     assert not (tree / JSON_FILES[0]).exists()
     assert not list(tree.rglob("*.tmp*"))
@@ -334,5 +327,5 @@ def test_command_line_reports_a_workers_error_in_one_line(tree: Path, tmp_path: 
     file_of(tree, POLYGONS_SUFFIX).write_bytes(b"")
     result = run_tool("cityscapes", "--nproc", 2, cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith(f"error: cityscapes/{AACHEN}{POLYGONS_SUFFIX} cannot be read")
+    assert result.stderr.startswith(f"error: cityscapes/{AACHEN}{POLYGONS_SUFFIX} is not valid JSON")
     assert result.stderr.count("\n") == 1
