@@ -332,8 +332,8 @@ def test_nothing_else_decodes_images():
 
 def test_tools_read_images_without_torch():
     """Each of their processes would wait seconds for it."""
-    modules = ("checks.images", "cityscapes_conversion", "dsec_warp_files", "picture_files")
-    imports = "; ".join(f"import mmseg.datasets.{module}" for module in modules)
+    modules = ("checks.images", "preparation.cityscapes", "preparation.dsec_warp_files", "inference.pictures")
+    imports = "; ".join(f"import mmseg.{module}" for module in modules)
     command = [sys.executable, "-c", f"{imports}; import sys; sys.exit('torch' in sys.modules)"]
     assert subprocess.run(command, cwd=ROOT, timeout=120).returncode == 0
 
