@@ -99,7 +99,7 @@ def test(
         "model": model,
         "config": config_source,
         "options": plain(dict(choices.cfg_options)),
-        "mode": segmentor.test_cfg.get("mode", "whole"),
+        "mode": segmentor.test_cfg.mode,
         "precision": precision,
         "test_set": plain(config.data.test.to_dict()),
     }

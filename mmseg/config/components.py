@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmseg.config.fields import key, section, section_of
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Names, Number, Off, PathText, Text, Unread, Whole
 from mmseg.config.sections import Either, Section, Variants
+from mmseg.errors import ConfigError
 
 CLASSES = 19
 # The last row and column of images that a network sees; more than any camera of these data sets has.
@@ -157,27 +163,42 @@ NO_LAYERS = Section(
         "norm_cfg": Key(Choice((None,)), None, "no norm"),
     }
 )
-ASPP = Section(
-    {
-        "type": Key(Choice(("aspp",)), REQUIRED, "atrous spatial pyramid"),
-        "sep": Key(Choice((True,)), REQUIRED, "separable convolutions"),
-        "dilations": Key(ListOf(Whole(1, 256), 1, 16), REQUIRED, "dilation of each branch"),
-        "pool": Key(Choice((False,)), False, "no pooling branch"),
-        "act_cfg": Key(Section({"type": Key(Choice(("ReLU",)), "ReLU", "ReLU")}), {"type": "ReLU"}, "activation"),
-        "norm_cfg": Key(BATCH_NORM, {"type": "BN"}, "norm"),
-    }
-)
-DECODER = Section(
-    {
-        "embed_dims": Key(Whole(1, 4096), REQUIRED, "channels of each embedded stage"),
-        "embed_cfg": Key(NO_LAYERS, {"type": "mlp"}, "embedding of the first stages"),
-        "embed_neck_cfg": Key(NO_LAYERS, {"type": "mlp"}, "embedding of the last stage"),
-        "fusion_cfg": Key(ASPP, REQUIRED, "what fuses the stages"),
-        "train_type": Key(TRAIN_TYPE, None, "the variant; it decides on classifiers of streams", none=True),
-        "share_decoder": Key(Flag(), False, "one decoder for all streams"),
-        "half_share_decoder": Key(Flag(), False, "one fuse layer for all streams"),
-    }
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseLayer:
+    """The layer that fuses the embedded stages: an atrous spatial pyramid."""
+
+    type: str = key(Choice(("aspp",)), REQUIRED, "atrous spatial pyramid")
+    sep: bool = key(Choice((True,)), REQUIRED, "separable convolutions")
+    dilations: Sequence[int] = key(ListOf(Whole(1, 256), 1, 16), REQUIRED, "dilation of each branch")
+    pool: bool = key(Choice((False,)), False, "no pooling branch")
+    act_cfg: Mapping[str, Any] = key(
+        Section({"type": Key(Choice(("ReLU",)), "ReLU", "ReLU")}), {"type": "ReLU"}, "activation"
+    )
+    norm_cfg: Mapping[str, Any] = key(BATCH_NORM, {"type": "BN"}, "norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderParams:
+    """The decoder of a head: embed each stage, fuse them."""
+
+    embed_dims: int = key(Whole(1, 4096), REQUIRED, "channels of each embedded stage")
+    embed_cfg: Mapping[str, Any] = key(NO_LAYERS, {"type": "mlp"}, "embedding of the first stages")
+    embed_neck_cfg: Mapping[str, Any] = key(NO_LAYERS, {"type": "mlp"}, "embedding of the last stage")
+    fusion_cfg: FuseLayer = section(FuseLayer, "layer that fuses the stages")
+    train_type: str | None = key(TRAIN_TYPE, None, "training variant; decides on classifiers of streams", none=True)
+    share_decoder: bool = key(Flag(), False, "one decoder for all streams")
+    half_share_decoder: bool = key(Flag(), False, "one fuse layer for all streams")
+
+    def __post_init__(self) -> None:
+        if self.share_decoder and self.half_share_decoder:
+            raise ConfigError(
+                "model.decode_head.decoder_params: share_decoder and half_share_decoder exclude each other; set one "
+                "of them to False"
+            )
+
+
 LOSSES = Variants(
     "loss",
     {
@@ -191,7 +212,7 @@ HEAD = {
     "in_channels": Key(CHANNELS, REQUIRED, "channels of the encoder's features"),
     "channels": Key(Whole(1, 4096), REQUIRED, "channels before the classifier"),
     "num_classes": Key(Choice((CLASSES,)), REQUIRED, "classes of Cityscapes"),
-    "decoder_params": Key(DECODER, REQUIRED, "the decoder"),
+    "decoder_params": Key(section_of(DecoderParams), REQUIRED, "the decoder"),
     "in_index": Key(Choice(([0, 1, 2, 3], (0, 1, 2, 3))), (0, 1, 2, 3), "stages that are read"),
     "dropout_ratio": Key(Number(0, 1, below=True), 0.1, "dropout before the classifier"),
     "align_corners": Key(Flag(), False, "how feature maps are resized"),
@@ -199,19 +220,36 @@ HEAD = {
     "loss_decode": Key(LOSSES, {"type": "CrossEntropyLoss"}, "the loss", none=True),
 }
 HEADS = Variants("decode head", {"DAFormerHead": HEAD, "DAFormerHeadFusion": HEAD})
-TEST_CFG = Section(
-    {
-        "mode": Key(Choice(("whole", "slide")), "whole", "the whole image at once, or a sliding window"),
-        "crop_size": Key(HEIGHT_WIDTH, None, "the window", none=True),
-        "stride": Key(ListOf(Whole(1, LARGEST_SIDE), 2, 2, "(height, width)"), None, "its steps", none=True),
-    }
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionMode:
+    """Whether a network sees an image whole or by a sliding window, which leaves no gaps."""
+
+    mode: str = key(Choice(("whole", "slide")), "whole", "the whole image at once, or a sliding window")
+    crop_size: Sequence[int] | None = key(HEIGHT_WIDTH, None, "the window", none=True)
+    stride: Sequence[int] | None = key(
+        ListOf(Whole(1, LARGEST_SIDE), 2, 2, "(height, width)"), None, "steps of the window", none=True
+    )
+
+    def __post_init__(self) -> None:
+        if self.mode != "slide":
+            return
+        if not self.crop_size or not self.stride:
+            raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
+        if self.stride[0] > self.crop_size[0] or self.stride[1] > self.crop_size[1]:
+            raise ConfigError(
+                f"model.test_cfg.stride is {tuple(self.stride)}, larger than crop_size {tuple(self.crop_size)}: pixels "
+                "in between would have no prediction; give a stride of at most the crop"
+            )
+
+
 SEGMENTOR = {
     "decode_head": Key(HEADS, REQUIRED, "the decode head"),
     "pretrained": Key(PathText(rooted=True, empty=True), None, "ImageNet weights of the encoders", none=True),
     "train_type": Key(TRAIN_TYPE, None, "nothing: uda.train_type is read", none=True),
     "train_cfg": Key(Unread(), None, "nothing", none=True),
-    "test_cfg": Key(TEST_CFG, {"mode": "whole"}, "how images are tested", none=True),
+    "test_cfg": Key(section_of(PredictionMode), {"mode": "whole"}, "how images are tested", none=True),
 }
 MODELS = Variants(
     "segmentor",

@@ -12,7 +12,7 @@ from dataclasses import field, fields
 from typing import Any, TypeVar
 
 from mmseg.config.kinds import REQUIRED, Key, Kind
-from mmseg.config.sections import MapOf, Section, Variants
+from mmseg.config.sections import MapOf, Section, Variants, check_complete
 
 T = TypeVar("T")
 _KEY, _INLINE = "key", "inline"
@@ -77,6 +77,21 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
         elif values.get(one.name) is not None:
             given[one.name] = _built(one.metadata[_KEY].kind, values[one.name])
     return cls(**given)
+
+
+def parse(cls: type[T], where: str, values: Mapping[str, Any]) -> T:
+    """Check the values of a section and build its dataclass.
+
+    Args:
+        where: dotted key of the section, for messages.
+
+    Raises:
+        ConfigError: naming the key, its value and what it takes.
+    """
+    kind = section_of(cls)
+    kind.check(where, values)
+    check_complete(kind, values, f"{where}.")
+    return build(cls, values)
 
 
 def _built(kind: Kind, value: Any) -> Any:

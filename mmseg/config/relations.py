@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmseg.config.components import CITYSCAPES, DARK_ZURICH, DATASETS
+from mmseg.config.components import CITYSCAPES, DARK_ZURICH, DATASETS, PredictionMode
+from mmseg.config.fields import build
 from mmseg.config.kinds import Key
 from mmseg.config.run import OPTIMIZER_OPTIONS
 from mmseg.errors import ConfigError
@@ -27,7 +28,7 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
         ConfigError: naming both keys.
     """
     data = config.get("data") or {}
-    _check_window((config.get("model") or {}).get("test_cfg") or {})
+    build(PredictionMode, config["model"].get("test_cfg") or {})
     for where, section in _data_sets(data, for_training):
         _check_sizes(where, section)
     if not for_training:
@@ -96,20 +97,6 @@ def _check_shift(where: str, params: Any, side: int) -> None:
     if params and params["shift_pixel"] >= side:
         raise ConfigError(
             f"{where}.shift_pixel is {params['shift_pixel']}; give less than the {side} pixels of the image's side"
-        )
-
-
-def _check_window(test_cfg: Mapping[str, Any]) -> None:
-    """A sliding window is given whole, and leaves no gaps."""
-    if test_cfg.get("mode") != "slide":
-        return
-    window, stride = test_cfg.get("crop_size"), test_cfg.get("stride")
-    if not window or not stride:
-        raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
-    if stride[0] > window[0] or stride[1] > window[1]:
-        raise ConfigError(
-            f"model.test_cfg.stride is {tuple(stride)}, larger than crop_size {tuple(window)}: pixels in between "
-            "would have no prediction; give a stride of at most the crop"
         )
 
 

@@ -21,7 +21,7 @@ def told():
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("test_cfg", [{}, dict(mode="slide", crop_size=(16, 24), stride=(12, 20))])
+@pytest.mark.parametrize("test_cfg", [{}, dict(mode="slide", crop_size=(32, 32), stride=(12, 20))])
 @pytest.mark.parametrize("confidence", [False, True])
 def test_recorded_predictions_equal_plain_ones(dtype, test_cfg, confidence, told):
     segmentor = TinySegmentor(**test_cfg).eval()

@@ -17,6 +17,7 @@ from helpers.golden_tools import (
     load_json,
 )
 
+from mmseg.config.components import PredictionMode
 from mmseg.errors import ConfigError
 from mmseg.models.backbones.mit import ARCHITECTURES
 from mmseg.models.fusion.modules import STAGE_CHANNELS
@@ -274,12 +275,12 @@ def test_one_window_of_sliding_inference_equals_whole(small_segmentor, inputs):
     streams = {"image": inputs["image"], "events": inputs["events"]}
     whole = small_segmentor.predict_logits(streams, "fusion")
     try:
-        small_segmentor.test_cfg = dict(mode="slide", crop_size=(64, 64), stride=(32, 32))
+        small_segmentor.test_cfg = PredictionMode(mode="slide", crop_size=(64, 64), stride=(32, 32))
         assert torch.equal(small_segmentor.predict_logits(streams, "fusion"), whole)
-        small_segmentor.test_cfg = dict(mode="slide", crop_size=(48, 40), stride=(32, 24))
+        small_segmentor.test_cfg = PredictionMode(mode="slide", crop_size=(48, 40), stride=(32, 24))
         assert small_segmentor.predict_logits(streams, "fusion").isfinite().all()
     finally:
-        small_segmentor.test_cfg = dict(mode="whole")
+        small_segmentor.test_cfg = PredictionMode(mode="whole")
 
 
 def test_day_events_keep_the_size_of_the_crop():

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmseg.errors import ConfigError
+from mmseg.config.components import DecoderParams
+from mmseg.config.fields import parse
 from mmseg.models.backbones.mit import to_map, to_tokens
 from mmseg.models.kernels import BatchNormReLU, DilatedConv2d, enlarge
 from mmseg.registry import HEADS, LOSSES
@@ -90,15 +91,6 @@ def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
     return layer
 
 
-def _fuse_layer(in_channels: int, channels: int, cfg: Mapping[str, Any]) -> nn.Module:
-    if cfg.get("type") != "aspp" or not cfg.get("sep", False) or cfg.get("pool", False):
-        raise ConfigError(
-            "decode_head.decoder_params.fusion_cfg: only type='aspp' with sep=True and pool=False is built "
-            f"here, got {dict(cfg)}"
-        )
-    return SeparableASPP(in_channels, channels, cfg["dilations"])
-
-
 class _BaseDAFormerHead(nn.Module):
     """What both heads share: embed each stage, upsample to stride 4, concatenate, fuse, classify."""
 
@@ -120,20 +112,20 @@ class _BaseDAFormerHead(nn.Module):
         self.align_corners = align_corners
         self.in_channels = tuple(in_channels)
         self.channels = channels
-        self.decoder_params = decoder_params
+        self.decoder_params = parse(DecoderParams, "model.decode_head.decoder_params", decoder_params)
         self.loss = LOSSES.build(dict(loss_decode or {"type": "CrossEntropyLoss"}))
         self.dropout = nn.Dropout2d(dropout_ratio)
         self.conv_seg = _classifier(channels, num_classes)
 
     def _make_embed_layers(self) -> nn.ModuleDict:
-        dims = self.decoder_params["embed_dims"]
+        dims = self.decoder_params.embed_dims
         return nn.ModuleDict(
             {str(i): LinearEmbed(c, dims) for i, c in zip(self.in_index, self.in_channels, strict=True)}
         )
 
     def _make_fuse_layer(self) -> nn.Module:
-        width = self.decoder_params["embed_dims"] * len(self.in_index)
-        return _fuse_layer(width, self.channels, self.decoder_params["fusion_cfg"])
+        width = self.decoder_params.embed_dims * len(self.in_index)
+        return SeparableASPP(width, self.channels, self.decoder_params.fusion_cfg.dilations)
 
     def _decode(self, features: Sequence[Tensor], embed_layers: nn.ModuleDict, fuse_layer: nn.Module) -> Tensor:
         size = features[self.in_index[0]].shape[2:]
@@ -168,20 +160,14 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
 
     def __init__(self, **head: Any) -> None:
         super().__init__(**head)
-        share = self.decoder_params.get("share_decoder", False)
-        half = self.decoder_params.get("half_share_decoder", False)
-        if share and half:
-            raise ConfigError(
-                "decode_head.decoder_params: share_decoder and half_share_decoder exclude each other; "
-                "set one of them to False"
-            )
+        share, half = self.decoder_params.share_decoder, self.decoder_params.half_share_decoder
         for decoder in DECODERS:
             first = decoder == DECODERS[0]
             embed = self._make_embed_layers() if first or not share else self.embed_layers_image
             fuse = self._make_fuse_layer() if first or not (share or half) else self.fuse_layer_image
             setattr(self, f"embed_layers_{decoder}", embed)
             setattr(self, f"fuse_layer_{decoder}", fuse)
-        train_type = self.decoder_params.get("train_type") or ""
+        train_type = self.decoder_params.train_type or ""
         self.own_classifiers = train_type.endswith(OWN_CLASSIFIERS)
         if self.own_classifiers:
             classes = {"events": EDGE_CLASSES if train_type.endswith(EDGES) else self.num_classes}

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg.config.components import PredictionMode
+from mmseg.config.fields import parse
 from mmseg.errors import ConfigError
 from mmseg.models.losses import resize_logits
 
@@ -47,17 +49,12 @@ class BaseSegmentor(nn.Module):
     """Base class; a subclass defines ``encode``, ``decode``, ``required_streams`` and ``output_logits``.
 
     Args:
-        test_cfg: ``mode='whole'``, or ``mode='slide'`` with ``crop_size`` and ``stride``, both (H, W).
+        test_cfg: fields of :class:`PredictionMode`, as in the config.
     """
 
     def __init__(self, test_cfg: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.test_cfg = dict(test_cfg or {"mode": "whole"})
-        mode = self.test_cfg.get("mode", "whole")
-        if mode not in ("whole", "slide"):
-            raise ConfigError(f"model.test_cfg.mode is {mode!r}; known modes: 'whole', 'slide'")
-        if mode == "slide" and not {"crop_size", "stride"} <= self.test_cfg.keys():
-            raise ConfigError("model.test_cfg.mode='slide' also needs crop_size=(H, W) and stride=(H, W)")
+        self.test_cfg = parse(PredictionMode, "model.test_cfg", test_cfg or {})
 
     def encode(self, streams: Mapping[str, Tensor], fusion: str) -> dict[str, list[Tensor]]:
         """Four feature maps of every stream, in the order in which they are to be decoded."""
@@ -87,11 +84,11 @@ class BaseSegmentor(nn.Module):
 
     def predict_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         """Logits (B, classes, H, W) at the size of the input, whole or by sliding window."""
-        if self.test_cfg.get("mode", "whole") == "whole":
+        if not (self.test_cfg.mode == "slide" and self.test_cfg.crop_size and self.test_cfg.stride):
             return self._resized_logits(streams, output)
         height, width = next(iter(streams.values())).shape[2:]
-        crop_h, crop_w = self.test_cfg["crop_size"]
-        stride_h, stride_w = self.test_cfg["stride"]
+        crop_h, crop_w = self.test_cfg.crop_size
+        stride_h, stride_w = self.test_cfg.stride
         total, count = None, torch.zeros(height, width, device=next(iter(streams.values())).device)
         for y in window_starts(height, crop_h, stride_h):
             for x in window_starts(width, crop_w, stride_w):

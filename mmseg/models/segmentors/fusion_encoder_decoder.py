@@ -133,7 +133,7 @@ class FusionEncoderDecoder(BaseSegmentor):
         untrained = output not in ("image", self.decode_head.tested_output) and self.decode_head.own_classifiers
         if untrained:
             raise ConfigError(
-                f"output {output!r} is not trained by {self.decode_head.decoder_params['train_type']!r}; test 'image'"
+                f"output {output!r} is not trained by {self.decode_head.decoder_params.train_type!r}; test 'image'"
                 + (f" or {self.decode_head.tested_output!r}" if self.decode_head.tested_output else "")
             )
         return OUTPUT_STREAMS[output]
