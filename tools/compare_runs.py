@@ -39,7 +39,7 @@ def read_runs(work_dirs: list[str]) -> list:
     runs, skipped = [], []
     for folder in {Path(folder).resolve(): folder for folder in work_dirs}.values():
         if Path(folder).exists() and not WorkDir(folder).config.is_file():
-            skipped.append(f"{folder} is no work dir: {WorkDir(folder).config.name} is not in it")
+            skipped.append(f"{folder} is not a work dir: it has no {WorkDir(folder).config.name}")
         else:
             runs.append(read_run(folder))
     if not runs:

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG."""
+"""Line charts as inline SVG, and the section of a report with the charts of a training."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mmseg.report.data import Curve, Run
+from mmseg.report.data import Curve, Report, Run
+from mmseg.report.markup import key_mark
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 26
 MAX_POINTS = 250
 
-# (mode, key) of a log -> title, in the order of a report; factor 100 turns shares into percent.
+# (mode, key) in the log -> (title, factor), in the order of a report. A factor of 100 turns shares into percent.
 TITLES: dict[tuple[str, str], tuple[str, float]] = {
     ("val", "mIoU"): ("mean IoU (%)", 1.0),
     ("val", "mIoU_18"): ("mean IoU of the 18 valid classes (%)", 1.0),
@@ -29,7 +30,7 @@ TITLES: dict[tuple[str, str], tuple[str, float]] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One number over the iterations, a line for each run that logged it: number of the run -> points."""
+    """One metric over the iterations, a line per run that logged it: number of the run -> points."""
 
     title: str
     lines: dict[int, Curve]
@@ -37,7 +38,7 @@ class Chart:
 
 
 def charts_of(runs: Sequence[Run]) -> list[Chart]:
-    """Charts of scores, losses and what else a training logs, known ones first."""
+    """Charts of scores, losses and other metrics of a training, known ones first."""
     keys = dict.fromkeys(key for run in runs for key in run.curves)
     losses = [key for key in keys if key[0] == "train" and "loss" in key[1] and key not in TITLES]
     charts = []
@@ -49,7 +50,7 @@ def charts_of(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _thinned(curve: Curve, factor: float) -> Curve:
-    """At most ``MAX_POINTS`` points; each is the mean of its neighbours where there were more."""
+    """At most ``MAX_POINTS`` points; neighbours are averaged if there are more."""
     size = math.ceil(len(curve.values) / MAX_POINTS)
     starts = range(0, len(curve.values), size)
     values = [curve.values[i : i + size] for i in starts]
@@ -59,7 +60,7 @@ def _thinned(curve: Curve, factor: float) -> Curve:
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers from at most ``low`` to at least ``high``, about ``wanted`` steps."""
+    """Round numbers from at most ``low`` to at least ``high`` in about ``wanted`` steps."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if span / (power * m) <= wanted)
@@ -68,7 +69,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def svg(chart: Chart, number: int, names: Sequence[str]) -> str:
-    """The chart; a line of run ``n`` has the class ``c<n mod 8>``."""
+    """The chart as an SVG element; the line of run ``n`` has the class ``c<n mod 8>``."""
     xs = [x for line in chart.lines.values() for x in line.iterations]
     ys = [y for line in chart.lines.values() for y in line.values]
     y_ticks = ticks(min(ys), max(ys))
@@ -99,7 +100,7 @@ def svg(chart: Chart, number: int, names: Sequence[str]) -> str:
         f"{names[run]}: from {line.values[0]:g} to {line.values[-1]:g}" for run, line in chart.lines.items()
     )
     label = escape(f"{chart.title} over {x_low:,} to {x_high:,} iterations. {summary}")
-    # Where the plot begins and how wide it is, for the cursor of the script.
+    # Left edge and width of the plot, for the cursor of the script.
     frame = f'data-chart="{number}" data-left="{LEFT}" data-width="{WIDTH - LEFT - RIGHT}"'
     cursor = f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="-9" x2="-9"/>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" {frame}>{"".join(parts)}{cursor}</svg>'
@@ -109,3 +110,29 @@ def _short(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:g}"
+
+
+def training_section(report: Report) -> str:
+    """Charts of the trainings; '' if nothing was logged."""
+    names = [run.name for run in report.runs]
+    charts = charts_of(report.runs)
+    if not charts:
+        return ""
+    legend = ""
+    if len(names) > 1:
+        entries = "".join(f"<li>{key_mark(n)}{escape(name)}</li>" for n, name in enumerate(names))
+        legend = f'<ul class="legend">{entries}</ul>'
+    figures = []
+    for number, chart in enumerate(charts):
+        steps = max(len(line.iterations) for line in chart.lines.values()) - 1
+        scrub = (
+            f'<input class="scrub needs-js" type="range" min="0" max="{steps}" value="{steps}" data-scrub="{number}" '
+            f'aria-label="Iteration shown of {escape(chart.title)}">'
+            if steps
+            else ""
+        )
+        figures.append(
+            f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>{svg(chart, number, names)}{scrub}'
+            f'<output class="needs-js" data-value="{number}"></output></figure>'
+        )
+    return f'{legend}<div class="charts">{"".join(figures)}</div>'

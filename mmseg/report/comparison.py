@@ -1,4 +1,4 @@
-"""Scores of finished runs, side by side. Reads the files of work dirs alone and needs no torch."""
+"""Scores of runs side by side. Reads only the files of work dirs and does not import torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
 from mmseg.work_dir.metrics_file import read_metrics, tested_iteration
 
-# What runs of one experiment with different seeds do not have in common.
+# Keys in which runs of one experiment with different seeds differ.
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
 MEANS = {"mIoU": "mIoU", "mIoU_18": "mIoU of 18"}
 NO_SCORE = "-"
@@ -33,7 +33,7 @@ SEED = CONFIG.keys["seed"].kind
 
 @dataclass(frozen=True)
 class Score:
-    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; absent if unknown."""
+    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; unknown ones are absent."""
 
     iteration: int
     means: Mapping[str, float]
@@ -47,7 +47,7 @@ class RunScores:
     Attributes:
         name: name of the work dir.
         seed: seed of the run.
-        experiment: what runs that differ only in their seed have in common.
+        experiment: equal for runs that differ only in their seed.
         scores: (model, output) -> scores by ascending iteration.
     """
 
@@ -59,7 +59,7 @@ class RunScores:
 
 @dataclass(frozen=True)
 class Row:
-    """One output of one model of one experiment; every list has a value for each run that has one."""
+    """One output of one model of one experiment; every list has one value per run, unless the run has none."""
 
     name: str
     seeds: tuple[int, ...]
@@ -72,7 +72,7 @@ class Row:
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
-    """Scores that a training logged, in percent, in order of their iterations.
+    """Scores that a training logged, in percent, by ascending iteration.
 
     Raises:
         ConfigError: the log cannot be read.
@@ -89,18 +89,18 @@ def read_run(work_dir: str | Path) -> RunScores:
     """Scores of a work dir: its log, its evaluations, and the tests below ``preds*``.
 
     Raises:
-        ConfigError: the folder is no work dir, or a file in it cannot be read.
+        ConfigError: the folder is not a work dir, or a file in it cannot be read.
     """
     files, name = WorkDir(work_dir), Path(work_dir).resolve().name
     config_path = files.config
     if not config_path.is_file():
-        raise ConfigError(f"{work_dir} is no work dir: {config_path.name} is not in it")
+        raise ConfigError(f"{work_dir} is not a work dir: it has no {config_path.name}")
     config = read_json(config_path, "remove it or train again", error=ConfigError)
     if not SEED.accepts(config.get("seed") or 0):
         raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
     found: dict[tuple[str, str], dict[int, Score]] = {}
     predicted = (test.metrics for test in files.existing_predictions())
-    # of two tests of the same, the later one counts
+    # if something was tested twice, the later test counts
     tests = sorted(predicted, key=lambda path: (path.stat().st_mtime_ns, path))
     for path in (*(evaluation.metrics for evaluation in files.existing_evaluations()), *tests):
         metrics = read_metrics(path)
@@ -123,7 +123,7 @@ def read_run(work_dir: str | Path) -> RunScores:
 
 
 def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDir) -> None:
-    """Scores whose folders are gone are still in the log, which does not name the output: that of the others."""
+    """Add scores whose folders are gone. The log does not name their output: it is that of the other evaluations."""
     outputs = [output for model, output in found if model == "student"]
     evaluated = {read_metrics(test.metrics).get("output") for test in work_dir.existing_evaluations()}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
@@ -134,7 +134,7 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDi
 
 
 def _experiment(config: Mapping[str, Any]) -> str:
-    """The config without what every run has of its own, as text; the order of outputs means nothing."""
+    """The config without the keys of a single run, as text; the order of outputs does not matter."""
 
     def ordered(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -149,7 +149,7 @@ def compare(runs: Sequence[RunScores], grouped: bool = True) -> list[Row]:
     """Rows of a comparison, in the order of the runs.
 
     Args:
-        grouped: put runs together that differ only in their seed.
+        grouped: combine runs that differ only in their seed.
     """
     groups: dict[str, list[RunScores]] = {}
     for number, run in enumerate(runs):
@@ -183,19 +183,28 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
 
 
 def experiment_label(name: str) -> str:
-    """Name of a work dir without date, number and seed."""
+    """Name of a work dir without date, random digits and seed."""
     return re.sub(r"_s\d+$", "", experiment_of(name))
 
 
 def mean_sd(values: Sequence[float]) -> str:
-    """``mean ± sd`` (of the sample) in percent, the value alone where there is one."""
+    """``mean ± sd`` (of the sample) in percent; only the value if there is one."""
     if not values:
         return NO_SCORE
     mean = f"{statistics.fmean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def _overview(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+@dataclass(frozen=True)
+class _Table:
+    """Header and lines; columns of text are aligned to the left."""
+
+    header: list[str]
+    lines: list[list[str]]
+    text_columns: Collection[int] = ()
+
+
+def _overview(rows: Sequence[Row]) -> _Table:
     header = ["", "run", "seeds", "model", "output", "iteration"]
     header += [*MEANS.values(), *(f"best {title}" for title in MEANS.values())]
     lines = []
@@ -203,62 +212,55 @@ def _overview(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         iterations = ", ".join(dict.fromkeys(map(str, row.iterations))) or NO_SCORE
         line = [str(number), row.name, ", ".join(map(str, row.seeds)), row.model, row.output, iterations]
         lines.append([*line, *(mean_sd(scores[key]) for scores in (row.final, row.best) for key in MEANS)])
-    return header, lines
+    return _Table(header, lines, range(1, 5))
 
 
-def _by_class(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _by_class(rows: Sequence[Row]) -> _Table:
     names = dict.fromkeys(name for row in rows for name in row.classes)
     header = ["IoU", *map(str, range(1, len(rows) + 1))]
-    return header, [[name, *(mean_sd(row.classes.get(name, [])) for row in rows)] for name in names]
-
-
-TABLES: tuple[Callable[[Sequence[Row]], tuple[list[str], list[list[str]]]], ...] = (_overview, _by_class)
+    return _Table(header, [[name, *(mean_sd(row.classes.get(name, [])) for row in rows)] for name in names])
 
 
 def terminal_tables(rows: Sequence[Row]) -> Iterable[TextTable]:
-    """An overview, and the final IoU of every class by the rows of the overview."""
-    for make in TABLES:
-        header, lines = make(rows)
+    """An overview, and the final IoU of every class for each row of the overview."""
+    for content in (_overview(rows), _by_class(rows)):
         table = TextTable()
-        for i, title in enumerate(header):
-            text = make is _overview and 0 < i < 5
-            table.add_column(title, justify="left" if text or not i else "right", overflow="fold")
-        for line in lines:
+        for i, title in enumerate(content.header):
+            is_text = i == 0 or i in content.text_columns
+            table.add_column(title, justify="left" if is_text else "right", overflow="fold")
+        for line in content.lines:
             table.add_row(*line)
-        if lines:
+        if content.lines:
             yield table
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The same tables in Markdown."""
     tables = []
-    for make in TABLES:
-        header, lines = make(rows)
-        align = [":--" if make is _overview and 0 < i < 5 else "--:" for i in range(len(header))]
-        cells = [list(map(markdown_cell, header)), align, *(list(map(markdown_cell, line)) for line in lines)]
-        if lines:
+    for content in (_overview(rows), _by_class(rows)):
+        header = list(map(markdown_cell, content.header))
+        align = [":--" if i in content.text_columns else "--:" for i in range(len(header))]
+        cells = [header, align, *(list(map(markdown_cell, line)) for line in content.lines)]
+        if content.lines:
             tables.append("".join(f"| {' | '.join(line)} |\n" for line in cells))
     return "\n".join(tables)
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
-    """All numbers as CSV, a line for each row: means over its runs, their standard deviations, classes."""
+    """All numbers as CSV, a line per row: means over its runs, their standard deviations, classes."""
     classes = dict.fromkeys(name for row in rows for name in row.classes)
-    columns: list[tuple[str, Callable[[Row], Sequence[float]]]] = []
-    for key in MEANS:
-        columns.append((key, lambda row, key=key: row.final[key]))
-        columns.append((f"best {key}", lambda row, key=key: row.best[key]))
-    columns += [(f"IoU {name}", lambda row, name=name: row.classes.get(name, [])) for name in classes]
+    columns = [title for key in MEANS for title in (key, f"best {key}")]
+    columns += [f"IoU {name}" for name in classes]
     header = ["run", "seeds", "model", "output", "iteration"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    titles = [*header, *(part for title, _ in columns for part in (title, f"{title} sd"))]
+    titles = [*header, *(part for title in columns for part in (title, f"{title} sd"))]
     writer.writerow(map(csv_cell, titles))
     for row in rows:
         line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
         line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
-        for _, values_of in columns:
-            values = values_of(row)
+        means = [scores[key] for key in MEANS for scores in (row.final, row.best)]
+        for values in (*means, *(row.classes.get(name, []) for name in classes)):
             line.append(f"{statistics.fmean(values):.4f}" if values else "")
             line.append(f"{statistics.stdev(values):.4f}" if len(values) > 1 else "")
         writer.writerow(map(csv_cell, line))

@@ -1,4 +1,4 @@
-"""What a report shows, read from the files of tests and runs: scores, confusion, frames and training curves."""
+"""Content of a report, read from the files of tests and runs: scores, confusion, frames and training curves."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.classes import CLASSES, DSEC_ABSENT_CLASSES
+from mmseg.classes import CLASSES
 from mmseg.config.kinds import is_number
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
 from mmseg.io.json_files import read_json
-from mmseg.report.recovery import recovered_details
 from mmseg.work_dir.layout import PREDICTIONS, TestFolder, WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
 from mmseg.work_dir.metrics_file import REMEDY, read_metrics, tested_iteration
@@ -49,17 +48,17 @@ class Test:
 
     Attributes:
         folder: where ``metrics.json``, predictions and panels are.
-        run: the run it belongs to, None where its folder lies outside one.
-        label: what tells it from the other tests of a report.
+        run: the run it belongs to; None if its folder lies outside one.
+        label: distinguishes it from the other tests of a report.
         metrics: content of ``metrics.json``.
-        absent: train ids that the labels of the set never hold.
+        absent: train ids that the labels of the set never contain.
         panel: titles of the pictures of a panel from left to right; empty without panels.
         confusion: (classes, classes) int64 pixels by label and prediction; None without labels.
-        frames: scores by name of the frame; None for a frame without label.
-        color: number of its colour in a report: of several runs each has one, of one run each test.
+        frames: scores by frame name; None for a frame without label.
+        color: number of its colour in a report: one per run if there are several, else one per test.
     """
 
-    __test__ = False  # no test case, whatever pytest makes of the name
+    __test__ = False  # pytest would collect it by its name
 
     folder: Path
     run: Run | None
@@ -83,26 +82,26 @@ class Test:
 
     @property
     def iteration(self) -> int | None:
-        """Iterations that the tested weights were trained for, where the files tell."""
+        """Iterations that the tested weights were trained for, if the files say so."""
         return tested_iteration(self.metrics)
 
     @property
     def title(self) -> str:
-        """Label for pictures, where the name of an output alone could be taken for an input."""
+        """Label for pictures, where the bare name of an output could be mistaken for an input."""
         return f"{self.label} output" if self.label == self.output else self.label
 
     def score(self, key: str) -> float | None:
-        """A mean of ``metrics.json`` in [0, 1]; None where undefined."""
+        """A mean of ``metrics.json`` in [0, 1]; None if undefined."""
         return _number((self.metrics.get("scores") or {}).get(key))
 
     @property
     def valid_score(self) -> tuple[str, float | None]:
-        """Key and value of the mean IoU over the valid classes; all are valid where the set lacks none."""
+        """Key and value of the mean IoU over the valid classes; all are valid if the set lacks none."""
         key = next((key for key in self.metrics.get("scores") or {} if re.fullmatch(r"mIoU_\d+", key)), "mIoU")
         return key, self.score(key)
 
     def class_iou(self, train_id: int) -> float | None:
-        """IoU of a class in [0, 1]; None where undefined."""
+        """IoU of a class in [0, 1]; None if undefined."""
         per_class = self.metrics.get("per_class") or {}
         return _number((per_class.get(CLASSES[train_id]) or {}).get("IoU"))
 
@@ -113,7 +112,7 @@ class Report:
 
     Attributes:
         title: name of the run or runs.
-        tests: the tested one first.
+        tests: the one that was asked for first.
         runs: those with curves or tests.
         frames: names of the frames to show, the worst first.
         left_out: number of frames that are not shown.
@@ -129,11 +128,11 @@ class Report:
 def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Report:
     """Read test folders and work dirs.
 
-    A single test folder brings the tests of the same frames beside it; of several folders each is taken as it is.
+    A single test folder also brings in the tests of the same frames next to it; several folders are taken as they are.
 
     Args:
         folders: folders with ``metrics.json``, or work dirs.
-        max_frames: number of frames to show at most.
+        max_frames: maximum number of frames to show.
 
     Raises:
         ConfigError: a folder holds neither a test nor a training log, or a file cannot be read.
@@ -161,9 +160,9 @@ def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Repo
 
 
 def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Test]:
-    """Tests of a folder, the one that matters first; enters its run into ``runs``."""
+    """Tests of a folder, the most important first; adds its run to ``runs``."""
     if not path.is_dir():
-        raise ConfigError(f"{path} is no folder; give a work dir or a folder with metrics.json")
+        raise ConfigError(f"{path} is not a folder; give a work dir or a folder with metrics.json")
     if TestFolder(path).metrics.is_file():
         run = _known_run(_work_dir_of(path), runs)
         first = read_test(path, run)
@@ -181,14 +180,14 @@ def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Te
             "a training; give a work dir, or test one first with my_test.py"
         )
     tests = [read_test(found.path, run) for found in folders or evaluations[-1:]]
-    # Without a folder of the default output, that of the fused one stands for the run.
+    # Without results of the default output, the fused output represents the run.
     tests.sort(key=output_rank)
     tests.sort(key=lambda test: (test.folder.name != PREDICTIONS, test.output != "fusion", test.model != "student"))
     return _without_copies(tests)
 
 
 def output_rank(test: Test) -> int:
-    """Place of an output among the others: image, events, both, the rest."""
+    """Position of an output among the others: image, events, both, the rest."""
     return OUTPUT_ORDER.index(test.output) if test.output in OUTPUT_ORDER else len(OUTPUT_ORDER)
 
 
@@ -207,7 +206,7 @@ def _without_copies(tests: Sequence[Test]) -> list[Test]:
 
 
 def _work_dir_of(test_folder: Path) -> Path | None:
-    """Work dir that a test belongs to: around its folder, else around its checkpoint."""
+    """Work dir that a test belongs to: the one that contains its folder, else the one of its checkpoint."""
     checkpoint = Path(str(read_metrics(TestFolder(test_folder).metrics).get("checkpoint") or ""))
     above = test_folder.resolve().parents
     candidates = [*above[:2], *([checkpoint.parent] if checkpoint.name else [])]
@@ -225,24 +224,19 @@ def _known_run(path: Path | None, runs: dict[Path, Run]) -> Run | None:
 def read_test(folder: Path, run: Run | None = None) -> Test:
     """Read ``metrics.json`` and ``details.json`` of a folder.
 
-    Tests of earlier versions left no details: they are recovered from predictions and panels as far as they go.
-
     Raises:
-        ConfigError: a file cannot be read, or does not hold what it should.
+        ConfigError: a file cannot be read, or has unexpected content.
     """
     files = TestFolder(folder)
     metrics, path = read_metrics(files.metrics), files.details
-    details = read_json(path, REMEDY, error=ConfigError) if path.is_file() else recovered_details(folder, metrics)
-    absent = details.get("absent")
-    if absent is None:
-        absent = [CLASSES[i] for i in DSEC_ABSENT_CLASSES] if "mIoU_18" in (metrics.get("scores") or {}) else []
+    details = read_json(path, REMEDY, error=ConfigError)
     try:
         confusion = details.get("confusion")
         counts = None if confusion is None else np.array(confusion, np.int64)
         if counts is not None and (counts.shape != (len(CLASSES), len(CLASSES)) or counts.min() < 0):
-            raise ValueError(f"confusion is of shape {counts.shape}, or has numbers below 0")
+            raise ValueError(f"confusion has the shape {counts.shape}, or numbers below 0")
         frames = dict(_frame(entry) for entry in details.get("frames", []))
-        ids = tuple(CLASSES.index(name) for name in absent)
+        ids = tuple(CLASSES.index(name) for name in details.get("absent") or ())
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path} does not hold what a test writes there ({error}); test the run again") from error
     return Test(folder, run, "", metrics, ids, tuple(map(str, details.get("panel") or ())), counts, frames)
@@ -271,10 +265,10 @@ def _number(value: Any) -> float | None:
 def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:
     """Curves of a training log by (mode, key).
 
-    Where a resumed run logged an iteration twice, the later line counts.
+    If a resumed run logged an iteration twice, the later line counts.
 
     Raises:
-        ConfigError: a line other than the last, which may still be written, is no JSON object.
+        ConfigError: a line is not a JSON object. The last one is exempt: it may be incomplete.
     """
     found: dict[tuple[str, str], dict[int, float]] = {}
     for record in read_log(work_dir):
@@ -286,7 +280,7 @@ def read_curves(work_dir: Path) -> dict[tuple[str, str], Curve]:
 
 
 def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
-    """Give each test a label of its own: its output, and as much more as it takes to tell it from the others."""
+    """Give each test a unique label: its output, and as much more as it takes to distinguish it from the others."""
     runs = _short_names(list({test.run.folder: test.run for test in tests if test.run}.values()))
 
     def parts(test: Test) -> Iterable[list[str]]:
@@ -308,7 +302,7 @@ def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
 
 
 def _short_names(runs: Sequence[Run]) -> dict[Path, Run]:
-    """Runs by folder, named by what tells them apart: without date and number, and without words that all share."""
+    """Runs by folder, with names that omit date and number, and words that all of them share."""
     names = [experiment_of(run.name) for run in runs]
     words = [name.split("_") for name in names]
     if len(runs) > 1:
@@ -324,7 +318,7 @@ def _short_names(runs: Sequence[Run]) -> dict[Path, Run]:
 def choose_frames(tests: Sequence[Test], limit: int) -> tuple[tuple[str, ...], int]:
     """Names of the frames to show, worst first by the first test that scores a frame, and how many are left out.
 
-    Of frames without scores, an even selection is taken.
+    Frames without scores are sampled evenly.
     """
     names = list(dict.fromkeys(name for test in tests for name in test.frames))
     scored = {name: _first_score(name, tests) for name in names}

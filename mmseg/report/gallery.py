@@ -12,7 +12,7 @@ from mmseg.report.data import Report, Test, output_rank
 from mmseg.report.pictures import QUALITY, SIGNED_QUALITY, class_map_uri, open_pixels, panel_tiles, photo_uri, train_ids
 from mmseg.work_dir.layout import TestFolder
 
-# Title in a panel -> title in a report, in the order of a report.
+# Title in a panel -> title in a report, in the order of the report.
 INPUTS = {"image": "image", "events": "events", "img_self_res": "content map"}
 LABEL = "label"
 
@@ -23,9 +23,9 @@ class Picture:
 
     Attributes:
         key: ``image``, ``events``, ``img_self_res``, ``label``, or ``test<n>`` for the prediction of a test.
-        title: for people.
+        title: display title.
         uri: data URI.
-        classes: it shows classes, in the Cityscapes colours.
+        classes: whether it is a class map in the Cityscapes colours.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Picture:
 
 
 def gallery_tests(tests: Sequence[Test]) -> list[tuple[int, Test]]:
-    """Tests with their numbers, run after run, of each the outputs of image, events and both first."""
+    """Tests with their numbers, run by run; within a run, the outputs of image, events and both come first."""
     runs = list(dict.fromkeys(test.run.folder if test.run else test.folder for test in tests))
 
     def place(item: tuple[int, Test]) -> tuple[int, int, int]:
@@ -46,10 +46,10 @@ def gallery_tests(tests: Sequence[Test]) -> list[tuple[int, Test]]:
 
 
 def frame_pictures(report: Report, name: str) -> list[Picture]:
-    """Pictures of a frame as far as they exist: inputs, predictions, label.
+    """Available pictures of a frame: inputs, predictions, label.
 
     Raises:
-        DataError: a file is no picture.
+        DataError: a file is not a picture.
     """
     tiles = _tiles(report.tests, name)
     pictures = []
@@ -71,7 +71,7 @@ def _ids(pixels: np.ndarray) -> np.ndarray:
 
 
 def _tiles(tests: Sequence[Test], name: str) -> Mapping[str, np.ndarray]:
-    """Pictures of inputs and label by title, each from the first test whose panels hold it."""
+    """Pictures of inputs and label by title, each from the first test whose panels contain it."""
     found: dict[str, np.ndarray] = {}
     for titles, panel, prediction in _panels(tests, name):
         if not set(titles) & {*INPUTS, LABEL} - found.keys():

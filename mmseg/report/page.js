@@ -16,7 +16,7 @@
     const total = all("td", row).reduce((sum, td) => sum + Number(td.dataset.n), 0);
     const count = Number(cell.dataset.n);
     const share = total ? `${((100 * count) / total).toFixed(2)} %` : "no pixel labelled";
-    const verb = i === j ? "predicted rightly" : `predicted as ${data.classes[j]}`;
+    const verb = i === j ? "predicted correctly" : `predicted as ${data.classes[j]}`;
     readout.textContent = `${data.classes[i]} ${verb}: ${share} (${count.toLocaleString("en")} of ${total.toLocaleString("en")} pixels)`;
   };
   for (const table of all("table.heat")) {

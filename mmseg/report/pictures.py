@@ -16,7 +16,7 @@ from mmseg.visualization.panels import GAP, TITLE_HEIGHT
 
 WIDTH = 440
 QUALITY = 68
-# Maps of events and contents are dots on white: what a low quality costs does not show, what a high one weighs does.
+# Event and content maps are dots on white: a low quality saves much and is not visible.
 SIGNED_QUALITY = 30
 # One more colour than there are classes: ignored pixels are black.
 _COLORS = (*PALETTE, (0, 0, 0))
@@ -26,7 +26,7 @@ def open_pixels(path: Path) -> np.ndarray:
     """Pixels of a file: (H, W) stored samples, or (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: no such file, or no picture.
+        DataError: no such file, or not a picture.
     """
     image, header = decode(path, remedy="test the run again")
     samples = stored_samples(image, header)
@@ -34,7 +34,7 @@ def open_pixels(path: Path) -> np.ndarray:
 
 
 def panel_tiles(path: Path, titles: Sequence[str], width: int) -> dict[str, np.ndarray]:
-    """Cut a panel into its pictures (H, W, 3) by title; empty where it does not hold as many of this width.
+    """Cut a panel into its pictures (H, W, 3) by title; empty if it does not contain that many of this width.
 
     Args:
         titles: titles from left to right.
@@ -49,7 +49,7 @@ def panel_tiles(path: Path, titles: Sequence[str], width: int) -> dict[str, np.n
 
 
 def train_ids(colored: np.ndarray) -> np.ndarray:
-    """(H, W, 3) in the Cityscapes colours -> (H, W) uint8 train ids; other colours are ignored ones."""
+    """(H, W, 3) in the Cityscapes colours -> (H, W) uint8 train ids; other colours become the ignore label."""
     codes = colored.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     ids = np.full(codes.shape, IGNORE_LABEL, np.uint8)
     for i, (red, green, blue) in enumerate(PALETTE):

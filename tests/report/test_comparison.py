@@ -161,7 +161,7 @@ def test_script_shows_and_writes_tables(tmp_path):
 def test_what_is_no_work_dir(tmp_path):
     (tmp_path / "x").mkdir()
     result = run("x", cwd=tmp_path, expect=2)
-    assert result.stderr.strip() == "error: x is no work dir: x.json is not in it"
+    assert result.stderr.strip() == "error: x is not a work dir: it has no x.json"
     broken = make_run(tmp_path, "a")
     (broken / "evaluations" / "iter_4" / "metrics.json").write_text("{")
     assert "metrics.json is not valid JSON" in run(broken, cwd=tmp_path, expect=2).stderr
@@ -175,9 +175,9 @@ def test_folder_of_a_run_that_never_began_is_skipped(tmp_path):
     (failed / "output.txt").write_text("error: no")
     result = run(fine.name, "failed", cwd=tmp_path)
     assert "30.00" in result.stdout
-    assert result.stderr == "note: skipped, failed is no work dir: failed.json is not in it\n"
+    assert result.stderr == "note: skipped, failed is not a work dir: it has no failed.json\n"
     # a folder that is not there is a slip of the pen
-    assert "slip is no work dir" in run(fine.name, "slip", cwd=tmp_path, expect=2).stderr
+    assert "slip is not a work dir" in run(fine.name, "slip", cwd=tmp_path, expect=2).stderr
 
 
 def test_no_torch_is_loaded():

@@ -154,20 +154,11 @@ def test_run_is_found_by_the_checkpoint(tmp_path):
     assert collect([test]).runs[0].folder == run
 
 
-def test_older_tests_are_recovered_from_their_panels(tmp_path):
-    """Equal scores, with neither details nor a test set in the metrics."""
-    run = make_run(tmp_path / "run", ("fusion",))
-    before = read_test(run / "preds")
+def test_results_without_details_are_refused(tmp_path):
+    run = make_run(tmp_path / "run", ("fusion",), frames=1)
     (run / "preds" / "details.json").unlink()
-    after = read_test(run / "preds")
-    np.testing.assert_array_equal(after.confusion, before.confusion)
-    assert (after.panel, after.absent) == (before.panel, before.absent)
-    for name, frame in before.frames.items():
-        np.testing.assert_allclose(after.frames[name].iou, frame.iou, atol=1e-6)
-    shutil.rmtree(run / "preds" / "panels")
-    bare = read_test(run / "preds")
-    assert bare.confusion is None
-    assert set(bare.frames) == set(before.frames)
+    with pytest.raises(ConfigError, match=r"details\.json does not exist; remove it or test the run again"):
+        read_test(run / "preds")
 
 
 def test_log_of_a_resumed_and_of_a_running_training(tmp_path):
@@ -244,7 +235,7 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 def test_folder_without_anything(tmp_path):
     with pytest.raises(ConfigError, match="holds no test"):
         collect([tmp_path])
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         collect([tmp_path / "x"])
 
 

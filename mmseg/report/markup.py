@@ -1,0 +1,44 @@
+"""Pieces of HTML that several sections of a report use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from mmseg.classes import PALETTE
+
+NO_VALUE = "–"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one decimal."""
+    return NO_VALUE if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def swatch(train_id: int) -> str:
+    """Colour mark of a class."""
+    return f'<span class="swatch" style="--s:rgb{PALETTE[train_id]}"></span>'.replace(", ", ",")
+
+
+def key_mark(number: int) -> str:
+    """Colour mark of a test or run."""
+    return f'<span class="key c{number % 8}"></span>'
+
+
+def table(header: str, rows: Sequence[str], name: str, footer: Sequence[str] = (), kind: str = "") -> str:
+    """A table that scrolls in its own box on narrow pages; the box can be reached by keyboard."""
+    foot = f"<tfoot>{''.join(footer)}</tfoot>" if footer else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table class="{kind}">'
+        f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody>{foot}</table></div>"
+    )
+
+
+def bar_cell(value: float | None, best: float | None, color: int) -> str:
+    """Table cell with a share in percent and a bar, bold if it is the best."""
+    if value is None:
+        return f'<td class="number none">{NO_VALUE}</td>'
+    text = f"<b>{percent(value)}</b>" if value == best else percent(value)
+    bar = f'<span class="meter c{color % 8}" style="--v:{min(max(value, 0), 1):.4f}"></span>'
+    return f'<td class="number">{text}{bar}</td>'
