@@ -33,7 +33,7 @@ SEED = CONFIG.keys["seed"].kind
 
 @dataclass(frozen=True)
 class Score:
-    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; unknown ones are absent."""
+    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; both may be partial."""
 
     iteration: int
     means: Mapping[str, float]
@@ -96,8 +96,11 @@ def read_run(work_dir: str | Path) -> RunScores:
     if not config_path.is_file():
         raise ConfigError(f"{work_dir} is not a work dir: it has no {config_path.name}")
     config = read_json(config_path, "remove it or train again", error=ConfigError)
-    if not SEED.accepts(config.get("seed") or 0):
-        raise ConfigError(f"{config_path}: seed is {shown(config['seed'])}; give {SEED.text}")
+    seed = config.get("seed") or 0
+    try:
+        SEED.check("seed", seed)
+    except ConfigError:
+        raise ConfigError(f"{config_path}: seed is {shown(seed)}; give {SEED.text}") from None
     found: dict[tuple[str, str], dict[int, Score]] = {}
     predicted = (test.metrics for test in files.existing_predictions())
     # if something was tested twice, the later test counts
@@ -119,7 +122,7 @@ def read_run(work_dir: str | Path) -> RunScores:
         of[iteration] = Score(iteration, means, classes)
     _add_logged(found, files)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
-    return RunScores(name, config.get("seed") or 0, _experiment(config), scores)
+    return RunScores(name, seed, _experiment(config), scores)
 
 
 def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDir) -> None:

@@ -24,7 +24,8 @@ def confusion_section(tests: Sequence[Test]) -> str:
         options = "".join(f'<option value="{n}">{escape(test.label)}</option>' for n, test, _ in with_counts)
         choice = f'<p class="needs-js"><label>Test <select id="confusion-test">{options}</select></label></p>'
     blocks = "".join(
-        f'<div class="matrix" id="matrix-{n}"{" hidden" if i else ""}>{_matrix(counts, test.label)}{_largest(counts)}</div>'
+        f'<div class="matrix" id="matrix-{n}"{" hidden" if i else ""}>{_matrix(counts, test.label)}'
+        f"{_largest(counts)}</div>"
         for i, (n, test, counts) in enumerate(with_counts)
     )
     return (

@@ -1,1 +1,1 @@
-"""The folder of a run: the files in it, what they are called, and whose they are."""
+"""The folder of a run: names and readers of its files, and which run they belong to."""

@@ -1,7 +1,7 @@
-"""Which run a checkpoint is of, told by more than the folder that it lies in.
+"""Which run a checkpoint belongs to, whatever folder it is in.
 
-A run draws a number when it starts. The number stands in the work dir and in every checkpoint, so that the checkpoints
-of another run in the same folder are not taken for its own.
+A run draws a random id when it starts. The id is stored in the work dir and in every checkpoint, so that a run does not
+mistake the checkpoints of another run in the same folder for its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mmseg.io.files import digest, write_text
 from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import WorkDir
 
-# What stands in the place of the number in checkpoints of versions that drew none.
-UNNUMBERED = ""
+# Stands for the id in checkpoints of earlier versions, which have none.
+NO_ID = ""
 LARGEST_RECORD = 1 << 20
 
 
@@ -29,12 +29,12 @@ class RunIdentity:
     """A run.
 
     Attributes:
-        id: drawn at its start.
-        started: local time, for people.
-        seed: of the run.
+        id: random, drawn at the start.
+        started: local time, for messages.
+        seed: seed of the run.
         config: digest of its resolved config at the start.
-        parents: (id, iteration) of runs that it goes on from in the same folder: their checkpoints up to there are
-            its own.
+        parents: (id, iteration) of runs in the same folder that it continues: their checkpoints up to that iteration
+            count as its own.
     """
 
     id: str
@@ -45,7 +45,7 @@ class RunIdentity:
 
     @classmethod
     def new(cls, seed: int, config: str, parents: tuple[tuple[str, int], ...] = ()) -> RunIdentity:
-        """A run that starts now.
+        """A new run.
 
         Args:
             config: text of the resolved config.
@@ -54,7 +54,7 @@ class RunIdentity:
 
     @classmethod
     def of_meta(cls, meta: Mapping[str, Any]) -> RunIdentity | None:
-        """The run that a checkpoint names; None where it names none."""
+        """The run that a checkpoint names, if any."""
         run = run_of(meta)
         seed = run.get("seed")
         return (
@@ -64,25 +64,26 @@ class RunIdentity:
         )
 
     def owns(self, meta: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint is of this run, by its ``meta``."""
-        number, iteration = run_of(meta).get("id", UNNUMBERED), meta.get("iter")
-        known = isinstance(iteration, int)
-        return number == self.id or any(known and number == p and iteration <= until for p, until in self.parents)
+        """Whether a checkpoint with this ``meta`` belongs to the run."""
+        number, iteration = run_of(meta).get("id", NO_ID), meta.get("iter")
+        if number == self.id:
+            return True
+        return isinstance(iteration, int) and any(number == p and iteration <= until for p, until in self.parents)
 
     def continued_from(self, meta: Mapping[str, Any]) -> RunIdentity:
-        """This run as one that goes on from an earlier checkpoint of its folder; what came after that is not its own.
+        """This run as the continuation of an earlier checkpoint in its folder; later checkpoints are not its own.
 
         Args:
-            meta: that of the checkpoint.
+            meta: ``meta`` of the checkpoint.
         """
-        return replace(self, parents=((run_of(meta).get("id", UNNUMBERED), meta["iter"]), *self.parents))
+        return replace(self, parents=((run_of(meta).get("id", NO_ID), meta["iter"]), *self.parents))
 
     def as_meta(self) -> dict[str, Any]:
-        """What a checkpoint says of its run."""
+        """Entry ``run`` in the ``meta`` of a checkpoint."""
         return {"id": self.id, "started": self.started, "seed": self.seed, "config": self.config}
 
     def write(self, work_dir: Path) -> None:
-        """Make the work dir this run's; done at its first checkpoint, so that a start by mistake costs nothing.
+        """Mark the work dir as this run's. Done at the first checkpoint, so that a start by mistake costs nothing.
 
         Raises:
             CheckpointError: the file cannot be written.
@@ -97,7 +98,7 @@ class RunIdentity:
 
 
 def read_identity(work_dir: Path) -> RunIdentity | None:
-    """The run that a work dir was last started for; None where nothing sound is known of it."""
+    """The run that a work dir was last started for; None if there is no valid record."""
     try:
         return _checked(read_json(WorkDir(work_dir).identity, max_bytes=LARGEST_RECORD))
     except (DataError, ValueError, TypeError, KeyError):
@@ -109,17 +110,17 @@ def _checked(found: Mapping[str, Any]) -> RunIdentity:
     kinds = [(found["id"], str), (found["started"], str), (found["seed"], int), (found["config"], str)]
     kinds += [pair for number, until in parents for pair in ((number, str), (until, int))]
     if not found["id"] or not all(isinstance(value, kind) for value, kind in kinds):
-        raise ValueError("not what a run writes of itself")
+        raise ValueError("not the record of a run")
     return RunIdentity(found["id"], found["started"], found["seed"], found["config"], parents)
 
 
 def state_of(work_dir: Path) -> tuple[str, ...]:
-    """What tells whether a run was started in a work dir, or has written a checkpoint there, since one looked."""
+    """Changes when a run is started in a work dir, or writes a checkpoint there."""
     identity = read_identity(work_dir)
     return (identity.id if identity else "", *(path.name for path in WorkDir(work_dir).checkpoints()))
 
 
 def run_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the ``meta`` of a checkpoint says of its run; empty in those of earlier versions."""
+    """Entry ``run`` in the ``meta`` of a checkpoint; empty in checkpoints of earlier versions."""
     run = meta.get("run")
     return run if isinstance(run, Mapping) and isinstance(run.get("id"), str) and run["id"] else {}

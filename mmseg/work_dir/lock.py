@@ -1,8 +1,8 @@
-"""One training in a work dir at a time.
+"""Lock that lets only one training at a time use a work dir.
 
-The lock is a file that names its holder. It is made by a hard link, which network file systems make whole or not at
-all, and its time of change is moved on while the holder lives. A lock whose holder has ended is taken over: on the same
-machine by the number and the start of its process, elsewhere when nothing has moved the time for two minutes.
+The lock is a file that names its holder. It is created by a hard link, which is atomic on network file systems, and its
+modification time is refreshed while the holder is alive. A lock whose holder has ended is taken over. On the same
+machine that is known from the pid and start time of the process; elsewhere, from two minutes without a refresh.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mmseg.work_dir.layout import WorkDir
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
 POLL_SECONDS = 1.0
-# A lock is a line; what is longer is none.
+# Bytes. A lock is one line; a longer file is not a lock.
 LARGEST_LOCK = 4096
 
 
 class WorkDirInUse(ConfigError):
-    """Another training writes into the work dir."""
+    """Another training is using the work dir."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Holder:
     """The process that a lock names.
 
     Attributes:
-        token: drawn for this lock.
-        machine: what :func:`mmseg.system.processes.host_mark` says there.
-        host: name of the machine, for people.
-        pid, started: number and start of the process.
-        since: local time, for people.
+        token: random, drawn for this lock.
+        machine: :func:`mmseg.system.processes.host_mark` there.
+        host: name of the machine, for messages.
+        pid, started: the process, see :func:`mmseg.system.processes.start_of`.
+        since: local time, for messages.
     """
 
     token: str
@@ -57,14 +57,14 @@ class Holder:
 
     @classmethod
     def of_this_process(cls) -> Holder:
-        """A new holder."""
+        """A new holder for this process."""
         pid = os.getpid()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         return cls(secrets.token_hex(16), host_mark(), socket.gethostname(), pid, start_of(pid), since)
 
     @classmethod
     def read(cls, text: str) -> Holder | None:
-        """What the text of a lock says; None where it is no lock of this program, or cut short."""
+        """Parse the text of a lock; None if it is not a lock of this program, or truncated."""
         try:
             holder = cls(**parse_json(text, "a lock"))
         except (DataError, TypeError):
@@ -74,13 +74,13 @@ class Holder:
         return holder if sound and isinstance(holder.started, str | None) else None
 
     def describe(self) -> str:
-        """For messages."""
+        """Text for messages."""
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A lock as it was found."""
+    """Content and modification time of a lock."""
 
     text: str
     changed: float
@@ -91,7 +91,7 @@ class _Seen:
 
     @property
     def is_alive(self) -> bool | None:
-        """Whether its holder runs; None where only time can tell."""
+        """Whether its holder is running; None if only time can tell."""
         holder = self.holder
         if holder is None or holder.machine != host_mark():
             return None
@@ -99,10 +99,10 @@ class _Seen:
 
 
 def _look(path: Path) -> _Seen | None:
-    """The lock at a path, None where there is none.
+    """The lock at a path, if any.
 
     Raises:
-        ConfigError: something else has the name.
+        ConfigError: the path is something else.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -120,15 +120,15 @@ def _look(path: Path) -> _Seen | None:
 
 
 def running_holder(work_dir: str | Path, tell: Callable[[str], None] = lambda text: None) -> Holder | None:
-    """The training that writes into a work dir at present, None where there is none.
+    """The training that is using a work dir, if any.
 
-    For a lock of another machine this waits until the lock shows life, two minutes at most.
+    A lock of another machine is watched for up to two minutes, until it is refreshed.
 
     Args:
-        tell: takes the note that it waits.
+        tell: called with a message before waiting.
 
     Raises:
-        ConfigError: something else has the name of the lock.
+        ConfigError: the path of the lock is something else.
     """
     path = WorkDir(work_dir).lock
     seen = _look(path)
@@ -144,7 +144,7 @@ def running_holder(work_dir: str | Path, tell: Callable[[str], None] = lambda te
 
 
 def _watch(path: Path, seen: _Seen, tell: Callable[[str], None]) -> bool:
-    """Whether a lock shows life within the time in which it must; it is watched no longer than that."""
+    """Watch a lock for as long as it takes to know whether its holder is alive."""
     age = _time_there(path) - seen.changed
     if age > STALE_SECONDS:
         return False
@@ -160,7 +160,7 @@ def _watch(path: Path, seen: _Seen, tell: Callable[[str], None]) -> bool:
 
 
 def _time_there(path: Path) -> float:
-    """The present time by the clock of the file system, which need not be that of this machine."""
+    """Current time by the clock of the file system, which may differ from that of this machine."""
     try:
         probe = create_temporary(path)
         try:
@@ -172,24 +172,24 @@ def _time_there(path: Path) -> float:
 
 
 def in_use(work_dir: str | Path, holder: Holder) -> WorkDirInUse:
-    """Error that says who writes into a work dir."""
+    """Error that names the training that is using a work dir."""
     return WorkDirInUse(
         f"{work_dir} is in use by a training ({holder.describe()}): wait for its end, or choose another work dir. If "
-        f"it has ended for certain, remove {WorkDir(work_dir).lock}"
+        f"it has certainly ended, remove {WorkDir(work_dir).lock}"
     )
 
 
 class WorkDirLock:
-    """Context in which no other training writes into a work dir.
+    """Context manager that reserves a work dir for this training.
 
     Args:
         work_dir: an existing folder.
-        tell: takes the note that it waits for a sign of life of another holder.
+        tell: called with a message before waiting for a sign of life from another holder.
 
     Raises:
-        WorkDirInUse: another training does.
-        ConfigError: something else has the name of the lock.
-        OSError: the folder cannot be written.
+        WorkDirInUse: another training is using it.
+        ConfigError: the path of the lock is something else.
+        OSError: the folder is not writable.
     """
 
     def __init__(self, work_dir: str | Path, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -207,7 +207,7 @@ class WorkDirLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, waiting no longer than it takes to know whether another holder lives."""
+        """Take the lock, waiting only as long as it takes to know whether another holder is alive."""
         while not self._create():
             seen = _look(self.path)
             if seen is None:
@@ -219,8 +219,8 @@ class WorkDirLock:
         threading.Thread(target=self._beat, name="lock of the work dir", daemon=True).start()
 
     def release(self) -> None:
-        """Give it back; without effect where it is not held."""
-        # A forked process leaves the lock to its parent.
+        """Release the lock; no effect if it is not held."""
+        # in a forked process the lock belongs to the parent
         if os.getpid() == self.holder.pid:
             self._ended.set()
             with suppress(OSError, ConfigError):
@@ -228,20 +228,20 @@ class WorkDirLock:
                     self.path.unlink()
 
     def verify(self) -> None:
-        """Make sure that the work dir is still this training's, before something in it is replaced.
+        """Check that this training still holds the work dir, before it replaces files there.
 
         Raises:
-            CMDAError: another training has taken it over while this one was held up.
+            CMDAError: another training took it over while this one was stalled.
         """
         try:
             if self._is_mine() or (not self.path.exists() and self._create()):
                 return
         except OSError:
-            # a disk that fails for the moment says nothing of other trainings
+            # a temporary disk failure says nothing about other trainings
             return
         raise CMDAError(
-            f"{self.path.parent} was taken over by another training while this one showed no sign of life; it stops, "
-            "so that their files do not mix"
+            f"{self.path.parent} was taken over by another training while this one was stalled; stopping, so that "
+            "their files do not mix"
         )
 
     def _is_mine(self) -> bool:
@@ -249,14 +249,14 @@ class WorkDirLock:
         return seen is not None and seen.text == self._text
 
     def _create(self) -> bool:
-        """Make the lock; False where there is one."""
+        """Create the lock; False if there is one."""
         temporary = create_temporary(self.path)
         try:
             temporary.write_text(self._text, encoding="utf-8")
             try:
                 os.link(temporary, self.path)
             except FileExistsError:
-                # over NFS the answer to a link that was made may be lost, and the question asked again
+                # over NFS the reply to a successful link may be lost, and the call repeated
                 return temporary.stat().st_nlink == 2
             except OSError:
                 return self._create_without_link()
@@ -274,7 +274,7 @@ class WorkDirLock:
         return True
 
     def _take_away(self, stale: _Seen) -> None:
-        """Remove a lock whose holder has ended; of several that do, one succeeds."""
+        """Remove a lock whose holder has ended; of several processes that try, one succeeds."""
         aside = create_temporary(self.path)
         try:
             os.rename(self.path, aside)
@@ -283,7 +283,7 @@ class WorkDirLock:
             return
         found = _look(aside)
         if found is not None and found.text != stale.text:
-            # Another process was faster and has made its own lock since: it gets that back.
+            # another process was faster and has created its own lock since: put it back
             with suppress(OSError):
                 os.link(aside, self.path)
         aside.unlink()

@@ -12,11 +12,11 @@ from mmseg.errors import ConfigError
 from mmseg.io.json_files import parse_json
 from mmseg.work_dir.layout import WorkDir
 
-# Longer than any line that a training writes.
+# Bytes; longer than any line that a training writes.
 LONGEST_LINE = 2**20
 ITERATION = Whole(0, 10**12)
 
-# Stands in every ``val`` record whose scores are in percent. Records of earlier versions hold shares, and no unit.
+# Part of every ``val`` record whose scores are in percent. Records of earlier versions have shares and no unit.
 PERCENT = {"unit": "percent"}
 SCORE = re.compile(r"mIoU(_\d+)?|[ma]Acc|mDice|mFscore|mPrecision|mRecall|(IoU|Acc)\..+")
 
@@ -26,10 +26,10 @@ def read_log(work_dir: str | Path) -> Iterator[dict[str, Any]]:
 
     Scores (``val``) are in percent, whichever version of this project wrote them.
 
-    A last line that is not whole is left out: it is being written, or its run was killed.
+    An incomplete last line is skipped: it is being written, or its run was killed.
 
     Raises:
-        ConfigError: a file cannot be read, another line is not a record, or its scores are in a unit that is not known.
+        ConfigError: a file cannot be read, another line is not a record, or its scores have an unknown unit.
     """
     for path in WorkDir(work_dir).json_logs():
         yield from _records(path)
@@ -60,10 +60,10 @@ def read_record(line: str | bytes, where: str = "a line") -> dict[str, Any]:
 
     Args:
         line: a JSON object with ``iter`` and ``mode``.
-        where: what it comes from, for messages.
+        where: its origin, for messages.
 
     Raises:
-        ConfigError: it is not a record.
+        ConfigError: the line is not a record.
     """
     try:
         record = parse_json(line, "it", error=ConfigError)
@@ -75,7 +75,7 @@ def read_record(line: str | bytes, where: str = "a line") -> dict[str, Any]:
 
 
 def _in_percent(record: dict[str, Any], where: str) -> dict[str, Any]:
-    """A ``val`` record without its unit."""
+    """A ``val`` record with its scores in percent, without the unit."""
     scores = {key: value for key, value in record.items() if key != "unit"}
     unit = record.get("unit")
     if unit not in (None, PERCENT["unit"]):

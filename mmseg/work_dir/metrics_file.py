@@ -1,4 +1,4 @@
-"""The one reader of ``metrics.json``, which a test leaves beside its predictions. Light to import."""
+"""The one reader of ``metrics.json``, which a test writes next to its predictions. Light to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REMEDY = "remove it or test the run again"
 SCORE = Number(0, 1)
 ITERATION = Whole(0, 10**12)
 NAME = Text("a name")
-FIELDS = {
+FIELDS: dict[str, Kind] = {
     "iteration": ITERATION,
     "output": NAME,
     "model": NAME,
@@ -30,7 +30,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     ``scores`` and ``per_class`` are objects, empty where the test had no labels.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else; one line that names the file and the entry.
+        ConfigError: it cannot be read, or has unexpected content; the message names the file and the entry.
     """
     content = read_json(path, REMEDY, error=ConfigError)
     for key in ("scores", "per_class", "test_set"):
@@ -49,7 +49,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
 
 
 def tested_iteration(metrics: Mapping[str, Any]) -> int | None:
-    """Iterations that the tested weights were trained for, where the file tells."""
+    """Iterations that the tested weights were trained for, if the file says so."""
     if metrics.get("iteration") is not None:
         return metrics["iteration"]
     return iteration_at_end(str(metrics.get("checkpoint", "")))

@@ -1,4 +1,4 @@
-"""Where the results of a test go, so that those of another test stay."""
+"""Where the results of a test go without overwriting those of another test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg.io.files import visible
 from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import TestFolder, WorkDir
 
-# Parts of metrics.json that say what was tested, beside the name of the checkpoint.
+# Entries of metrics.json that say what was tested, in addition to the name of the checkpoint.
 SETTINGS = ("model", "options", "mode", "precision", "test_set")
 
 
@@ -69,18 +69,18 @@ def results_folder(parent: str | Path, choices: TestChoices) -> Path:
 
 
 def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Path | None:
-    """Rename a folder that holds the results of another test: of another checkpoint, with other options or data.
+    """Rename a folder with the results of another test: another checkpoint, other options or other data.
 
     Args:
-        out_dir: folder that new results are to go to.
+        out_dir: folder for the new results.
         tested: what is tested, as in ``metrics.json``.
-        output: output that is tested.
+        output: tested output.
 
     Returns:
-        The new name of the old results, None where there is nothing to keep.
+        The new name of the old results; None if there is nothing to keep.
 
     Raises:
-        ConfigError: the folder also holds files that are no results, or cannot be renamed.
+        ConfigError: the folder also contains other files, or cannot be renamed.
     """
     results = TestFolder(os.path.abspath(out_dir))
     out_dir = results.path
@@ -94,7 +94,7 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
     foreign = [path.name for path in visible(out_dir, "*") if not results.holds_result(path)]
     if foreign:
         raise ConfigError(
-            f"{out_dir} holds the results of another test, and {foreign[0]}; choose another folder, so that they stay"
+            f"{out_dir} holds the results of another test, and {foreign[0]}; choose another folder to keep them"
         )
     aside = f"{out_dir.name}_{Path(old['checkpoint']).stem or 'before'}"
     names = (out_dir.with_name(f"{aside}{number}") for number in ("", *(f"_{n}" for n in range(2, 10_000))))
@@ -107,7 +107,7 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
 
 
 def _identity(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What was tested, from ``metrics.json``; those of earlier versions had neither options, mode nor precision."""
+    """What was tested, from ``metrics.json``; earlier versions wrote neither options, mode nor precision."""
     known = {key: metrics.get(key) for key in (*SETTINGS, "output")}
     known["options"] = known["options"] or {}
     known["mode"] = known["mode"] or "whole"
