@@ -98,7 +98,7 @@ class GoldenRun:
             **changes,
         )
         model = image_model() if self.settings["train_type"] == "cs2dsec_image" else small_model(published)
-        method = fill(without_dropout(UDA.build(dict(type="DACS", model=model, **self.settings))))
+        method = fill(without_dropout(UDA.build({**self.settings, "type": "DACS", "model": model})))
         self.method: nn.Module = double(method.train())
         self.initial = {k: v.clone() for k, v in method.model.state_dict().items()}
         self.optimizer = build_optimizer(method.model, load_json("configs/work_dir_cs2dsec.json")["optimizer"])
