@@ -3,6 +3,7 @@
 Read by :mod:`process_tools`: a JSON object a line on stdin. The exit status of each goes to ``<folder>/status``.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -38,12 +39,15 @@ def start(order: dict) -> int:
 def main() -> None:
     """Start what is ordered, and note how it ends, until stdin is closed."""
     sys.path.insert(0, str(ROOT))
+
     import mmseg.apis
+    import mmseg.apis.training
     import mmseg.style_transfer.training  # noqa: F401
 
+    gc.freeze()  # so that the processes share its memory
     folders: dict[int, Path] = {}
     while True:
-        ready, _, _ = select.select([0], [], [], 0.05)
+        ready, _, _ = select.select([0], [], [], 0.02)
         if ready:
             line = sys.stdin.buffer.raw.readline()
             if not line:

@@ -1,5 +1,6 @@
 """Scripts as real processes that tests send real signals to."""
 
+import atexit
 import json
 import os
 import signal
@@ -7,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-from helpers.script_tools import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
 # machines under load are slow
 PATIENCE = 300.0
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -20,7 +21,7 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> No
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 class Server:
@@ -74,6 +75,14 @@ class Server:
         started = Started(folder, int(self.process.stdout.readline()))
         self.started.append(started)
         return started
+
+
+@cache
+def server() -> Server:
+    """The server of this process, started when it is first needed."""
+    started = Server()
+    atexit.register(started.__exit__)
+    return started.__enter__()
 
 
 class Started:

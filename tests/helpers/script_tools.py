@@ -3,15 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import torch
 
 from helpers.golden_tools import GOLDEN, fill
+from helpers.process_tools import QUIET, ROOT, server
 from mmseg.models.resnet_generator import ResnetGenerator
 
-ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
 # The published config at a size that a test can bear.
 SMALL = {
@@ -37,17 +37,18 @@ SMALL = {
 }
 
 
-def run(script: str, *arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment,
-    )
-    assert result.returncode == expect, result.stdout + result.stderr
+def run(
+    script: str, *arguments: object, cwd: Path | None = None, expect: int = 0, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, which need not import torch again, see :mod:`process_server`."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        started = server().start(folder, script, *arguments, cwd=cwd or ROOT, **{**os.environ, **QUIET, **environment})
+        status = started.wait(600)
+        result = subprocess.CompletedProcess([script, *arguments], status, started.stdout, started.stderr)
+    finally:
+        shutil.rmtree(folder)
+    assert status == expect, result.stdout + result.stderr
     return result
 
 
