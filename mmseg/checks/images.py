@@ -95,7 +95,7 @@ def _format(files: ImageFiles, headers: Headers) -> list[Finding]:
     if files.kind == "label":
         good, expected = lambda header: header.color in ("grey", "palette"), "grey or palette indices"
     else:
-        good, expected = lambda header: header.bits <= 8, "8 bits a value"
+        good, expected = lambda header: header.bits <= 8, "8 bits per value"
     strange = [f"{path}: {header.bits}-bit {header.color}" for path, header in headers.items() if not good(header)]
     if not strange and files.kind != "label":
         return []

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever meets a half-written one, and nothing is written where somebody else points."""
+"""Writing files atomically, without following links that somebody planted; finding and reading text files."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from typing import BinaryIO, TextIO
 
 from mmseg.system.processes import host_mark, is_running
 
-# Bytes of a file name: file systems take 255, encrypted ones as few as 143.
+# Bytes of a temporary name: file systems allow 255, encrypted ones as few as 143.
 STEM_BYTES = 40
 SUFFIX_BYTES = 20
-# Bytes of head and tail that tell one file from another.
+# Bytes of head and tail that identify a file.
 MARK_BYTES = 1 << 20
-# A temporary file of another machine is left over when nothing was written into it for this long, in seconds.
+# A temporary file of another machine is a leftover if it was not written to for this long, in seconds.
 FOREIGN_LEFTOVER_AGE = 24 * 3600
-# .<stem>.<machine>-<process>-<random>.tmp<suffix>; versions before wrote the number of the process only
+# .<stem>.<machine>-<process>-<random>.tmp<suffix>; earlier versions wrote only the process number
 _LEFTOVER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{12}|(?P<old>[0-9]+))\.tmp(?:\..*)?")
 
-# Bytes that the usual file systems give to a name.
+# Longest file name of common file systems, in bytes.
 LONGEST_NAME = 255
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it takes the real name when the block ends well.
+    """Yield a temporary path next to ``path``; it is renamed to ``path`` if the block succeeds.
 
-    The temporary file exists already and is empty. Its name cannot be foretold, and it is created anew, so that no
-    link that somebody planted is followed; it keeps the suffix, since some writers choose their format by it. A file
-    that is replaced hands on its permissions; a symbolic link is replaced itself, not what it points to. What goes to a
-    device or to ``/dev/stdout`` is copied there at the end.
+    The temporary file is new and empty. Its name is unpredictable, so that no planted link is followed; it keeps the
+    suffix, since some writers choose their format by it. The new file inherits the permissions of the one it replaces;
+    a symbolic link itself is replaced, not its target. Output to a device or ``/dev/stdout`` is copied there at the
+    end.
 
     Raises:
         IsADirectoryError: ``path`` is a folder.
@@ -54,7 +54,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         if mode is not None:
-            # the writer may have made the file anew
+            # the writer may have recreated the file
             os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
@@ -63,7 +63,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether bytes that go there pass on, so that no file can take the name. A link elsewhere is not followed."""
+    """Whether a path is a device or an open stream, which no file can replace. Links elsewhere are not followed."""
     if str(path) in ("/dev/stdout", "/dev/stderr") or str(path).startswith(("/dev/fd/", "/proc/")):
         return path.exists()
     try:
@@ -84,10 +84,10 @@ def _copied_to(path: Path) -> Iterator[Path]:
 
 
 def _mode_of(path: Path) -> int | None:
-    """Permissions of a regular file, None where there is none; a link has none of its own.
+    """Permissions of a regular file; None for a missing file or a link.
 
     Raises:
-        IsADirectoryError: a folder has the name.
+        IsADirectoryError: it is a folder.
     """
     try:
         found = path.lstat().st_mode
@@ -99,7 +99,7 @@ def _mode_of(path: Path) -> int | None:
 
 
 def create_temporary(path: Path, mode: int | None = None) -> Path:
-    """Create an empty file beside ``path`` under a name of its own, with the given permissions or the umask's."""
+    """Create an empty file with a unique name next to ``path``, with the given permissions or those of the umask."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= SUFFIX_BYTES else ""
     stem = os.fsencode(path.stem)[:STEM_BYTES].decode("utf-8", "ignore")
@@ -119,7 +119,7 @@ def create_temporary(path: Path, mode: int | None = None) -> Path:
 
 
 def put_aside(path: str | Path) -> Path | None:
-    """Give a file or folder another name, ``<name>.before_<n>``, which is returned; None where there is nothing."""
+    """Rename a file or folder to ``<name>.before_<n>`` and return the new path; None if it does not exist."""
     path = Path(path)
     if not os.path.lexists(path):
         return None
@@ -131,9 +131,9 @@ def put_aside(path: str | Path) -> Path | None:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of :func:`atomic_path` whose process was killed; those of live processes stay.
+    """Remove temporary files of :func:`atomic_path` whose process is gone; those of live processes stay.
 
-    What cannot be removed, and what only looks like one, is left alone.
+    Files that cannot be removed are skipped.
     """
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
@@ -151,7 +151,7 @@ def _is_left_over(match: re.Match, entry: os.DirEntry) -> bool:
 
 @contextmanager
 def temporary_folder(beside: str | Path) -> Iterator[Path]:
-    """Yield a new folder beside a path, on the same file system; it is removed at the end with all that is in it."""
+    """Yield a new folder next to a path, on the same file system; it is removed with its content at the end."""
     beside = Path(beside)
     stem = os.fsencode(beside.name)[:STEM_BYTES].decode("utf-8", "ignore")
     beside.parent.mkdir(parents=True, exist_ok=True)
@@ -163,10 +163,10 @@ def temporary_folder(beside: str | Path) -> Iterator[Path]:
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:
-    """Paths below a folder that a glob pattern finds, sorted, without hidden ones.
+    """Paths below a folder that match a glob pattern, sorted, without hidden ones.
 
-    A name that begins with a dot is a twin that macOS lays beside a file (``._x.png``), a note of a file manager, or a
-    leftover of an interrupted run, whatever its suffix says.
+    Names that begin with a dot are companion files of macOS (``._x.png``), notes of file managers, or leftovers of
+    interrupted runs, whatever their suffix.
     """
     folder = Path(folder)
     found = folder.glob(pattern)
@@ -174,48 +174,48 @@ def visible(folder: str | Path, pattern: str) -> list[Path]:
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether a folder is there and holds nothing but hidden files."""
+    """Whether a folder exists and holds only hidden files."""
     return folder.is_dir() and not visible(folder, "*")
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:
-    """Text of a UTF-8 file, with or without the byte-order mark that some editors write; lines end in ``\\n``.
+    """Read a UTF-8 text file, with or without a byte-order mark; lines end in ``\\n``.
 
     Args:
         path: the file.
-        errors: what becomes of other bytes, as in :func:`open`.
+        errors: how to handle invalid bytes, as in :func:`open`.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read, or is not UTF-8.
+        OSError, UnicodeDecodeError: the file cannot be read or is not UTF-8.
     """
     return Path(path).read_text(encoding="utf-8-sig", errors=errors)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file atomically. Lines end as they do in ``text``, on every system.
+    """Write a UTF-8 text file atomically. Line ends are those of ``text`` on every system.
 
-    Bytes of file names that are no UTF-8 are written as they are.
+    Bytes of file names that are not UTF-8 are written unchanged.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def open_to_append(path: str | Path) -> TextIO:
-    """Open a UTF-8 text file of a run to go on writing it; it is created where there is none.
+    """Open a UTF-8 text file of a run for appending; it is created if missing.
 
     Raises:
-        OSError: the name belongs to a link, a folder, a pipe or a device, or the file cannot be written.
+        OSError: the path is a link, a folder, a pipe or a device, or the file cannot be written.
     """
     return os.fdopen(_append_descriptor(Path(path)), "a", encoding="utf-8")
 
 
 def open_bytes_to_append(path: str | Path) -> BinaryIO:
-    """The same for bytes."""
+    """As :func:`open_to_append`, for bytes."""
     return os.fdopen(_append_descriptor(Path(path)), "ab")
 
 
 def _append_descriptor(path: Path) -> int:
-    # A pipe that nobody reads would make the opening wait.
+    # Opening a pipe that nobody reads would block.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -225,7 +225,7 @@ def _append_descriptor(path: Path) -> int:
 
 
 def content_mark(path: str | Path) -> str:
-    """Short digest of the size, head and tail of a file; the tail of a torch file holds the sums of all its parts."""
+    """Short digest of the size, head and tail of a file; the tail of a torch file holds the checksums of its parts."""
     found = hashlib.blake2b(digest_size=8)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -237,5 +237,5 @@ def content_mark(path: str | Path) -> str:
 
 
 def digest(text: str) -> str:
-    """Short digest of a text, for comparisons."""
+    """Short digest of a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -1,13 +1,12 @@
-"""The one way from an image file to its pixels: which formats, how large, how deep, which way up.
+"""The one way from an image file to its pixels: formats, size limit, bit depth and orientation.
 
-Whatever reads pixels of a file (data sets, tools, checks, inference, reports) comes through :func:`decode`. Files come
-from strangers: only decoders of the formats named here run, a picture that would fill the memory is refused by its
-header, and whatever a decoder raises becomes one message.
+Everything that reads pixels from a file (data sets, tools, checks, inference, reports) uses :func:`decode`. Files are
+untrusted: only decoders of the formats named here run, images too large for memory are refused by their header, and
+whatever a decoder raises becomes one message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-# Every plugin registers its format. Asked for one that it does not know yet, Pillow would import all of its decoders.
+# Each plugin registers its format. For a format that is not registered, Pillow would import all of its decoders.
 from PIL import (  # noqa: F401
     BmpImagePlugin,
     Image,
@@ -30,13 +29,13 @@ from mmseg.classes import CLASSES, IGNORE_LABEL, LABEL_NAME_TO_ID
 from mmseg.errors import DataError
 from mmseg.io.png_files import REPLACE, ImageHeader, check_sums, png_header
 
-# Pillow knows more: some start other programs (EPS), some are only half a decoder.
+# Pillow supports more, of which some start other programs (EPS) or are incomplete.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-# 8192x8192: 200 MB as RGB, of which several are on the way at once.
+# 8192x8192: 200 MB as RGB, and several images are in flight at once.
 MAX_PIXELS = 1 << 26
 START_BYTES = 8
 BITS_PER_SAMPLE, ORIENTATION = 258, 274  # tags of TIFF and EXIF
-# How a picture is turned upright, by the EXIF orientation of its camera.
+# EXIF orientation -> transposition that turns the image upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,40 +46,40 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = {UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
-# Where Pillow keeps what a file says of it.
-NOTES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
-# Pillow widens grey samples of few bits to 0..255; divided by this they are the stored ones again.
+# Keys of Pillow's ``info`` that may hold the orientation.
+METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+# Bits per sample -> factor by which Pillow scales grey samples to 0..255.
 WIDENED = {2: 85, 4: 17}
 
 
 def decode(
-    source: str | Path | BinaryIO, name: str | Path = "", formats: Sequence[str] = FORMATS, remedy: str = REPLACE
+    source: str | Path | BinaryIO, name: str | Path = "", formats: tuple[str, ...] = FORMATS, remedy: str = REPLACE
 ) -> tuple[Image.Image, ImageHeader]:
-    """Decode an image file whole, as it is stored.
+    """Decode an image file completely, as it is stored.
 
     Args:
         source: the file, or an open one.
-        name: how messages call an open one.
-        formats: Pillow's names of the formats that it may have, whatever its suffix says.
-        remedy: ends the messages on a damaged file.
+        name: name of an open file in messages.
+        formats: Pillow's names of the accepted formats, whatever the suffix.
+        remedy: ends the messages about a damaged file.
 
     Returns:
-        The loaded image, and its header: size when it stands upright, bits a sample, and the colour type (Pillow's mode
-        where it is not a PNG).
+        The loaded image, and its header: upright size, bits per sample, and colour type (Pillow's mode unless it is a
+        PNG).
 
     Raises:
-        DataError: the file is missing, damaged, cut off, of another format, too large, or holds several pictures.
+        DataError: the file is missing, damaged, truncated, of another format, too large, or holds several images.
     """
     return _opened(source, name or source, formats, remedy, load=True)
 
 
 def read_header(path: str | Path) -> ImageHeader:
-    """Header of an image file, the pixels unread; errors as of :func:`decode`."""
+    """Read the header of an image file, without the pixels; errors as in :func:`decode`."""
     return _opened(path, path, FORMATS, REPLACE, load=False)[1]
 
 
 def _opened(
-    source: str | Path | BinaryIO, path: object, formats: Sequence[str], remedy: str, load: bool
+    source: str | Path | BinaryIO, path: object, formats: tuple[str, ...], remedy: str, load: bool
 ) -> tuple[Image.Image, ImageHeader]:
     try:
         with open(source, "rb") if isinstance(source, str | Path) else nullcontext(source) as file:
@@ -89,16 +88,16 @@ def _opened(
                 _check_size(header.size, path)
             with Image.open(file, formats=formats) as image:
                 _check_size(image.size, path)
-                # A photo of a telephone is two pictures in one JPEG (MPO); the first is the photo.
+                # Phones may store two images in one JPEG (MPO); the first is the photo.
                 if image.format != "MPO" and getattr(image, "is_animated", False):
-                    raise DataError(f"{path} holds several pictures; save the one to use as a file of its own")
+                    raise DataError(f"{path} holds several images; save the one to use as a separate file")
                 header = header or ImageHeader(*image.size, _bits(image), image.mode)
                 if _turn(image) in SIDEWAYS:
                     header = replace(header, width=header.height, height=header.width)
                 if load:
                     image.load()
-                    # Of label maps and disparity, one wrong value is a wrong result that nobody sees.
-                    if tuple(formats) == ("PNG",):
+                    # One wrong value of a label map or disparity map would give a wrong result silently.
+                    if formats == ("PNG",):
                         check_sums(file, path, remedy)
                 return image, header
     except DataError:
@@ -112,7 +111,7 @@ def _opened(
         ) from None
     except Image.DecompressionBombError:
         raise DataError(f"{path} is too large: more than {MAX_PIXELS:,} pixels; make it smaller") from None
-    except Exception as error:  # whatever a hostile file makes a decoder raise
+    except Exception as error:  # decoders raise anything on hostile files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); {remedy}") from error
 
@@ -131,36 +130,36 @@ def _start(source: str | Path | BinaryIO) -> str:
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits a sample; the other formats that are read here have at most 8."""
-    if image.format != "TIFF":
+    """Bits per sample; of the formats read here, only PNG and TIFF can have more than 8."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 8
     bits = image.tag_v2.get(BITS_PER_SAMPLE, 1)
     return int(max(bits)) if isinstance(bits, tuple) else int(bits)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns an image upright, as its camera noted in EXIF; None where nothing is to be done."""
-    # Pillow turns a TIFF by itself.
-    if image.format == "TIFF" or not NOTES & image.info.keys():
+    """Transposition that turns an image upright, by its EXIF orientation; None if none is needed."""
+    # Pillow turns a TIFF itself.
+    if image.format == "TIFF" or not METADATA & image.info.keys():
         return None
     try:
-        return UPRIGHT.get(image.getexif().get(ORIENTATION))
-    except Exception:  # damaged EXIF says nothing; the pixels are whole
+        return UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF, intact pixels
         return None
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn a decoded image as its camera noted in EXIF."""
+    """Turn a decoded image upright, by its EXIF orientation."""
     turn = _turn(image)
     return image if turn is None else image.transpose(turn)
 
 
 def stored_samples(image: Image.Image, header: ImageHeader) -> Image.Image | None:
-    """Samples of a decoded PNG file as it holds them: grey ones of any depth unscaled, of a palette the indices.
+    """Samples of a decoded PNG file as stored: unscaled grey values of any depth, or palette indices.
 
     Returns:
-        Upright image of mode ``L``, or ``I;16`` where samples have 16 bits; None where the file holds colours or
-        alpha, or is not a PNG.
+        Upright image of mode ``L``, or ``I;16`` for 16-bit samples; None if the file has colours or alpha, or is not a
+        PNG.
     """
     if header.color not in ("grey", "palette"):
         return None
@@ -175,25 +174,25 @@ def stored_samples(image: Image.Image, header: ImageHeader) -> Image.Image | Non
 
 
 def open_image(path: str | Path, mode: str) -> Image.Image:
-    """Read an image file whole, upright, as 8 bits a value.
+    """Read an image file completely, upright, as 8 bits per value.
 
-    Palettes, alpha (left out), one-bit, grey and CMYK images become the mode asked for. More than 8 bits a value are
-    refused: which part of their range the picture fills is not said in a file.
+    Palettes, alpha (dropped), one-bit, grey and CMYK images are converted to the given mode. More than 8 bits per value
+    are refused, since a file does not say which part of the range the image uses.
 
     Args:
         path: a file of one of :data:`.FORMATS`, whatever its suffix.
         mode: ``RGB`` or ``L``.
 
     Raises:
-        DataError: see :func:`.decode`; or more than 8 bits a value, or colours that cannot be converted.
+        DataError: see :func:`.decode`; or more than 8 bits per value, or colours that cannot be converted.
     """
     image, header = decode(path)
     if header.bits > 8:
-        raise DataError(f"{path} has more than 8 bits a value ({header.bits}); convert it to 8 bits")
+        raise DataError(f"{path} has more than 8 bits per value ({header.bits}); convert it to 8 bits")
     image = upright(image)
     if image.mode == mode:
         return image
-    # One colour that counts as transparent does not change the pixels, but makes Pillow warn.
+    # A transparent colour does not change the pixels, but makes Pillow warn.
     image.info.pop("transparency", None)
     try:
         return image.convert(mode)
@@ -203,7 +202,7 @@ def open_image(path: str | Path, mode: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class LabelKind:
-    """What the values of a label map may be, and how messages call one of them."""
+    """Values that a label map may have, and their name in messages."""
 
     values: frozenset[int]
     name: str
@@ -214,18 +213,18 @@ LABEL_IDS = LabelKind(frozenset({label_id % 256 for label_id in LABEL_NAME_TO_ID
 
 
 def open_label(path: str | Path, remedy: str = REPLACE, kind: LabelKind = TRAIN_IDS) -> Image.Image:
-    """Read a label map, a PNG file of grey samples (1 to 16 bits, as they are stored) or palette indices.
+    """Read a label map: a PNG file of grey samples (1 to 16 bits, as stored) or palette indices.
 
     Args:
         path: the file.
-        remedy: ends the messages on a file that is not such a map.
+        remedy: ends the messages about a file that is not such a map.
         kind: values that it may hold.
 
     Returns:
         Image of mode ``L`` with these values.
 
     Raises:
-        DataError: missing or damaged file, colours in the place of classes, or other values.
+        DataError: missing or damaged file, colours instead of classes, or other values.
     """
     image, header = decode(path, formats=("PNG",), remedy=remedy)
     label = stored_samples(image, header)
@@ -237,10 +236,10 @@ def open_label(path: str | Path, remedy: str = REPLACE, kind: LabelKind = TRAIN_
     if label.mode == "L":
         values = [value for value, count in enumerate(label.histogram()) if count]
     else:
-        values = np.unique(label).tolist()
+        values = np.unique(np.asarray(label)).tolist()
     strange = [value for value in values if value not in kind.values]
     if len(strange) == 1:
         raise DataError(f"{path} holds the value {strange[0]}, which is not a Cityscapes {kind.name}; {remedy}")
     if strange:
-        raise DataError(f"{path} holds the values {strange[:5]}, which are no {kind.name}s; {remedy}")
+        raise DataError(f"{path} holds the values {strange[:5]}, which are not {kind.name}s; {remedy}")
     return label if label.mode == "L" else Image.fromarray(np.asarray(label).astype(np.uint8))

@@ -1,6 +1,6 @@
-"""The one reader of JSON: files of limited size and depth, and one message for whatever is wrong with them.
+"""The one reader of JSON: limited size and depth, and one clear message for any fault.
 
-Needs the standard library only, so that light scripts can use it.
+Needs only the standard library, so that light scripts can use it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from mmseg.errors import CMDAError, DataError
 
-# The largest file that this project writes itself, the class statistics of Cityscapes, has about 3 MiB.
+# The largest JSON file of this project, the class statistics of Cityscapes, has about 3 MiB.
 MAX_BYTES = 64 * 2**20
-# The deepest file that this project writes itself, a config, has 6 levels.
+# The deepest JSON file of this project, a config, has 6 levels.
 MAX_DEPTH = 64
-KINDS = {dict: "object", list: "array"}
-# A code point that only half of a character of UTF-16 has: no such text can be printed or be a path.
+KINDS: dict[type, str] = {dict: "object", list: "array"}
+# Half of a UTF-16 character: a text with a lone one cannot be printed or be a path.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -35,14 +35,14 @@ def read_json(
 
     Args:
         path: a regular file.
-        remedy: what the user can do about a file that cannot be used; ends the message.
+        remedy: what the user can do about an unusable file; ends the message.
         error: class of the error.
-        kind: ``dict`` or ``list``, what the file must hold; ``object`` for any value.
-        max_bytes: larger files are refused unread.
+        kind: type that the file must hold, ``dict`` or ``list``; ``object`` for any value.
+        max_bytes: larger files are refused without parsing.
 
     Raises:
-        CMDAError: of class ``error``, one line: the file is missing, too large, too deep, is not JSON, or holds
-            another kind of value.
+        CMDAError: of class ``error``, one line: the file is missing, too large, too deep, not JSON, or holds another
+            kind of value.
     """
     path = Path(path)
     try:
@@ -69,11 +69,11 @@ def parse_json(
     error: type[CMDAError] = DataError,
     kind: type = dict,
 ) -> Any:
-    """Read JSON text, with the limits and the message of :func:`read_json`.
+    """Parse JSON text, with the limits and messages of :func:`read_json`.
 
     Args:
         text: text, or UTF-8 bytes.
-        where: what the text comes from; begins the message.
+        where: source of the text; begins the message.
         remedy, error, kind: as in :func:`read_json`.
 
     Raises:
@@ -87,7 +87,7 @@ def parse_json(
     except RecursionError:
         raise error(_message(where, f"nests deeper than {MAX_DEPTH} levels", remedy)) from None
     except MemoryError:
-        raise error(_message(where, "is too large for the memory", remedy)) from None
+        raise error(_message(where, "does not fit into memory", remedy)) from None
     except UnicodeError as problem:
         raise error(_message(where, f"is not JSON in UTF-8 ({_one_line(problem)})", remedy)) from None
     except ValueError as problem:
@@ -113,7 +113,7 @@ def _inner(value: Any) -> Iterator[Any]:
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
-    """Whether a value has more levels of objects and arrays than ``limit``, found without recursion."""
+    """Whether a value has more than ``limit`` levels of objects and arrays; without recursion."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(limit):
         level = [item for outer in level for item in _inner(outer)]

@@ -1,9 +1,10 @@
-"""PNG files that tools make: what their header says, whether they are whole, and what they were made with."""
+"""PNG files: header, completeness and checksums; and files that tools make, which record their settings."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,9 +17,9 @@ from mmseg.io.files import atomic_path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"IEND\xaeB`\x82"
-# Signature and the chunk IHDR; length, name and checksum of a chunk.
+# Length of signature and chunk IHDR; of length, name and checksum of a chunk.
 HEADER_BYTES, CHUNK_FRAME = 33, 12
-# A few programs add bytes after the end mark; where they are more, the chunks are followed one by one.
+# Some programs add bytes after the end mark; if there are more than these, the chunks are followed one by one.
 END_SEARCH = 64
 REPLACE = "replace the file"
 # Key of the text chunk that holds the settings a file was made with.
@@ -29,7 +30,7 @@ COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey+alpha", 6: "RGBA"}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Header of an image file: size in pixels, bits a channel, and the name of the colour type."""
+    """Header of an image file: size in pixels, bits per channel, and name of the colour type."""
 
     width: int
     height: int
@@ -43,25 +44,25 @@ class ImageHeader:
 
 
 def png_header(file: BinaryIO, path: object, remedy: str = REPLACE) -> ImageHeader | None:
-    """Read header and end mark of an open file, not the pixels. The file is left at its start.
+    """Read header and end mark of an open file, without the pixels. The file is left at its start.
 
     Args:
         file: readable, with seek.
-        path: how messages call it.
+        path: its name in messages.
         remedy: ends the message.
 
     Returns:
-        None where it is not a PNG file.
+        None if it is not a PNG file.
 
     Raises:
-        DataError: it is cut off.
+        DataError: it is truncated.
     """
     start = file.read(HEADER_BYTES)
     if start[:8] != SIGNATURE:
         file.seek(0)
         return None
     if len(start) < HEADER_BYTES or start[12:16] != b"IHDR" or not _has_end(file):
-        raise DataError(f"{path} is not a readable image (it is cut off: its end is missing); {remedy}")
+        raise DataError(f"{path} is not a readable image (it is truncated: its end is missing); {remedy}")
     file.seek(0)
     width, height, bits, color = struct.unpack(">IIBB", start[16:26])
     return ImageHeader(width, height, bits, COLOR_TYPES.get(color, f"colour type {color}"))
@@ -83,9 +84,9 @@ def _has_end(file: BinaryIO) -> bool:
 
 
 def check_sums(file: BinaryIO, path: object, remedy: str = REPLACE) -> None:
-    """Compare the checksum of every chunk of an open PNG file; it is left at its start.
+    """Verify the checksum of every chunk of an open PNG file; it is left at its start.
 
-    Decoders pass over some: changed bytes in the pixels may go unseen.
+    Decoders skip some, so that changed pixels may go unnoticed.
 
     Raises:
         DataError: one is wrong.
@@ -96,7 +97,7 @@ def check_sums(file: BinaryIO, path: object, remedy: str = REPLACE) -> None:
         size, kind = struct.unpack(">I4s", content[place : place + 8])
         end = place + 8 + size
         if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise DataError(f"{path} is not a readable image (checksum of its chunk {kind!r} is wrong); {remedy}")
+            raise DataError(f"{path} is not a readable image (the checksum of its chunk {kind!r} is wrong); {remedy}")
         if kind == b"IEND":
             break
         place = end + 4
@@ -104,10 +105,10 @@ def check_sums(file: BinaryIO, path: object, remedy: str = REPLACE) -> None:
 
 
 def read_png_header(path: str | Path) -> ImageHeader:
-    """Read header and end mark, not the pixels.
+    """Read header and end mark of a file, without the pixels.
 
     Raises:
-        DataError: the file is missing, not a PNG file, or cut off.
+        DataError: the file is missing, not a PNG file, or truncated.
     """
     try:
         with open(path, "rb") as file:
@@ -122,17 +123,17 @@ def read_png_header(path: str | Path) -> ImageHeader:
 
 
 def file_state(path: Path, size: tuple[int, int], settings: str, sources: tuple[Path, ...]) -> str:
-    """Say whether a file that a tool makes must be made.
+    """State of a file that a tool makes.
 
     Args:
         path: the file.
         size: (width, height) that it must have.
         settings: what :func:`save_png` would write into it.
-        sources: files that it is made from; a file older than one of them is outdated.
+        sources: files that it is made from; it is outdated if older than one of them.
 
     Returns:
-        ``missing`` (also: damaged, outdated, or made with other settings), ``kept`` (whole and current), or
-        ``foreign`` (whole, and made by another program).
+        ``missing`` (also if damaged, outdated, or made with other settings), ``kept`` (complete and current), or
+        ``foreign`` (complete, and made by another program).
     """
     try:
         if read_png_header(path).size != size:
@@ -149,8 +150,36 @@ def file_state(path: Path, size: tuple[int, int], settings: str, sources: tuple[
     return "missing" if outdated or made_with != settings else "kept"
 
 
+def make_png(
+    path: Path,
+    size: tuple[int, int],
+    settings: str,
+    sources: tuple[Path, ...],
+    make: Callable[[], Image.Image],
+    force: bool = False,
+) -> str:
+    """Make a PNG file unless it is up to date or made by another program.
+
+    Args:
+        path, size, settings, sources: as in :func:`file_state`.
+        make: returns the image.
+        force: make it in any case.
+
+    Returns:
+        ``written``, ``kept`` or ``foreign``.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    state = file_state(path, size, settings, sources)
+    if state != "missing" and not force:
+        return state
+    save_png(path, make(), settings)
+    return "written"
+
+
 def save_png(path: Path, image: Image.Image, settings: str) -> None:
-    """Write a PNG file with the settings it was made with; folders are made.
+    """Write a PNG file with the settings it was made with; missing folders are created.
 
     Raises:
         DataError: it cannot be written.
@@ -162,6 +191,4 @@ def save_png(path: Path, image: Image.Image, settings: str) -> None:
         with atomic_path(path) as temporary:
             image.save(temporary, format="PNG", pnginfo=info)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}): free space or mend its folder"
-        ) from None
+        raise DataError(f"{path} cannot be written ({error.strerror or error}): free space or fix its folder") from None

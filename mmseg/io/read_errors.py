@@ -1,4 +1,4 @@
-"""What the readers of files raise for content that is damaged, hostile or merely odd: one list for all of them."""
+"""Exceptions that file readers raise for damaged, hostile or odd content: one list for all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 
-# h5py, numpy, zipfile and their like document few of these. What comes depends on which byte of a file is wrong: a
+# h5py, numpy, zipfile and similar libraries document few of these. Which one is raised depends on the damaged byte: a
 # password or Deflate64 in an archive is a RuntimeError, a number too large for C an OverflowError.
 READ_ERRORS = (
     ArithmeticError,
@@ -30,13 +30,14 @@ READ_ERRORS = (
     zipfile.LargeZipFile,
     zlib.error,
 )
+# Longest cause in a message, in characters.
 LONGEST = 300
 
 
 def cause(error: BaseException) -> str:
-    """What an error says, in one line that is never empty and not endless."""
+    """Text of an error: one line, never empty, of limited length."""
     if isinstance(error, MemoryError):
-        return "it does not fit into the memory"
+        return "it does not fit into memory"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,4 +1,4 @@
-"""Frames of a video file, each with its own time."""
+"""Frames of a video file, with the time of each."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import numpy as np
 from mmseg.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".wmv")
-# Of a constant rate, intervals differ by what a container rounds times to: 1 ms.
+# At a constant rate, intervals differ by what the container rounds times to: 1 ms.
 ROUNDING = 1000  # µs
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
-        name: of the files that are made of it, without suffix.
-        read: gives it as (H, W, 3) uint8 RGB, or raises a DataError.
+        name: name of the files made from it, without suffix.
+        read: returns it as (H, W, 3) uint8 RGB, or raises a DataError.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Picture:
 class Video:
     """Frames of a video, named ``<stem>_<number from 0>``.
 
-    How many there are, and when each is shown, is found by going through the file once: headers say something else
-    where a film was cut or has a variable rate.
+    Their number and times come from one pass through the file: headers are wrong if a video was cut or has a variable
+    frame rate.
 
     Args:
-        path: a file that OpenCV reads.
+        path: a file that OpenCV can read.
 
     Raises:
-        DataError: it cannot be read; of the attributes, not one frame can.
+        DataError: it cannot be read; from the attributes: no frame can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,8 +64,8 @@ class Video:
 
     @cached_property
     def _shown(self) -> tuple[int | None, ...]:
-        """Time of every frame in µs, 0 for the first; None for those that are not said."""
-        capture, times = self._open(), []
+        """Time of every frame in µs, 0 for the first; None where the file does not say it."""
+        capture, times = self._open(), list[int | None]()
         try:
             while capture.grab():
                 milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
@@ -85,17 +85,18 @@ class Video:
     def times(self) -> tuple[int, ...]:
         """Time of every frame in µs, ascending, 0 for the first.
 
-        Some formats do not say it of the last frames; where those before have one rate, they have it too.
+        Some formats lack the times of the last frames; these are extrapolated if the frames before have one rate.
 
         Raises:
             DataError: the file does not say the times.
         """
-        times = list(self._shown)
-        while len(times) > 1 and times[-1] is None:
-            times.pop()
-        steps = [after - before for before, after in pairwise(times) if None not in (before, after)]
-        whole = len(steps) == len(times) - 1 and all(step > 0 for step in steps)
-        unsaid = len(self) - len(times)
+        shown = list(self._shown)
+        while len(shown) > 1 and shown[-1] is None:
+            shown.pop()
+        unsaid = len(self) - len(shown)
+        times = [time for time in shown if time is not None]
+        steps = [after - before for before, after in pairwise(times)]
+        whole = len(times) == len(shown) and all(step > 0 for step in steps)
         if not whole or (unsaid and (not steps or max(steps) - min(steps) > ROUNDING)):
             raise DataError(f"{self.path} does not say when its frames were taken; give --timestamps FILE")
         step = times[-1] / (len(times) - 1) if unsaid else 0
@@ -103,7 +104,7 @@ class Video:
 
     @property
     def frame_rate(self) -> float | None:
-        """Frames a second, the mean over the film; None where the times are not said, or of a single frame."""
+        """Mean frames per second; None if the file does not say the times or has a single frame."""
         try:
             times = self.times
         except DataError:
@@ -130,9 +131,9 @@ class Video:
         return rgb
 
     def _empty(self) -> DataError:
-        return DataError(f"{self.path}: not one frame can be read; convert it, e.g. to .mp4")
+        return DataError(f"{self.path}: no frame can be read; convert it, e.g. to .mp4")
 
 
 def quiet_ffmpeg() -> None:
-    """Keep FFmpeg's own messages from stderr: ours say what is wrong. It looks once, at its first file."""
+    """Keep FFmpeg's messages off stderr; ours say what is wrong. FFmpeg reads the setting once, at its first file."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -1,4 +1,4 @@
-"""Raw DSEC sequences -> ``warp_images/%06d.png``, the images of the frame camera in the event camera's view."""
+"""Raw DSEC sequences -> ``warp_images/%06d.png``: images of the frame camera in the event camera's view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg.errors import DataError
 from mmseg.io.file_work import WorkReport, write_files
 from mmseg.io.files import visible
 from mmseg.io.image_files import open_image
-from mmseg.io.png_files import file_state, save_png
+from mmseg.io.png_files import make_png
 from mmseg.preparation.dsec_warp import (
     Calibration,
     frame_positions,
@@ -28,7 +28,7 @@ from mmseg.preparation.dsec_warp import (
 
 SEQUENCES = tuple(f"zurich_city_09_{letter}" for letter in "abcde")
 RAW_FOLDER = Path("images/left/rectified")
-# Where the archives put the calibration, and where it may lie else.
+# Location of the calibration in the archives, and an alternative.
 CALIBRATION_FILES = ("calibration/cam_to_cam.yaml", "cam_to_cam.yaml")
 DISPARITY_FOLDER = Path("disparity/event")
 
@@ -40,10 +40,10 @@ class WarpTask:
     Attributes:
         image: rectified image of the frame camera.
         calibration: ``cam_to_cam.yaml`` of its sequence.
-        digest: of the content of that file, so that two of one name are told apart.
-        disparity: its disparity map, or None for the rotation alone.
+        digest: digest of that file's content, which tells files of the same name apart.
+        disparity: its disparity map; None for the rotation only.
         target: file to write.
-        settings: what the file is made with, and keeps.
+        settings: settings of the file, stored in it.
     """
 
     image: Path
@@ -55,7 +55,7 @@ class WarpTask:
 
 
 def find_raw_sequences(root: Path) -> list[Path]:
-    """Return the sequence folders zurich_city_09_a .. e of a root that exist, or the root if it is a sequence.
+    """Return the existing folders zurich_city_09_a .. e of a root, or the root itself if it is a sequence.
 
     Raises:
         DataError: there is none, or one has no raw images.
@@ -75,7 +75,7 @@ def find_raw_sequences(root: Path) -> list[Path]:
 
 
 def calibration_file(sequence: Path, given: Path | None) -> Path:
-    """Return the calibration of a sequence: the one given for all, else its own.
+    """Return the calibration of a sequence: the given one, else its own.
 
     Raises:
         DataError: there is none.
@@ -104,7 +104,7 @@ def warp_tasks(
         sequence: its folder.
         calibration: ``cam_to_cam.yaml``; None takes the sequence's own.
         interpolation: see :func:`.warp_image`.
-        disparity: use ``disparity/event/%06d.png`` of a frame where it exists. DSEC has one for every other frame.
+        disparity: use ``disparity/event/%06d.png`` of a frame if it exists. DSEC has one for every other frame.
         out_dir: folder below the sequence.
 
     Raises:
@@ -118,10 +118,12 @@ def warp_tasks(
     calibration = calibration_file(sequence, calibration)
     read = read_calibration(calibration)
     if disparity and not (sequence / DISPARITY_FOLDER).is_dir():
-        raise DataError(f"{sequence / DISPARITY_FOLDER} is not a folder: extract the disparity there, or go without")
+        raise DataError(
+            f"{sequence / DISPARITY_FOLDER} is not a folder: extract the disparity there, or omit --disparity"
+        )
     if disparity and read.disparity_to_point is None:
         raise DataError(f"{calibration} has no disparity_to_depth.cams_03, which --disparity needs")
-    # Another place of the same calibration is no other calibration.
+    # By content: the same calibration may lie in several places.
     digest = hashlib.sha256(calibration.read_bytes()).hexdigest()[:12]
     tasks = []
     for name in sorted(numbers):
@@ -141,7 +143,7 @@ def _calibration(path: Path, digest: str) -> Calibration:
 
 @functools.lru_cache(maxsize=2)
 def _far_positions(path: Path, digest: str, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of a scene at infinity: the same for all frames of a sequence."""
+    """Positions for a scene at infinity, the same for all frames of a sequence."""
     return frame_positions(_calibration(path, digest), None, samples)
 
 
@@ -152,7 +154,7 @@ def warp_file(task: WarpTask, interpolation: str) -> Image.Image:
         RGB image of the event camera's size.
 
     Raises:
-        DataError: image or disparity map is damaged, or of another size than the calibration says.
+        DataError: the image or disparity map is damaged, or its size is not that of the calibration.
     """
     calibration, samples = _calibration(task.calibration, task.digest), samples_of(interpolation)
     image = _read_image(task.image, calibration)
@@ -170,7 +172,7 @@ def warp_file(task: WarpTask, interpolation: str) -> Image.Image:
 
 
 def _read_image(path: Path, calibration: Calibration) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of the frame camera's size."""
+    """Read an image, (H, W, 3) uint8 RGB of the frame camera's size."""
     width, height = calibration.frame_size
     image = open_image(path, "RGB")
     if image.size != (width, height):
@@ -182,7 +184,7 @@ def _read_image(path: Path, calibration: Calibration) -> np.ndarray:
 
 
 def make_warp_image(task: WarpTask, interpolation: str, force: bool = False) -> str:
-    """Write one warped image where it is missing, cut off, outdated or made with other settings.
+    """Write one warped image if it is missing, truncated, outdated or made with other settings.
 
     Returns:
         ``written``, ``kept`` or ``foreign``.
@@ -192,13 +194,9 @@ def make_warp_image(task: WarpTask, interpolation: str, force: bool = False) -> 
     """
     sources = tuple(p for p in (task.image, task.disparity) if p is not None)
     size = _calibration(task.calibration, task.digest).event_size
-    state = file_state(task.target, size, task.settings, sources)
-    if state != "missing" and not force:
-        return state
-    # The processes share the work: OpenCV's own threads would only be in their way.
+    # Work is spread over processes, so OpenCV's own threads would only compete with them.
     cv2.setNumThreads(1)
-    save_png(task.target, warp_file(task, interpolation), task.settings)
-    return "written"
+    return make_png(task.target, size, task.settings, sources, functools.partial(warp_file, task, interpolation), force)
 
 
 def make_warp_images(

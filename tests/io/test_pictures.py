@@ -149,7 +149,7 @@ DEEP = {
 def test_more_than_8_bits_are_refused(tmp_path, kind):
     path = write(tmp_path / "deep.png", DEEP[kind])
     for read in (lambda: open_image(path, "RGB"), lambda: open_image(path, "L"), lambda: read_for_inference(path)):
-        with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a value \((16|32)\); convert it"):
+        with pytest.raises(DataError, match=r"deep\.png has more than 8 bits per value \((16|32)\); convert it"):
             read()
     findings, _ = check_headers(ImageFiles("files", "image", (path,), "none"))
     assert {finding.state for finding in findings} == {"ok", "wrong"}
@@ -162,9 +162,9 @@ REFUSED = {
     "GIF": (saved(UPRIGHT, "GIF"), "not a readable image"),
     "nothing": (b"", "not a readable image"),
     "text": (b"<!DOCTYPE html>", "not a readable image"),
-    "cut PNG": (CUT[:-20], "not a readable image .*cut off"),
-    "cut end": (CUT[:-1], "not a readable image .*cut off"),
-    "only a signature": (CUT[:8], "not a readable image .*cut off"),
+    "cut PNG": (CUT[:-20], "not a readable image .*truncated"),
+    "cut end": (CUT[:-1], "not a readable image .*truncated"),
+    "only a signature": (CUT[:8], "not a readable image .*truncated"),
     "cut JPEG": (saved(UPRIGHT.resize((90, 60)), "JPEG")[:-300], "not a readable image"),
     "cut TIFF": (saved(UPRIGHT, "TIFF")[:60], "not a readable image"),
     "cut WebP": (saved(UPRIGHT, "WEBP", lossless=True)[:-30], "not a readable image"),
@@ -173,10 +173,10 @@ REFUSED = {
     "broken checksum": (CUT[:30] + b"abc" + CUT[33:], "not a readable image"),
     "animated PNG": (
         saved(UPRIGHT, "PNG", save_all=True, append_images=[Image.new("RGB", (9, 6))]),
-        "several pictures",
+        "several images",
     ),
     "animated WebP": (saved(UPRIGHT, "WEBP", save_all=True, append_images=[Image.new("RGB", (9, 6))]), "several"),
-    "TIFF of two pages": (saved(UPRIGHT, "TIFF", save_all=True, append_images=[UPRIGHT]), "several pictures"),
+    "TIFF of two pages": (saved(UPRIGHT, "TIFF", save_all=True, append_images=[UPRIGHT]), "several images"),
 }
 
 
@@ -260,7 +260,7 @@ STRANGE = {
         png_bytes(np.where(IDS == 4, 19, IDS), 8),
         r"holds the value 19, which is not a Cityscapes train id",
     ),
-    "label ids": (png_bytes(IDS + 15, 8), r"holds the values \[19, 20, 21, 22, 23\], which are no train ids"),
+    "label ids": (png_bytes(IDS + 15, 8), r"holds the values \[19, 20, 21, 22, 23\], which are not train ids"),
     "in 16 bits": (png_bytes(np.where(IDS == 4, 300, IDS), 16), r"holds the value 300"),
     "white in 16 bits": (png_bytes(np.where(IDS == 4, 65535, IDS), 16), r"holds the value 65535"),
     "RGB": (png_bytes(PIXELS, 8, RGB), r"pixels of mode 'RGB', expected 8-bit grey or palette indices"),
@@ -360,10 +360,10 @@ def test_data_sets_refuse_what_they_would_misread(tree):
     name, frame = dataset.names[0], frames.frames[0]
     draw = dataset.draw(np.random.default_rng(0))
     dataset.image_path(name).write_bytes(png_bytes(LEVELS * 256, 16))
-    with pytest.raises(DataError, match=r"leftImg8bit\.png has more than 8 bits a value"):
+    with pytest.raises(DataError, match=r"leftImg8bit\.png has more than 8 bits per value"):
         dataset.sample(0, draw)
     frame.warp_image.write_bytes(png_bytes(np.zeros((480, 640, 3), int), 16, RGB))
-    with pytest.raises(DataError, match=r"\.png has more than 8 bits a value"):
+    with pytest.raises(DataError, match=r"\.png has more than 8 bits per value"):
         frames[0]
     dataset.label_path(name).write_bytes(png_bytes(PIXELS, 8, RGB))
     with pytest.raises(DataError, match=r"labelTrainIds\.png has .*cityscapes\.py .*cityscapes --force"):
@@ -385,7 +385,7 @@ def test_a_bomb_is_skipped_as_any_bad_file(tree):
 
 
 def test_submissions_and_reports(tmp_path):
-    """A prediction of 4 bits a value is the same classes; a file of the server's folder must have 8."""
+    """A prediction of 4 bits per value is the same classes; a file of the server's folder must have 8."""
     source = write(tmp_path / "p.png", png_bytes(IDS % 16, 4))
     write_submission({"a.png": source}, tmp_path / "s")
     packed = np.array(Image.open(tmp_path / "s" / FOLDERS[0] / "a.png"))

@@ -130,7 +130,7 @@ def test_failures_are_named_and_the_rest_is_made(tree):
     lines = result.stderr.splitlines()
     assert len(lines) == 2
     assert "aachen_000000_000018_leftImg8bit.png does not exist" in lines[0]
-    assert "aachen_000001_000019_leftImg8bit.png is not a readable image (it is cut off" in lines[1]
+    assert "aachen_000001_000019_leftImg8bit.png is not a readable image (it is truncated" in lines[1]
     assert set(times(tree)) == {"bochum_000000_000313_leftImg8bit.png"}
 
 

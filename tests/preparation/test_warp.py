@@ -340,7 +340,7 @@ def test_failures_are_named_and_the_rest_is_made(data):
     assert "1 written, 0 up to date, 2 failed" in result.stdout
     small, cut_off = result.stderr.splitlines()
     assert "000150.png is 144x108, the frame camera of the calibration 1440x1080" in small
-    assert "000152.png is not a readable image (it is cut off" in cut_off
+    assert "000152.png is not a readable image (it is truncated" in cut_off
 
 
 @pytest.mark.parametrize(

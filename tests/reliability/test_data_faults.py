@@ -85,7 +85,7 @@ FAULTS = {
     cut_image: r"leftImg8bit/train/.*_leftImg8bit\.png is not a readable image",
     cut_warp_image: r"warp_images/000798\.png is not a readable image",
     remove_label: r"labelTrainIds\.png does not exist",
-    strange_label: r"labelTrainIds\.png holds the values .* which are no train ids",
+    strange_label: r"labelTrainIds\.png holds the values .* which are not train ids",
     folder_in_place_of_an_image: r"leftImg8bit_IC1/train/.*_leftImg8bit\.png is not a readable image",
     pixels_outside: r"events \d+\.\.\d+ of .*zurich_city_09_a/.*events\.h5 hold pixels outside 640x480",
 }
