@@ -150,9 +150,10 @@ def dsec_sample(dataset: DSECDataset, index: int, draw: DSECDraw) -> dict[str, T
     height, width = dataset.crop
     with Image.open(frame.warp_image) as file:
         image = _cropped(file.convert("RGB"), crop, width, height)
-    image = image.resize(dataset.resized[::-1], Image.Resampling.BILINEAR)
-    direction = random_direction(crop.x, crop.y) if dataset.shift_type == "random" else dataset.shift_type
-    content = torch.from_numpy(content_map(image, dataset.params, direction))
+    image = image.resize(dataset.sample_size[::-1], Image.Resampling.BILINEAR)
+    settings = dataset.content
+    direction = random_direction(crop.x, crop.y) if settings.shift_type == "random" else settings.shift_type
+    content = torch.from_numpy(content_map(image, settings.params, direction))
 
     with h5py.File(frame.events_file, "r") as file:
         t, x, y, p = (file["events"][key][start : finish + 1] for key in ("t", "x", "y", "p"))
@@ -165,7 +166,7 @@ def dsec_sample(dataset: DSECDataset, index: int, draw: DSECDraw) -> dict[str, T
     grid = normalize_events(grid, 1.5 * (finish - start) / 500_000)
     grid = grid[:, crop.y : crop.y + height, crop.x : crop.x + width]
     grid = grid.flip(-1) if crop.flip else grid
-    grid = F.interpolate(grid[None], size=dataset.resized, mode="bilinear", align_corners=False)[0]
+    grid = F.interpolate(grid[None], size=dataset.sample_size, mode="bilinear", align_corners=False)[0]
     return {
         "warp_image": normalized(image),
         "events_vg": grid.repeat(3, 1, 1),
@@ -192,8 +193,9 @@ def cityscapes_sample(dataset: CityscapesICDataset, index: int, draw: CropDraw) 
     with Image.open(dataset.motion_path(name)) as file:
         change = file.convert("L").resize(dataset.size, Image.Resampling.BILINEAR)
     image, label, change = (_cropped(part, draw, *dataset.crop) for part in (image, label, change))
-    direction = random_direction(draw.x, int(draw.flip)) if dataset.shift_type == "random" else dataset.shift_type
-    content = torch.from_numpy(content_map(image, dataset.params, direction))
+    settings = dataset.content
+    direction = random_direction(draw.x, int(draw.flip)) if settings.shift_type == "random" else settings.shift_type
+    content = torch.from_numpy(content_map(image, settings.params, direction))
     motion = torch.from_numpy((np.asarray(change, np.float32) / 255 - 0.5) / 0.5)
     return {
         "image": normalized(image),

@@ -12,9 +12,9 @@ from rich.progress import track
 from torch import Tensor
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
-from mmseg.datasets.crops import open_image
 from mmseg.engine.environment import choose_device
 from mmseg.io.files import atomic_path
+from mmseg.io.image_files import open_image
 from mmseg.models.losses import resize_logits
 from mmseg.registry import SEGMENTORS
 from mmseg.uda.augment import gaussian_blur, renormalize

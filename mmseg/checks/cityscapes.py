@@ -9,37 +9,34 @@ from typing import Any
 from mmseg.checks.findings import NOTE, Finding, all_of, judged, published_count, unneeded_count
 from mmseg.checks.images import ImageFiles, check_image_files
 from mmseg.classes import CLASSES, IGNORE_LABEL
-from mmseg.datasets.cityscapes import MOTION_FOLDERS
-from mmseg.datasets.class_statistics import REMEDY, STATISTICS_FILES, read_class_pixels, read_files_by_class
+from mmseg.datasets.class_statistics import (
+    REMEDY,
+    STATISTICS_FILES,
+    file_key,
+    read_class_pixels,
+    read_files_by_class,
+)
+from mmseg.datasets.layouts import CITYSCAPES, MOTION_FOLDERS
 from mmseg.errors import DataError
-from mmseg.io.files import visible
-from mmseg.preparation.cityscapes_samples import TRAIN_IDS_SUFFIX
 
 PUBLISHED = {"train": 2975, "val": 500}
 SIZE = (2048, 1024)
-SUFFIX = "_leftImg8bit.png"
 CONVERT = "run tools/convert_datasets/cityscapes.py on the Cityscapes folder"
-
-
-def image_names(root: Path, split: str) -> list[str]:
-    """Names ``<city>/<city>_<sequence>_<frame>`` of a split, sorted."""
-    folder = root / "leftImg8bit" / split
-    found = visible(folder, f"*/*{SUFFIX}")
-    return sorted(f"{path.parent.name}/{path.name.removesuffix(SUFFIX)}" for path in found)
 
 
 def cityscapes_files(settings: Mapping[str, Any]) -> list[ImageFiles]:
     """Files that the outputs of a source section need."""
     root, split = Path(settings["dataset_path"]), settings["split"]
-    title, names = f"Cityscapes {split}", image_names(root, split)
+    title, names = f"Cityscapes {split}", sorted(CITYSCAPES.names(root, split))
     extract = f"extract leftImg8bit_trainvaltest.zip into {root}"
-    images = tuple(root / "leftImg8bit" / split / (name + SUFFIX) for name in names)
+    images = tuple(CITYSCAPES.image(root, split, name) for name in names)
     files = [ImageFiles(f"{title} images", "image", images, extract, SIZE)]
     if "label" in settings["outputs"]:
-        labels = tuple(root / "gtFine" / split / (name + TRAIN_IDS_SUFFIX) for name in names)
+        labels = tuple(CITYSCAPES.label(root, split, name) for name in names)
         files.append(ImageFiles(f"{title} labels", "label", labels, CONVERT))
     if "img_time_res" in settings["outputs"] and settings["return_GI_or_IC"] == "image_change":
-        changes = tuple(root / MOTION_FOLDERS["image_change"] / split / (name + SUFFIX) for name in names)
+        folder = root / MOTION_FOLDERS["image_change"] / split
+        changes = tuple(folder / (name + CITYSCAPES.image_suffix) for name in names)
         remedy = f"run tools/make_image_change.py {root}, or download leftImg8bit_IC1"
         files.append(ImageFiles(f"{title} image changes", "change", changes, remedy))
     return files
@@ -59,7 +56,7 @@ def check_cityscapes(settings: Mapping[str, Any], files: list[ImageFiles], subse
         return findings
     findings += check_image_files(files, subset)
     if split == "train":
-        number = len(image_names(root, "val"))
+        number = len(CITYSCAPES.names(root, "val"))
         findings.append(unneeded_count("Cityscapes val images", number, PUBLISHED["val"], subset, images.remedy))
     return findings
 
@@ -82,10 +79,11 @@ def check_statistics(root: Path, settings: Mapping[str, Any], sampling: Mapping[
     if findings:
         return findings
     entries, files_by_class = contents
-    known = {_key(entry["file"]) for entry in entries}
-    by_class = {train_id: [(_key(f), n) for f, n in files] for train_id, files in files_by_class.items()}
+    known = {file_key(entry["file"]) for entry in entries}
+    by_class = {train_id: [(file_key(f), n) for f, n in files] for train_id, files in files_by_class.items()}
     split = settings["split"]
-    names = {_key(f"{split}/{n}{TRAIN_IDS_SUFFIX}") for n in image_names(Path(settings["dataset_path"]), split)}
+    root_of_images = Path(settings["dataset_path"])
+    names = {file_key(CITYSCAPES.label(root_of_images, split, n)) for n in CITYSCAPES.names(root_of_images, split)}
     findings.append(
         judged(
             "class statistics: images",
@@ -109,11 +107,6 @@ def check_statistics(root: Path, settings: Mapping[str, Any], sampling: Mapping[
     return findings
 
 
-def _key(path: str) -> str:
-    """``<split>/<city>/<file>``: what a label path keeps whichever root it was written under."""
-    return "/".join(Path(path).parts[-3:])
-
-
 def compare_statistics(root: Path, counted: Mapping[Path, Mapping[int, int]]) -> list[Finding]:
     """Hold the statistics against label maps that were counted.
 
@@ -125,10 +118,10 @@ def compare_statistics(root: Path, counted: Mapping[Path, Mapping[int, int]]) ->
         entries = read_class_pixels(root)
     except DataError:
         return []  # the quick check has said so
-    stored = {_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
+    stored = {file_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
     different = []
     for path, values in counted.items():
         pixels = {value: number for value, number in values.items() if value != IGNORE_LABEL}
-        if _key(str(path)) in stored and stored[_key(str(path))] != pixels:
+        if file_key(path) in stored and stored[file_key(path)] != pixels:
             different.append(path)
     return [all_of("class statistics: pixels", len(counted), different, "as in the label maps", CONVERT)]

@@ -8,20 +8,19 @@ from typing import Any
 
 from mmseg.checks.findings import Finding, published_count, unneeded_count
 from mmseg.checks.images import ImageFiles, check_image_files
-from mmseg.datasets.dark_zurich import IMAGE_SUFFIX, LABEL_SUFFIX
-from mmseg.io.files import visible
+from mmseg.datasets.layouts import DARK_ZURICH, dark_zurich_split
 
 PUBLISHED = {"train": 2416, "val": 50, "test": 151}
 SIZE = (1920, 1080)
 
 
 def _split(settings: Mapping[str, Any]) -> str:
-    return settings["split"] or ("val" if settings["test_mode"] else "train")
+    return dark_zurich_split(settings["split"], settings["test_mode"])
 
 
 def night_images(root: Path, split: str) -> tuple[Path, ...]:
     """Night images of a split, in order of sequence and name."""
-    return tuple(visible(root / "rgb_anon" / split / "night", f"*/*{IMAGE_SUFFIX}"))
+    return tuple(DARK_ZURICH.image(root, split, name) for name in DARK_ZURICH.names(root, split))
 
 
 def dark_zurich_files(settings: Mapping[str, Any]) -> list[ImageFiles]:
@@ -32,9 +31,7 @@ def dark_zurich_files(settings: Mapping[str, Any]) -> list[ImageFiles]:
     remedy = f"extract the archive of the {split} split into {root}"
     files = [ImageFiles(f"{title} night images", "image", images, remedy, SIZE)]
     if "label" in settings["outputs"] and split != "test":
-        labels = tuple(
-            root / "gt" / split / "night" / p.parent.name / p.name.replace(IMAGE_SUFFIX, LABEL_SUFFIX) for p in images
-        )
+        labels = tuple(DARK_ZURICH.label(root, split, name) for name in DARK_ZURICH.names(root, split))
         files.append(ImageFiles(f"{title} night labels", "label", labels, remedy))
     return files
 

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -77,6 +77,7 @@ class CacheLayout:
         return {"format": FORMAT, "parameters": dict(self.parameters), "arrays": arrays, "rows": self.rows}
 
 
+@runtime_checkable
 class Cacheable(Protocol):
     """A dataset of which :func:`build_cache` can make a cache."""
 
@@ -207,8 +208,12 @@ class ArrayCache:
             raise DataError(f"{path} is {array.dtype}{array.shape}, unlike {RECORD}; {again}")
         return array
 
+    def __contains__(self, name: str) -> bool:
+        """Whether rows of an array can be read."""
+        return name in self._names
+
     def row(self, name: str, index: int) -> np.ndarray:
-        """One row of an array, read-only; what is not read of it is not loaded."""
+        """One row of an array, read-only; only what is accessed is loaded."""
         if self._arrays is None:
             self._arrays = self._open_all()
         return self._arrays[name][index]

@@ -1,4 +1,4 @@
-"""The one reader of the class statistics that the Cityscapes converter writes and rare class sampling draws from."""
+"""Reader of the class statistics that the Cityscapes converter writes and rare class sampling draws from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mmseg.config.kinds import Whole, shown
 from mmseg.errors import DataError
 from mmseg.io.json_files import read_json
 
-# pixels of every class by image, and images with their pixels by class
+# Pixels of every class by image, and images with their pixels by class.
 STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")
 REMEDY = (
     "run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder, or set data.train.source_json_root"
 )
 TRAIN_IDS = {str(train_id): train_id for train_id in range(len(CLASSES))}
-# more than any image has
+# The upper limit is more than any image has.
 PIXELS = Whole(0, 10**12)
 
 
@@ -25,7 +25,7 @@ def read_class_pixels(root: str | Path) -> list[dict[str, Any]]:
     """Entries of ``sample_class_stats.json``: ``file``, and pixels by train id as text; at least one pixel in all.
 
     Raises:
-        DataError: missing, or not what the converter writes; one line that names file and entry.
+        DataError: the file is missing, or not what the converter writes; the message names file and entry.
     """
     path = Path(root) / STATISTICS_FILES[0]
     entries = read_json(path, REMEDY, kind=list)
@@ -37,7 +37,7 @@ def read_class_pixels(root: str | Path) -> list[dict[str, Any]]:
             _check_train_id(key, where)
             _check_pixels(count, where)
     if not any(count for entry in entries for _, count in _pixels(entry)):
-        raise DataError(f"{path} counts no pixel of any class; {REMEDY}")
+        raise DataError(f"{path} counts no pixels of any class; {REMEDY}")
     return entries
 
 
@@ -45,7 +45,7 @@ def read_files_by_class(root: str | Path) -> dict[int, list[tuple[str, int]]]:
     """``samples_with_class.json``: train id -> label files with the class, and its pixels in each.
 
     Raises:
-        DataError: missing, or not what the converter writes; one line that names file and class.
+        DataError: the file is missing, or not what the converter writes; the message names file and class.
     """
     path = Path(root) / STATISTICS_FILES[1]
     found: dict[int, list[tuple[str, int]]] = {}
@@ -62,6 +62,11 @@ def read_files_by_class(root: str | Path) -> dict[int, list[tuple[str, int]]]:
     return found
 
 
+def file_key(path: str | Path) -> str:
+    """``<split>/<city>/<file>``: the part of a label path that does not depend on the root it was written under."""
+    return "/".join(Path(path).parts[-3:])
+
+
 def _pixels(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((key, count) for key, count in entry.items() if key != "file")
 
@@ -73,4 +78,4 @@ def _check_train_id(key: str, where: str) -> None:
 
 def _check_pixels(count: Any, where: str) -> None:
     if not PIXELS.accepts(count):
-        raise DataError(f"{where} counts {shown(count)} pixels, not a whole number of them; {REMEDY}")
+        raise DataError(f"{where} counts {shown(count)} pixels, not a whole number; {REMEDY}")

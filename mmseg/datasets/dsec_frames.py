@@ -19,6 +19,8 @@ from mmseg.io.files import read_text
 
 _COMMAND = "python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/"
 _CREATE = f"Create it with '{_COMMAND}' (give the folder of your DSEC_Night)."
+# Rows of a frame that tests use; the car's hood covers those below.
+TEST_ROWS = 440
 DOWNLOAD_AGAIN = "Download it again from https://dsec.ifi.uzh.ch."
 
 

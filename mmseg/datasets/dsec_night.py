@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.classes import DSEC_ABSENT_CLASSES
+from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
-from mmseg.datasets.crops import (
-    CropDraw,
-    check_crop,
-    check_outputs,
-    grey_tensor,
+from mmseg.datasets.crops import CropDraw, check_crop
+from mmseg.datasets.dsec_frames import TEST_ROWS, DSECFrame, describe_folders, read_event_index, read_frame_list
+from mmseg.datasets.preprocessing import (
+    ContentSettings,
+    EventSettings,
+    event_tensor,
+    image_tensor,
     label_tensor,
+    resize_image,
     three_channels,
 )
-from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
-from mmseg.datasets.normalization import normalize_image
 from mmseg.errors import ConfigError, DataError
-from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
+from mmseg.events.normalize import standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
-from mmseg.extractors.content import (
-    NIGHT_PARAMS,
-    SHIFT_TYPES,
-    ContentParams,
-    content_map,
-    random_direction,
-)
+from mmseg.extractors.content import NIGHT_PARAMS, SHIFT_TYPES, ContentParams, IsrParms
 from mmseg.io.image_files import open_image, open_label
 from mmseg.registry import DATASETS
 
@@ -44,8 +38,7 @@ LABEL_REMEDY = (
     "take labels/<sequence>_<frame>_grey_gtFine_labelTrainIds.png of the DSEC Night-Semantic labels, not the coloured "
     "pictures of them (docs/data.md)"
 )
-# The car's hood covers the rows below.
-TEST_ROWS = 440
+FRAME: Size = (HEIGHT, WIDTH)
 
 
 @dataclass(frozen=True)
@@ -69,19 +62,19 @@ class DSECDataset(Dataset):
             predictions keep the frame's size.
         events_bins: temporal bins of the voxel grid; only 1 gives the network its three channels.
         events_bins_5_avg_1: accumulate five bins and take their mean.
-        events_clip_range: (low, high) to draw the clip range from; None takes it from the number of events.
+        events_clip_range: (low, high) to draw the clip range from; None derives it from the number of events.
         events_num: number of events that end with the frame; 0 takes those since an earlier frame.
         image_change_range: how many frames earlier the window starts.
         isr_type: ``real_time``, the content map is extracted while loading.
-        shift_type: shift of the content map; ``random`` takes it from the crop's corner.
+        shift_type: shift of the content map; ``random`` derives it from the crop's corner.
         isr_parms: parameters of the content map.
         cache: folder made by ``tools/cache_events.py``, to read voxel grids and images from.
-        root_path: folder below which the sequences of the list are looked for first, see
+        root_path: folder in which the sequences of the list are looked for first, see
             :func:`mmseg.datasets.dsec_frames.find_sequence`.
 
     Attributes:
-        read_from: says which folders the frames are read from.
-        left_out: says which frames of the list are left out of training, if any.
+        read_from: message that names the folders the frames are read from.
+        left_out: message about frames of the list that training leaves out; '' if there are none.
 
     Raises:
         DataError: a list or file is missing, a recording is too short, or a test frame has no events.
@@ -92,11 +85,11 @@ class DSECDataset(Dataset):
     TEST_STREAMS = {"image": "warp_image", "events": "events_vg", "img_self_res": "warp_img_self_res"}
     ABSENT_CLASSES = DSEC_ABSENT_CLASSES
     # (height, width) of labels and predictions of a test.
-    prediction_size = (TEST_ROWS, WIDTH)
+    prediction_size: Size = (TEST_ROWS, WIDTH)
 
     def __init__(
         self,
-        dataset_txt_path: str,
+        dataset_txt_path: str | Path,
         outputs: Iterable[str] = ("warp_image", "events_vg"),
         crop_size: tuple[int, int] | None = None,
         after_crop_resize_size: tuple[int, int] | None = None,
@@ -108,31 +101,28 @@ class DSECDataset(Dataset):
         image_change_range: int = 1,
         isr_type: str = "real_time",
         shift_type: str = "rightdown",
-        isr_parms: Mapping[str, Any] | str | None = None,
-        cache: str | None = None,
-        root_path: str | None = None,
+        isr_parms: IsrParms = None,
+        cache: str | Path | None = None,
+        root_path: str | Path | None = None,
     ) -> None:
-        self.outputs = check_outputs(outputs, OUTPUTS, "DSECDataset.outputs")
-        self.crop = tuple(crop_size) if crop_size else None
-        self.resized = tuple(after_crop_resize_size or self.crop) if self.crop else None
-        self.test_size = tuple(test_resize_size or self.prediction_size)
-        if self.crop:
-            check_crop(self.crop[::-1], (WIDTH, HEIGHT), "DSECDataset.crop_size")
+        where = type(self).__name__
+        self.outputs = check_outputs(outputs, OUTPUTS, f"{where}.outputs")
+        self.is_training = bool(crop_size)
+        self.crop: Size = pair(crop_size or FRAME)
+        check_crop(self.crop[::-1], FRAME[::-1], f"{where}.crop_size")
+        self.test_size: Size = pair(test_resize_size or self.prediction_size)
+        self.sample_size: Size = pair(after_crop_resize_size or self.crop) if self.is_training else self.test_size
         if events_bins != 1:
             raise ConfigError(
-                f"DSECDataset.events_bins is {events_bins}; the encoder takes one bin, repeated to three "
+                f"{where}.events_bins is {events_bins}; the encoder takes one bin, repeated to three "
                 "channels: set 1, or events_bins_5_avg_1=True for the mean of five"
             )
         if isr_type != "real_time":
-            raise ConfigError(f"DSECDataset.isr_type is {isr_type!r}; the only one is 'real_time'")
-        if shift_type not in SHIFT_TYPES:
-            raise ConfigError(f"DSECDataset.shift_type is {shift_type!r}; choose one of {', '.join(SHIFT_TYPES)}")
-        self.bins = 5 if events_bins_5_avg_1 else 1
-        self.clip_range = tuple(events_clip_range) if events_clip_range is not None else None
+            raise ConfigError(f"{where}.isr_type is {isr_type!r}; the only one is 'real_time'")
+        self.content = self.content_settings(where, isr_parms=isr_parms, shift_type=shift_type)
+        self.events = self.event_settings(events_bins_5_avg_1=events_bins_5_avg_1, events_clip_range=events_clip_range)
         self.events_num = events_num
         self.image_change_range = image_change_range
-        self.shift_type = shift_type
-        self.params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, "DSECDataset.isr_parms")
         frames = read_frame_list(dataset_txt_path, root_path)
         self.read_from = describe_folders(dataset_txt_path, frames)
         self._check_files(frames, dataset_txt_path)
@@ -141,10 +131,24 @@ class DSECDataset(Dataset):
         self.frames, self.windows = self._event_windows(frames, dataset_txt_path)
         for recording in self.recordings.values():
             if "events_vg" in self.outputs:
-                # a bad map shall show now, not when a sample first needs it
+                # A damaged map must be reported now, not when a sample first needs it.
                 recording.rectify_map  # noqa: B018
             recording.close()
         self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
+
+    @staticmethod
+    def content_settings(where: str, *, isr_parms: IsrParms, shift_type: str, **_: Any) -> ContentSettings:
+        """How the arguments of this class say that content maps are extracted; ``where`` is for messages."""
+        params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, f"{where}.isr_parms")
+        return ContentSettings(params, check_choice(shift_type, SHIFT_TYPES, f"{where}.shift_type"))
+
+    @staticmethod
+    def event_settings(
+        *, events_bins_5_avg_1: bool, events_clip_range: Iterable[float] | None, **_: Any
+    ) -> EventSettings:
+        """How the arguments of this class say that events become an input."""
+        clip_range = None if events_clip_range is None else pair(events_clip_range)
+        return EventSettings(5 if events_bins_5_avg_1 else 1, clip_range)
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}
@@ -169,7 +173,7 @@ class DSECDataset(Dataset):
         if "events_vg" not in self.outputs:
             return frames, [(0, 0)] * len(frames)
         index = {f.sequence_dir: read_event_index(f.index_file) for f in frames} if not self.events_num else {}
-        usable, windows, empty = [], [], []
+        usable, windows, empty = list[DSECFrame](), list[tuple[int, int]](), list[DSECFrame]()
         for frame in frames:
             if self.events_num:
                 start = frame.event_index - self.events_num + 1
@@ -186,15 +190,10 @@ class DSECDataset(Dataset):
         if empty:
             first = f"{empty[0].sequence} frame {empty[0].frame}"
             message = f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
-            if not usable or not self.crop:
+            if not usable or not self.is_training:
                 raise DataError(f"{message}; take them off the list or lower image_change_range")
             self.left_out = f"{message}; they are left out of training"
         return usable, windows
-
-    @property
-    def sample_size(self) -> tuple[int, int]:
-        """(height, width) of a training sample, or of a test sample where no crop is set."""
-        return self.resized or self.test_size
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -212,23 +211,22 @@ class DSECDataset(Dataset):
     def draw(self, rng: np.random.Generator) -> DSECDraw:
         """Draw crop, flip and clip range of a training sample."""
         crop = CropDraw.make(rng, WIDTH, HEIGHT, self.crop[1], self.crop[0])
-        return DSECDraw(crop, float(rng.uniform(*self.clip_range)) if self.clip_range else None)
+        clip_range = self.events.clip_range
+        return DSECDraw(crop, float(rng.uniform(*clip_range)) if clip_range else None)
 
     def sample(self, index: int, draw: DSECDraw | None) -> dict[str, Any]:
         """Load one sample; ``draw`` None gives the top 440 rows of the whole frame."""
-        frame, sample = self.frames[index], {}
+        frame, sample = self.frames[index], dict[str, Any]()
         if self.outputs & {"warp_image", "warp_img_self_res"}:
             image = self._cut(self._image(index), draw)
             if "warp_image" in self.outputs:
-                sample["warp_image"] = normalize_image(np.asarray(image))
+                sample["warp_image"] = image_tensor(image)
             if "warp_img_self_res" in self.outputs:
-                direction = self.shift_type
-                if direction == "random":
-                    direction = random_direction(draw.crop.x, draw.crop.y) if draw else "rightdown"
-                content = content_map(grey_tensor(image), self.params, direction)
+                parities = None if draw is None else (draw.crop.x, draw.crop.y)
+                content = self.content.content_map(image, (image.height, image.width), parities)
                 sample["warp_img_self_res"] = three_channels(content)
         if "events_vg" in self.outputs:
-            sample["events_vg"] = three_channels(self._events(index, draw))
+            sample["events_vg"] = self._event_tensor(index, draw)
         if "label" in self.outputs:
             sample["label"] = label_tensor(self._open(open_label, frame.label, LABEL_REMEDY))[0, :TEST_ROWS]
         if "img_metas" in self.outputs:
@@ -253,53 +251,37 @@ class DSECDataset(Dataset):
 
     def _cut(self, image: Image.Image, draw: DSECDraw | None) -> Image.Image:
         if draw is None:
-            image, size = image.crop((0, 0, image.width, TEST_ROWS)), self.test_size
-        else:
-            image, size = draw.crop.apply(image, self.crop[1], self.crop[0]), self.resized
-        return image.resize(size[::-1], Image.Resampling.BILINEAR)
+            return resize_image(image.crop((0, 0, image.width, TEST_ROWS)), self.test_size)
+        return resize_image(draw.crop.apply(image, self.crop[1], self.crop[0]), self.sample_size)
 
-    def _events(self, index: int, draw: DSECDraw | None) -> Tensor:
-        """Normalised voxel grid, (1, H, W). It is normalised over the whole frame, then cut."""
+    def _event_tensor(self, index: int, draw: DSECDraw | None) -> Tensor:
+        """Events (3, H, W) of a frame, normalised over the whole frame, then cut."""
         standard = self._standard_grid(index) if self.cache is None else self.cache.row("events", index)
-        clip = self._clip_range(*self.windows[index], draw)
         if draw is None:
-            rows, columns, size = slice(TEST_ROWS), slice(None), self.test_size
-        else:
-            size = self.resized
-            rows = slice(draw.crop.y, draw.crop.y + self.crop[0])
-            columns = slice(draw.crop.x, draw.crop.x + self.crop[1])
-        normal = torch.from_numpy(rescale_array(standard, clip, rows, columns)).mean(dim=0, keepdim=True)
-        if draw is not None and draw.crop.flip:
-            normal = normal.flip(-1)
-        if size != normal.shape[1:]:
-            normal = F.interpolate(normal[None], size=size, mode="bilinear", align_corners=False)[0]
-        return normal
+            return event_tensor(standard, self.events.clip(*self.windows[index]), self.test_size, slice(TEST_ROWS))
+        crop, (height, width) = draw.crop, self.crop
+        rows, columns = slice(crop.y, crop.y + height), slice(crop.x, crop.x + width)
+        clip = self.events.clip(*self.windows[index], draw.clip_range)
+        return event_tensor(standard, clip, self.sample_size, rows, columns, crop.flip)
 
     def _standard_grid(self, index: int) -> np.ndarray:
         """Voxel grid of a frame, (bins, 480, 640), standardised."""
         frame = self.frames[index]
-        grid = self.recordings[frame.sequence_dir].voxel_grid(*self.windows[index], self.bins)
+        grid = self.recordings[frame.sequence_dir].voxel_grid(*self.windows[index], self.events.bins)
         return standardize_events(grid)
 
-    def _clip_range(self, start: int, finish: int, draw: DSECDraw | None) -> float:
-        if draw is not None and draw.clip_range is not None:
-            return draw.clip_range
-        if self.clip_range is not None:
-            # A test draws nothing: the middle of the range stands for it.
-            return sum(self.clip_range) / 2
-        return event_clip_range(start, finish)
-
     def cache_layout(self) -> CacheLayout:
-        """Images, and standardised voxel grids, which are not clipped yet: training may draw the clip range."""
-        arrays, sources = {}, set()
+        """Images and standardised voxel grids, which are not clipped yet since training may draw the clip range."""
+        arrays: dict[str, tuple[tuple[int, ...], str]] = {}
+        sources: set[Path] = set()
         if self.outputs & {"warp_image", "warp_img_self_res"}:
             arrays["image"] = ((HEIGHT, WIDTH, 3), "uint8")
             sources |= {frame.warp_image for frame in self.frames}
-        parameters = {"dataset": type(self).__name__}
+        parameters: dict[str, Any] = {"dataset": type(self).__name__}
         if "events_vg" in self.outputs:
-            arrays["events"] = ((self.bins, HEIGHT, WIDTH), "float32")
+            arrays["events"] = ((self.events.bins, HEIGHT, WIDTH), "float32")
             sources |= {path for f in self.frames for path in (f.events_file, f.rectify_map_file)}
-            parameters["bins"] = self.bins
+            parameters["bins"] = self.events.bins
         frames = zip(self.frames, self.windows, strict=True)
         return CacheLayout(
             where="DSECDataset",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ STEPS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
 RANDOM_DIRECTIONS = (("leftdown", "leftup"), ("rightdown", "rightup"))
 SHIFT_TYPES = ("random", *SHIFTS)
 
+# ``isr_parms`` of a config; '' and None give none.
+IsrParms = Mapping[str, Any] | Literal[""] | None
 # Weights of PIL's conversion from RGB to grey, in 1/65536.
 GREY_WEIGHTS = (19595, 38470, 7471)
 
@@ -54,7 +56,7 @@ class ContentParams:
     shift_pixel: int
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any] | None, default: ContentParams, where: str) -> ContentParams:
+    def from_config(cls, cfg: IsrParms, default: ContentParams, where: str) -> ContentParams:
         """Read ``isr_parms`` of a config; None or '' gives ``default``."""
         if not cfg:
             return default
@@ -78,7 +80,7 @@ class ContentParams:
 
 
 def params_of_data_type(
-    isr_parms: Mapping[str, Any] | str | None, data_type: str, types: Mapping[str, ContentParams], where: str, key: str
+    isr_parms: IsrParms, data_type: str, types: Mapping[str, ContentParams], where: str, key: str
 ) -> ContentParams:
     """Parameters of the content map: those given, else those of a data type.
 

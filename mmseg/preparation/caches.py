@@ -9,7 +9,8 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg.config.load import effective, get_key
-from mmseg.datasets.cache import build_cache, directory_size
+from mmseg.datasets.cache import Cacheable, build_cache, directory_size
+from mmseg.datasets.layouts import dark_zurich_split
 from mmseg.errors import ConfigError
 from mmseg.registry import DATASETS
 
@@ -20,7 +21,7 @@ def default_name(cfg: dict[str, Any]) -> str:
         return Path(cfg["dataset_txt_path"]).stem + ("_5bins" if cfg.get("events_bins_5_avg_1") else "")
     size = "x".join(str(side) for side in cfg.get("image_resize_size", ()))
     name = {"CityscapesICDataset": "cityscapes", "DarkZurichICDataset": "dark_zurich"}.get(cfg["type"], cfg["type"])
-    split = cfg.get("split") or ("val" if cfg.get("test_mode") else "train")
+    split = dark_zurich_split(cfg.get("split"), cfg.get("test_mode", False))
     return "_".join(part for part in (name, split, size) if part)
 
 
@@ -50,7 +51,7 @@ def make_caches(
         cfg = dict(cfg)
         named = cfg.pop("cache", None)
         dataset = DATASETS.build(cfg)
-        if not hasattr(dataset, "cache_layout"):
+        if not isinstance(dataset, Cacheable):
             raise ConfigError(f"data.{section}.type={cfg['type']!r} has no cache; leave it out with --sections")
         if not dataset.cache_layout().arrays:
             continue

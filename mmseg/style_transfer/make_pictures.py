@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmseg.datasets.cityscapes import MOTION_FOLDERS, CityscapesICDataset
+from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.crops import CropDraw
 from mmseg.datasets.dsec_night import DSECDataset, DSECDraw
+from mmseg.datasets.layouts import MOTION_FOLDERS
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.recording import HEIGHT, WIDTH
 from mmseg.io.file_work import write_files

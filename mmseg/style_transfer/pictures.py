@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.datasets.crops import CropDraw
+from mmseg.datasets.preprocessing import signed_tensor
 from mmseg.errors import ConfigError, DataError
 from mmseg.io.files import visible
 from mmseg.io.image_files import open_image
@@ -35,7 +35,7 @@ def to_levels(signed: Tensor) -> np.ndarray:
 
 def from_levels(image: Image.Image) -> Tensor:
     """8-bit grey picture -> (1, H, W) float32 in [-1, 1], as in a training of CMDA."""
-    return (torch.from_numpy(np.array(image))[None].float() / 255 - 0.5) / 0.5
+    return signed_tensor(image)[None]
 
 
 def _is_complete(manifest: Path) -> bool:

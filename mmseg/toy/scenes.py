@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from mmseg.classes import CLASSES, IGNORE_LABEL
-from mmseg.datasets.dsec_night import TEST_ROWS
+from mmseg.datasets.dsec_frames import TEST_ROWS
 from mmseg.events.recording import HEIGHT, WIDTH
 from mmseg.extractors.motion import image_change
 from mmseg.toy import camera as cam

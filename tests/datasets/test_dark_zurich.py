@@ -76,7 +76,7 @@ def test_test_samples(frame):
     """Whole images, labels at their size, and the default parameters of the content map."""
     golden = GoldenArrays("c13_dark_zurich_test.npz")
     dataset = dark_zurich(test_mode=True, outputs=["image", "night_isr", "label"], isr_parms=None)
-    assert dataset.params == NIGHT_PARAMS
+    assert dataset.content.params == NIGHT_PARAMS
     sample = dataset[index_of(dataset, frame)]
     assert sample["label"].shape == (1, 540, 960)
     assert_sample(golden, frame, sample)
@@ -93,8 +93,8 @@ def test_draws_lie_inside_the_resized_image():
 
 def test_parameters_and_shifts_of_the_content_map():
     draw = CropDraw(3, 2, False)
-    assert dark_zurich(isr_parms="", dz_isr_data_type="night").params == NIGHT_PARAMS
-    new_night = dark_zurich(isr_parms=None, dz_isr_data_type="new_night").params
+    assert dark_zurich(isr_parms="", dz_isr_data_type="night").content.params == NIGHT_PARAMS
+    new_night = dark_zurich(isr_parms=None, dz_isr_data_type="new_night").content.params
     assert (new_night.val_range, new_night.threshold, new_night.clip_range) == ((500, 1000), 0.02, 0.12)
     expected = dark_zurich(shift_type="rightdown").sample(0, draw)["night_isr"]
     assert torch.equal(dark_zurich(shift_type="random").sample(0, draw)["night_isr"], expected)
@@ -142,7 +142,9 @@ def test_labels_where_the_split_has_them(with_test_split):
     dataset = DarkZurichICDataset(**asked)
     assert dataset[index_of(dataset, label.parent.name + "/" + label.name[:21])]["label"].sum() == 0
     label.unlink()
-    with pytest.raises(DataError, match=r"1 of 2 labels are missing, the first is .*GOPR0356_frame"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 files are missing for the output 'label', the first is .*GOPR0356_frame"
+    ):
         DarkZurichICDataset(**asked)
 
 
@@ -171,7 +173,7 @@ def test_missing_and_doubled_images(with_test_split):
         dark_zurich(dataset_path=with_test_split / "gt", split="val")
     first, second = sorted((with_test_split / "rgb_anon" / "test").rglob("*.png"))
     second.rename(second.parent / first.name)
-    with pytest.raises(DataError, match="bear one name"):
+    with pytest.raises(DataError, match="have the same name"):
         dark_zurich(dataset_path=with_test_split, split="test")
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.crops import CropDraw
 from mmseg.datasets.dsec_night import DSECDataset, DSECDraw
-from mmseg.datasets.uda import UDADataset, class_probabilities
+from mmseg.datasets.rare_classes import class_probabilities
+from mmseg.datasets.uda import UDADataset
 from mmseg.errors import ConfigError, DataError
 from mmseg.extractors.content import content_map
 
@@ -221,7 +222,7 @@ def test_high_resolution_content_maps():
     image = Image.open(dataset.image_path(dataset.names[0])).convert("L")
     for flip, left in ((False, 30), (True, 256 - 30 - 64)):
         seen = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
-        whole = content_map(torch.from_numpy(np.array(seen)), dataset.params, "all")
+        whole = content_map(torch.from_numpy(np.array(seen)), dataset.content.params, "all")
         content = dataset.sample(0, CropDraw(30, 20, flip))["img_self_res"]
         torch.testing.assert_close(content[0], whole[20:68, left : left + 64])
     assert cityscapes(high_resolution_isr=True).sample(0, CropDraw(5, 0, True))["img_self_res"].shape == (3, 512, 512)
@@ -271,20 +272,20 @@ def uda_dataset(root=MINI / "cityscapes", seed=0, **rcs) -> UDADataset:
 def test_rare_class_samples(in_mini, seed):
     """The reference's draws from its global generators lead to the same file and crop."""
     golden = GoldenArrays("c14_rcs.npz")
-    dataset = uda_dataset()
+    sampler = uda_dataset().rare_classes
     numpy_rng, python_rng = np.random.RandomState(seed), random.Random(seed)
-    class_id = int(numpy_rng.choice(dataset.classes, p=dataset.probabilities))
-    index = int(numpy_rng.choice(dataset.samples_with_class[class_id]))
+    class_id = int(numpy_rng.choice(sampler.classes, p=sampler.probabilities))
+    index = int(numpy_rng.choice(sampler.samples_with_class[class_id]))
     expected_class, expected_file = golden.json(f"uda.seed{seed}.class_file")
     assert class_id == expected_class
-    assert dataset.source.names[index] in expected_file
+    assert sampler.source.names[index] in expected_file
 
     def reference_draws():
         for _ in range(11):
             flip = python_rng.random() < 0.5
             yield CropDraw(python_rng.randint(0, 1024 - 512), python_rng.randint(0, 0), flip)
 
-    sample = dataset.rare_class_sample(index, class_id, reference_draws())
+    sample = sampler.sample(index, class_id, reference_draws())
     assert int((sample["label"] == class_id).sum()) == int(golden[f"uda.seed{seed}.n_class_pixels_in_crop"])
 
 

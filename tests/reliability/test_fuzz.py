@@ -26,7 +26,6 @@ from PIL import Image
 
 from mmseg.config.load import check_config, effective, load_config
 from mmseg.config.run import RunConfig
-from mmseg.datasets.crops import open_image, open_label
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
 from mmseg.engine.checkpoint import load_training, save_checkpoint, segmentor_weights
 from mmseg.errors import CMDAError
@@ -34,6 +33,7 @@ from mmseg.events import voxel_grid
 from mmseg.events.files import open_events
 from mmseg.events.normalize import rescale_array, standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
+from mmseg.io.image_files import open_image, open_label
 from mmseg.preparation.cityscapes import convert_cityscapes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from helpers.golden_tools import GOLDEN
 from torch import nn
 
 from mmseg.datasets.class_statistics import STATISTICS_FILES, read_class_pixels, read_files_by_class
-from mmseg.datasets.uda import class_probabilities
+from mmseg.datasets.rare_classes import class_probabilities
 from mmseg.engine.checkpoint import load_segmentor, load_training, save_best, save_checkpoint
 from mmseg.engine.resuming import changes, listed
 from mmseg.errors import CheckpointError, DataError, first_line
