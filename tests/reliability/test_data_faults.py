@@ -131,7 +131,7 @@ def test_skipping_ends_where_all_files_are_bad(tree):
 
 
 def test_an_unknown_policy_is_refused(tree):
-    with pytest.raises(ConfigError, match="on_bad_sample is 'ignore'; choose one of 'raise', 'skip'"):
+    with pytest.raises(ConfigError, match="on_bad_sample is 'ignore'; choose one of raise, skip"):
         build(tree, "ignore")
 
 
