@@ -80,10 +80,13 @@ class ContentSettings:
             parities: two numbers of a draw whose parities decide a ``random`` shift; None for a test, which draws
                 nothing and shifts to the lower right.
         """
-        direction = self.shift_type
-        if direction == "random":
-            direction = random_direction(*parities) if parities else "rightdown"
-        return resized_content_map(grey_tensor(image), self.params, direction, size)
+        return resized_content_map(grey_tensor(image), self.params, self.direction(parities), size)
+
+    def direction(self, parities: tuple[int, int] | None = None) -> str:
+        """Key of :data:`mmseg.extractors.content.SHIFTS`; ``parities`` as of :meth:`content_map`."""
+        if self.shift_type != "random":
+            return self.shift_type
+        return random_direction(*parities) if parities else "rightdown"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.config.components import LEAST_SIDE
 from mmseg.config.load import load_config
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import environment, named_device

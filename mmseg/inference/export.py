@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mmseg.apis.arguments import LEAST_SIDE
+from mmseg.config.components import LEAST_SIDE
 from mmseg.config.load import check_values, uses_isr_fusion
 from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of

@@ -222,8 +222,8 @@ def _recording(
         raise ConfigError("this network takes no events; leave --events out")
     times = picture_times(pictures, timestamps, start_time)
     source = open_events(events, rectify_map)
-    frames = model.recipe.settings["image_change_range"]
-    number = model.recipe.settings["events_num"] if window is None else 0
+    frames = model.recipe.image_change_range
+    number = model.recipe.events_num if window is None else 0
     windows = find_windows(source, times.times, times.earlier(frames), frames, window, number)
     if not any(windows):
         raise DataError(

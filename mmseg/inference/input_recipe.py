@@ -1,7 +1,8 @@
-"""What an exported network takes and gives, in words and numbers that need none of our code."""
+"""How a test makes the inputs of its network, as settings for inference and in words for users of an export."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,28 +12,36 @@ from mmengine.config import Config
 import mmseg
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import get_key
-from mmseg.datasets.dark_zurich import DATA_TYPES, DarkZurichICDataset
-from mmseg.datasets.dsec_night import TEST_ROWS, DSECDataset
+from mmseg.datasets.base import Size, pair
+from mmseg.datasets.dark_zurich import DarkZurichICDataset
+from mmseg.datasets.dsec_frames import TEST_ROWS
+from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
+from mmseg.datasets.preprocessing import EventSettings
 from mmseg.errors import ConfigError
 from mmseg.events.normalize import event_clip_range
 from mmseg.events.recording import HEIGHT, WIDTH
-from mmseg.extractors.content import NIGHT_PARAMS, SHIFTS, ContentParams, params_of_data_type
+from mmseg.extractors.content import SHIFTS
 from mmseg.registry import DATASETS
 
 
 class InputRecipe:
-    """How the test set of a config makes the inputs of the network. Its data need not be there.
+    """How the test set of a config makes the inputs of the network. The config's data need not exist.
 
     Args:
         config: a whole config.
 
     Attributes:
-        TEST_STREAMS, outputs, prediction_size: as those of the data set.
+        TEST_STREAMS, outputs: as in :class:`mmseg.datasets.base.SampleStreams`.
+        content: how content maps are extracted.
+        events: how events become an input; None if the test set has none.
+        image_change_range, events_num: window of the events, as in :class:`.DSECDataset`.
         input_size: (height, width) of the network's inputs in a test.
+        prediction_size: (height, width) of labels and predictions of a test.
+        resizes: whether a test resizes its images.
 
     Raises:
-        ConfigError: ``data.test`` is of a type that no test takes.
+        ConfigError: no test uses the type of ``data.test``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,15 +53,35 @@ class InputRecipe:
                 "'DarkZurichICDataset'"
             )
         defaults = {name: value.default for name, value in inspect.signature(kind).parameters.items()}
-        self.settings: dict[str, Any] = {**defaults, **given}
+        settings: dict[str, Any] = {**defaults, **given}
         self.is_dsec = kind is DSECDataset
-        self.TEST_STREAMS = kind.TEST_STREAMS
-        self.outputs = frozenset(self.settings["outputs"])
+        self.TEST_STREAMS: dict[str, str] = kind.TEST_STREAMS
+        self.outputs = frozenset(settings["outputs"])
+        self.content = kind.content_settings("data.test", **settings)
+        self.events: EventSettings | None = None
+        self.image_change_range, self.events_num = 1, 0
+        self.input_size: Size
+        self.prediction_size: Size
         if self.is_dsec:
-            self.prediction_size = kind.prediction_size
-            self.input_size = tuple(self.settings["test_resize_size"] or self.prediction_size)
+            self.events = DSECDataset.event_settings(**settings)
+            self.image_change_range, self.events_num = settings["image_change_range"], settings["events_num"]
+            self.prediction_size = DSECDataset.prediction_size
+            self.input_size = pair(settings["test_resize_size"] or self.prediction_size)
+            self.resizes = bool(settings["test_resize_size"])
         else:
-            self.prediction_size = self.input_size = tuple(self.settings["image_resize_size"])[::-1]
+            width, height = settings["image_resize_size"]
+            self.prediction_size = self.input_size = (height, width)
+            self.resizes = True
+
+    def without_events(self) -> InputRecipe:
+        """The same for images that have no events."""
+        recipe = copy.copy(self)
+        recipe.outputs = self.outputs - {"events_vg"}
+        return recipe
+
+    def is_event_stream(self, stream: str) -> bool:
+        """Whether an input stream of the network takes events, not a content map."""
+        return self.TEST_STREAMS[stream] == "events_vg"
 
     def steps(self, stream: str, size: Sequence[int]) -> dict[str, Any]:
         """What an input is and how it is made, step by step.
@@ -63,8 +92,9 @@ class InputRecipe:
         """
         if stream == "image":
             return self._image(size)
-        events = self.TEST_STREAMS[stream] == "events_vg"
-        return self._events(size) if events else self._content_map(size)
+        if self.events is not None and self.is_event_stream(stream):
+            return self._events(self.events, size)
+        return self._content_map(size)
 
     def _picture(self, size: Sequence[int]) -> str:
         resized = f"resized to {size[0]}x{size[1]}, bilinear and smoothed (PIL)"
@@ -85,11 +115,10 @@ class InputRecipe:
             ],
         }
 
-    def _events(self, size: Sequence[int]) -> dict[str, Any]:
-        bins = 5 if self.settings["events_bins_5_avg_1"] else 1
-        frames, number = self.settings["image_change_range"], self.settings["events_num"]
+    def _events(self, settings: EventSettings, size: Sequence[int]) -> dict[str, Any]:
+        bins, clip_range = settings.bins, settings.clip_range
+        frames, number = self.image_change_range, self.events_num
         window = f"the last {number} events up to the image" if number else f"events from image n-{frames} to image n"
-        clip_range = self.settings["events_clip_range"]
         per_million = event_clip_range(0, 1_000_000)
         clip = f"clip = {sum(clip_range) / 2:g}" if clip_range else f"clip = {per_million:g} * events / 1,000,000"
         spread = "the 4 cells around it" if bins == 1 else f"the 8 cells around it in x, y and {bins} temporal bins"
@@ -111,11 +140,9 @@ class InputRecipe:
         }
 
     def _content_map(self, size: Sequence[int]) -> dict[str, Any]:
-        params = self._content_params()
+        params, large = self.content.params, self.content.from_original
         low, high = params.val_range
-        direction = self.settings["shift_type"]
-        shifts = SHIFTS["rightdown" if direction == "random" else direction]
-        large = not self.is_dsec and self.settings["high_resolution_isr"]
+        shifts = SHIFTS[self.content.direction()]
         after = [f"resized to {size[0]}x{size[1]}, bilinear and smoothed"] if large else []
         return {
             "content": "content map of the image",
@@ -133,13 +160,6 @@ class InputRecipe:
                 "three equal channels, float32",
             ],
         }
-
-    def _content_params(self) -> ContentParams:
-        given = self.settings["isr_parms"]
-        if self.is_dsec:
-            return ContentParams.from_config(given, NIGHT_PARAMS, "data.test.isr_parms")
-        data_type = self.settings["dz_isr_data_type"]
-        return params_of_data_type(given, data_type, DATA_TYPES, "data.test", "dz_isr_data_type")
 
 
 def describe(recipe: InputRecipe, streams: Sequence[str], size: Sequence[int], labels: bool) -> dict[str, Any]:

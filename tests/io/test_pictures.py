@@ -298,10 +298,13 @@ def test_a_label_on_its_side_is_turned_as_its_image(tmp_path):
 
 
 def test_remedies_fit_the_data_set():
-    assert "tools/convert_datasets/cityscapes.py data/cs --force" in cityscapes.LABEL_REMEDY.format("data/cs")
+    assert "tools/convert_datasets/cityscapes.py data/cs --force" in cityscapes.CityscapesICDataset.LABEL_REMEDY.format(
+        "data/cs"
+    )
+    dark_zurich_remedy = dark_zurich.DarkZurichICDataset.LABEL_REMEDY
     assert "DSEC Night-Semantic" in dsec_night.LABEL_REMEDY
-    assert "Dark Zurich" in dark_zurich.LABEL_REMEDY
-    for remedy in (dsec_night.LABEL_REMEDY, dark_zurich.LABEL_REMEDY):
+    assert "Dark Zurich" in dark_zurich_remedy
+    for remedy in (dsec_night.LABEL_REMEDY, dark_zurich_remedy):
         assert "convert" not in remedy
 
 
