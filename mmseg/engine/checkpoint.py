@@ -1,4 +1,4 @@
-"""Checkpoints: writing them whole, finding them, and taking student or teacher out of one."""
+"""Checkpoints: writing them atomically, restoring a training, and loading the student or teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmseg.models.weights import check_finite, has_right_checksums, load_file, l
 from mmseg.work_dir.identity import RunIdentity, read_identity
 from mmseg.work_dir.layout import PUBLISHED_ITERATION, WorkDir, iteration_of
 
-# Prefixes in the state dict of the training method (names of published checkpoints).
+# Prefixes in the state dict of the training method, as in published checkpoints.
 STUDENT, TEACHER = "model.", "ema_model."
 COMPANIONS = {
     "model.": "student",
@@ -53,15 +53,15 @@ def save_checkpoint(
     scaler: torch.amp.GradScaler | None = None,
     is_own: Callable[[Path], bool] = lambda path: True,
 ) -> None:
-    """Write a checkpoint of tensors and plain data alone, then remove earlier ones beyond ``keep`` in all.
+    """Write a checkpoint of tensors and plain data, then remove the oldest ones beyond ``keep``.
 
-    There are no random states in it: every draw of a training comes from (seed, iteration, sample).
+    It contains no random states: every draw of a training is keyed by (seed, iteration, sample).
 
     Args:
-        path: file name, see :class:`mmseg.work_dir.layout.WorkDir`.
+        path: see :meth:`mmseg.work_dir.layout.WorkDir.checkpoint`.
         iteration: number of finished iterations.
         meta: plain data about the run.
-        is_own: whether a checkpoint is of this run; those of others are never removed.
+        is_own: whether a checkpoint belongs to this run; others are never removed.
 
     Raises:
         CheckpointError: the file cannot be written; what was there before is untouched.
@@ -80,7 +80,7 @@ def save_checkpoint(
 
 
 def remove_checkpoints(paths: Iterable[Path]) -> None:
-    """Remove earlier checkpoints. One that cannot be removed is no reason to lose a training."""
+    """Remove earlier checkpoints; a failure is ignored rather than losing the training."""
     for path in paths:
         with suppress(OSError):
             path.unlink()
@@ -95,7 +95,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     try:
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
-    # torch's own writer says no more than that it failed
+    # torch's writer only reports that it failed
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or _shortage(path, content) or first_line(error)
         raise CheckpointError(
@@ -104,18 +104,18 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def checkpoint_meta(path: Path) -> dict[str, Any] | None:
-    """``meta`` of a training checkpoint, without reading its tensors; None where it cannot be read."""
+    """``meta`` of a training checkpoint, without reading its tensors; None if it cannot be read."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         meta = content["meta"]
-    except Exception:  # torch's reader lets through whatever a damaged file leads to
+    except Exception:  # a damaged file can raise anything in torch's reader
         return None
     sound = isinstance(meta, dict) and type(meta.get("iter")) is int and meta["iter"] >= 0
     return meta if sound else None
 
 
 def _shortage(path: Path, content: Mapping[str, Any]) -> str:
-    """That the disk has no room for a checkpoint, '' if it has."""
+    """Message that the disk has no room for a checkpoint; '' if it has."""
     needed, free = _size(content), shutil.disk_usage(path.parent).free
     return f"it takes {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free" if free < needed else ""
 
@@ -137,14 +137,14 @@ def save_best(
     score: float,
     owns: Callable[[Mapping[str, Any]], bool] = lambda meta: True,
 ) -> bool:
-    """Keep student and teacher of an iteration in ``best_<name>_iter_<n>.pth`` where none before scored higher.
+    """Keep student and teacher of an iteration in ``best_<name>_iter_<n>.pth`` if its score is the best so far.
 
-    ``best.json`` says which iteration that was and its score; the file of the best before is removed.
+    ``best.json`` records the iteration and its score; the file of the previous best is removed.
 
     Args:
-        name: of the score, such as ``mIoU``.
-        score: the higher the better, 0..1; one that is not a number is never the best.
-        owns: whether a checkpoint is of this run, by its ``meta``; those of others neither compete nor are removed.
+        name: name of the score, such as ``mIoU``.
+        score: in [0, 1], higher is better; NaN is never the best.
+        owns: whether a checkpoint belongs to this run, by its ``meta``; others neither compete nor are removed.
 
     Returns:
         Whether it was kept.
@@ -156,7 +156,7 @@ def save_best(
     before = _best_before(run)
     if before and not owns({"iter": before["iter"], "run": {"id": before.get("run")}}):
         before = None
-    # an iteration that is run again after a resumption competes with those before it only
+    # an iteration that is repeated after a resume only competes with earlier ones
     beaten = before["score"] if before and before["iter"] < iteration and before["name"] == name else -math.inf
     if not score > beaten:
         return False
@@ -169,13 +169,12 @@ def save_best(
     except OSError as error:
         raise CheckpointError(f"{run.best_record} cannot be written ({error.strerror}); free space there") from error
     others = [old for old in run.best_checkpoints() if old != path]
-    metas = {old: checkpoint_meta(old) for old in others}
-    remove_checkpoints(old for old in others if metas[old] is not None and owns(metas[old]))
+    remove_checkpoints(old for old in others if (found := checkpoint_meta(old)) is not None and owns(found))
     return True
 
 
 def _best_before(run: WorkDir) -> dict[str, Any] | None:
-    """Record of the best so far; None where there is none that can be used."""
+    """Record of the best so far; None if there is no valid one."""
     try:
         record = read_json(run.best_record)
     except DataError:
@@ -185,7 +184,7 @@ def _best_before(run: WorkDir) -> dict[str, Any] | None:
 
 
 def best_checkpoint(work_dir: str | Path) -> Path | None:
-    """The file of :func:`save_best`, None where there is none."""
+    """The file of :func:`save_best`, if any."""
     found = WorkDir(work_dir).best_checkpoints()
     return found[-1] if found else None
 
@@ -218,14 +217,14 @@ def _belongs_to(identity: RunIdentity, path: Path) -> bool:
 
 @dataclass(frozen=True)
 class SegmentorWeights:
-    """Weights of one segmentor taken out of a checkpoint, and how many others were left out by name."""
+    """Weights of one segmentor from a checkpoint, and the number of other weights by the network they belong to."""
 
     state_dict: dict[str, Tensor]
     left_out: dict[str, int]
 
 
 def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeights:
-    """Take the student or the teacher out of a checkpoint of the training method.
+    """Extract the student or the teacher from a checkpoint of the training method.
 
     A bare state dict of a segmentor counts as the student.
 
@@ -233,17 +232,17 @@ def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeig
         which: ``student`` or ``teacher``.
 
     Raises:
-        CheckpointError: unreadable file, or no such model in it.
+        CheckpointError: the file is unreadable, or does not contain that model.
     """
     state = {k.removeprefix("module."): v for k, v in load_weights_file(path).items()}
     prefix = TEACHER if which == "teacher" else STUDENT
     if not any(k.startswith(STUDENT) for k in state):
         if which == "teacher":
-            raise CheckpointError(f"{path} holds no teacher (no {TEACHER}* names); test the student instead")
+            raise CheckpointError(f"{path} contains no teacher (no {TEACHER}* names); test the student instead")
         return SegmentorWeights(state, {})
     chosen = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if not chosen:
-        raise CheckpointError(f"{path} holds no {which} (no {prefix}* names)")
+        raise CheckpointError(f"{path} contains no {which} (no {prefix}* names)")
     left_out: dict[str, int] = {}
     for key in state:
         if not key.startswith(prefix):
@@ -253,10 +252,10 @@ def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeig
 
 
 def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -> SegmentorWeights:
-    """Load student or teacher into a segmentor; every name must fit.
+    """Load student or teacher into a segmentor; all names must match.
 
     Raises:
-        CheckpointError: missing or unexpected names or wrong shapes, with the first of them.
+        CheckpointError: missing or unexpected names, or wrong shapes; the message names the first.
     """
     weights = segmentor_weights(path, which)
     message = report_mismatch(model.state_dict(), weights.state_dict)
@@ -271,17 +270,17 @@ def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -
 
 
 def _one_before(path: Path) -> str:
-    """Which checkpoint to take in the place of one that cannot be read."""
+    """Message that names the checkpoint to use in place of an unreadable one; '' if there is none."""
     earlier = [p for p in WorkDir(path.parent).checkpoints() if iteration_of(p) < iteration_of(path)]
     sound = next((p for p in reversed(earlier) if has_right_checksums(p)), None)
     return f"the one before is {sound}" if sound else ""
 
 
 def _with_settings_of(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Moments of a checkpoint with the settings of an optimiser.
+    """Optimiser state of a checkpoint with the settings of the current optimiser.
 
-    The config decides on rates and decays, the device on the kernels: those of a GPU want the number of updates on the
-    GPU, to where they are put if the settings say so.
+    Rates and decays come from the config, the choice of kernels from the device: with ``capturable`` or ``fused`` set,
+    torch moves the number of updates to the GPU.
     """
     groups = [
         {**group, **{k: v for k, v in own.items() if k != "params"}, "initial_lr": own["lr"]}
@@ -299,10 +298,10 @@ def load_training(
     """Restore student, teacher, optimiser and scaler.
 
     Returns:
-        What the checkpoint says about its run; ``iter`` is the number of finished iterations.
+        ``meta`` of the checkpoint; ``iter`` in it is the number of finished iterations.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, of another model, or holds no optimiser state.
+        CheckpointError: the checkpoint is damaged, belongs to another model, or has no optimiser state.
     """
     content = load_file(path, _one_before(Path(path)))
     check_training_state(content, Path(path), method, optimizer)

@@ -1,4 +1,4 @@
-"""The config that a checkpoint carries, for one that came without its config file."""
+"""The config stored in a checkpoint, for checkpoints without their config file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from mmseg.work_dir.layout import WorkDir
 def config_of(
     config: str | Path | None, checkpoint: str | Path, options: Mapping[str, Any] | None = None
 ) -> tuple[Config, str]:
-    """Config to use a checkpoint with.
+    """Config to use with a checkpoint.
 
     Args:
-        config: a file; None takes the config that the checkpoint carries.
+        config: config file; None uses the config stored in the checkpoint.
         options: dotted key -> value.
 
     Returns:
-        The config, and where it is from.
+        The config, and its origin for messages.
 
     Raises:
-        CMDAError: the file cannot be read, or the checkpoint carries none.
+        CMDAError: the file cannot be read, or the checkpoint contains no config.
     """
     if config is not None:
         return load_config(config, options), str(config)
@@ -40,11 +40,11 @@ def config_of(
 
 
 def carried_config(checkpoint: str | Path) -> Config:
-    """Config in the ``meta`` of a checkpoint: JSON as trainings of this project write it, or the text of assignments
-    that MMSegmentation 0.x writes. No code of it is run.
+    """Config in the ``meta`` of a checkpoint: JSON as written by this project, or the Python assignments written by
+    MMSegmentation 0.x, which are parsed but not executed.
 
     Raises:
-        CMDAError: the checkpoint cannot be read, or carries none.
+        CMDAError: the checkpoint cannot be read, or contains no config.
     """
     content = load_file(checkpoint)
     meta = content.get("meta") if isinstance(content, Mapping) else None
@@ -52,8 +52,8 @@ def carried_config(checkpoint: str | Path) -> Config:
     if not isinstance(text, str) or not text.strip():
         name = WorkDir(Path(checkpoint).resolve().parent).config.name
         raise ConfigError(
-            f"{checkpoint} carries no config; give the config file of its training, or put it beside the checkpoint as "
-            f"{name}, the name that it has in a work dir"
+            f"{checkpoint} contains no config; give the config file of its training, or put it next to the checkpoint "
+            f"as {name}, its name in a work dir"
         )
     try:
         where = f"the config in {checkpoint}"
@@ -62,7 +62,7 @@ def carried_config(checkpoint: str | Path) -> Config:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"the config in {checkpoint} is no section of keys; give the config file")
+        raise ConfigError(f"the config in {checkpoint} is not a dictionary; give the config file")
     return config_from_data(values, where)
 
 
@@ -71,7 +71,7 @@ def _assignments(text: str) -> dict[str, Any]:
     values = {}
     for line in ast.parse(text).body:
         if not isinstance(line, ast.Assign) or len(line.targets) != 1 or not isinstance(line.targets[0], ast.Name):
-            raise ValueError(f"line {line.lineno} is no assignment")
+            raise ValueError(f"line {line.lineno} is not an assignment")
         values[line.targets[0].id] = _value(line.value)
     return values
 
@@ -80,16 +80,17 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         if not isinstance(node.func, ast.Name) or node.func.id != "dict" or len(node.args) > 1:
             raise ValueError(f"line {node.lineno} calls more than dict(...)")
-        # dict({'a.b': value}) where keys are no names
+        # dict({'a.b': value}) for keys that are not identifiers
         first = _value(node.args[0]) if node.args else {}
         named = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
         if None in named or not isinstance(first, dict):
             raise ValueError(f"line {node.lineno} makes a dictionary of something else")
         return {**first, **named}
     if isinstance(node, ast.Dict):
-        if None in node.keys:
+        keys = [key for key in node.keys if key is not None]
+        if len(keys) < len(node.values):
             raise ValueError(f"line {node.lineno} unpacks a dictionary")
-        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True)}
+        return {ast.literal_eval(key): _value(value) for key, value in zip(keys, node.values, strict=True)}
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)

@@ -1,4 +1,4 @@
-"""What a training checkpoint has to hold, checked before anything of it is taken up."""
+"""Checks on the content of a training checkpoint, made before any of it is loaded."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from mmseg.models.weights import check_finite, check_tensors, is_state_dict, rep
 
 ITERATION = Whole(0, 10**12)
 SCALE = Number(0, 2.0**127, above=True)
-# Moments that an optimiser keeps by parameter; the first ones are always there.
+# State that an optimiser always keeps per parameter.
 MOMENTS: dict[type, tuple[str, ...]] = {
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.SGD: (),
 }
-# A moment that is a mean of squares.
+# Moments that are means of squares.
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")
 PARTS = ("meta", "state_dict", "optimizer")
 
 
 def check_training_state(content: Any, path: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse what is not the checkpoint of this training, and numbers that would spoil it.
+    """Refuse checkpoints of another training, and values that would corrupt this one.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
-        method: the networks that are to take it up.
-        optimizer: theirs.
+        content: content of the file.
+        path: path of the file, for messages.
+        method: the networks that will load it.
+        optimizer: their optimiser.
 
     Raises:
-        CheckpointError: one line that names file and part.
+        CheckpointError: the message names the file and the part.
     """
     whole = isinstance(content, Mapping) and all(isinstance(content.get(part), Mapping) for part in PARTS)
     if not whole or "iter" not in content["meta"]:
         raise CheckpointError(f"{path} is not a training checkpoint; to start from its weights, use load_from")
     if not ITERATION.accepts(content["meta"]["iter"]):
         raise CheckpointError(
-            f"{path} says that it is of iteration {shown(content['meta']['iter'])}, not {ITERATION.text}; get it again"
+            f"{path} has the iteration {shown(content['meta']['iter'])}, not {ITERATION.text}; get it again"
         )
     if not is_state_dict(content["state_dict"]):
         raise CheckpointError(f"{path} holds no state dict (names with tensors)")
@@ -58,22 +58,23 @@ def check_training_state(content: Any, path: Path, method: nn.Module, optimizer:
 
 
 def _check_optimizer(saved: Mapping[str, Any], path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Groups and parameters are those of the optimiser, and moments have their shapes."""
+    """Check that groups and parameters match the optimiser, and moments the shapes of the parameters."""
     groups, state = saved.get("param_groups"), saved.get("state")
     if not isinstance(groups, list) or not isinstance(state, Mapping):
         raise _unfit(path, "it has no groups or no state")
     numbers = [group.get("params") if isinstance(group, Mapping) else None for group in groups]
+    lists = [n for n in numbers if isinstance(n, list)]
     lengths = [len(n) if isinstance(n, list) else None for n in numbers]
     own = [len(group["params"]) for group in optimizer.param_groups]
     if lengths != own:
         raise _unfit(path, f"it has {shown(lengths)} parameters by group, the config's has {shown(own)}")
     parameters: dict[Any, Tensor] = {}
-    for listed, group in zip(numbers, optimizer.param_groups, strict=True):
+    for listed, group in zip(lists, optimizer.param_groups, strict=True):
         if not all(isinstance(n, int) for n in listed):
             raise _unfit(path, "its parameters have no numbers")
         parameters |= dict(zip(listed, group["params"], strict=True))
     if len(parameters) != sum(own):
-        raise _unfit(path, "a parameter stands in it twice")
+        raise _unfit(path, "it lists a parameter twice")
     for number, moments in state.items():
         if number not in parameters or not isinstance(moments, Mapping):
             raise _unfit(path, f"it has moments of {shown(number)}, which is not a parameter")

@@ -1,1 +1,1 @@
-"""Scores of predictions against labels."""
+"""Evaluation on a test set: predictions, scores against labels, submissions."""

@@ -1,4 +1,4 @@
-"""Runs a segmentor over a test set: predictions as files, scores, panels."""
+"""Evaluation of a segmentor on a test set: predictions as files, scores, panels."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ from mmseg.visualization.panels import (
     save_picture,
     signed_picture,
 )
+from mmseg.work_dir.layout import TestFolder
 
-# key of what stands for a sample whose files cannot be used
+# Key of the error message that replaces a sample whose files are unusable
 UNUSABLE = "unusable"
 
 
@@ -45,9 +46,9 @@ class Evaluation:
     """Result of a test run.
 
     Attributes:
-        samples: number of frames that were predicted.
-        scores: None where the samples carry no label.
-        left_out: why frames were not predicted, one text for each.
+        samples: number of predicted frames.
+        scores: None if the samples have no labels.
+        left_out: why frames were not predicted, one message each.
     """
 
     output: str
@@ -76,7 +77,7 @@ class Evaluation:
 
 
 def score_table(scores_: Scores, title: str) -> Table:
-    """Per-class table in percent; classes outside the valid ones are marked."""
+    """Per-class table in percent; classes that are not valid ones are marked."""
     table = TextTable(title=title)
     table.add_column("class")
     for column in ("IoU", "Acc"):
@@ -99,10 +100,10 @@ def score_table(scores_: Scores, title: str) -> Table:
 
 
 def default_output(model: BaseSegmentor, dataset: Any) -> str:
-    """Output to test when none is named: image fused with events, or the image alone where there are no events.
+    """Output to test if none is named: image fused with events, or the image only if there are no events.
 
-    A content map in the place of the events does not count as such: on Dark Zurich the image output is the published
-    one, but for a head that names another (``tested_output``) and a test set that has its stream.
+    A content map in place of the events does not count as events: on Dark Zurich the image output is the published
+    one, unless the head names another (``tested_output``) and the test set has its stream.
     """
     streams = dataset.TEST_STREAMS
     named = getattr(model.decode_head, "tested_output", None)
@@ -113,7 +114,7 @@ def default_output(model: BaseSegmentor, dataset: Any) -> str:
 
 
 def check_test_set(model: BaseSegmentor, dataset: Any, output: str, key: str) -> None:
-    """Refuse a test set whose samples lack what an output of the model needs.
+    """Refuse a test set whose samples lack inputs for an output of the model.
 
     Args:
         key: config key of the set, for the message.
@@ -143,30 +144,29 @@ def evaluate(
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
 
-    Files of a frame are written by threads while the next frames are predicted.
+    Threads write the files of a frame while the next frames are predicted.
 
     Writes ``<name>.png`` (train ids), ``metrics.json`` and ``details.json`` (:func:`details`), with ``color`` also
     ``color/<name>.png`` and with ``panels`` ``panels/<name>.png``.
 
     Args:
         model: the segmentor, on ``device``.
-        dataset: test set; its ``TEST_STREAMS`` says which output of a sample feeds which stream, its
-            ``ABSENT_CLASSES`` which classes its labels never hold, and its ``prediction_size`` how large they are.
+        dataset: test set.
         output: name of the model's output.
-        out_dir: folder of the files, created if absent.
+        out_dir: folder of the files; created if missing.
         panels: draw inputs, prediction and label side by side.
-        color: write predictions in the Cityscapes colours too.
+        color: also write predictions in the Cityscapes colours.
         workers: loader processes.
         progress: wraps the loader, e.g. with a progress bar.
         tested: what was tested, for ``metrics.json``.
-        skip_bad_samples: leave out frames whose files cannot be used, and name them in ``metrics.json`` (``left_out``).
+        skip_bad_samples: leave out frames with unusable files, and list them in ``metrics.json`` (``left_out``).
         predictor: predicts with the model; by default in the precision of its weights, without CUDA graphs.
 
     Raises:
-        DataError: a frame's files cannot be used, or those of all frames.
+        DataError: a frame has unusable files; with ``skip_bad_samples``, all frames have.
     """
-    out_dir = Path(out_dir)
-    for folder, wanted in ((out_dir, True), (out_dir / "color", color), (out_dir / "panels", panels)):
+    files = TestFolder(out_dir)
+    for folder, wanted in ((files.path, True), (files.color, color), (files.panels, panels)):
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
     predictor = predictor or Predictor(model, device)
@@ -177,7 +177,7 @@ def evaluate(
     samples = _UsableSamples(dataset) if skip_bad_samples else dataset
     on_gpu = device.type == "cuda"
     loader = Loader(samples, batch_size=1, num_workers=workers, pin_memory=on_gpu)
-    write = partial(_write_frame, output=output, out_dir=out_dir, color=color, panels=panels)
+    write = partial(_write_frame, output=output, files=files, color=color, panels=panels)
     try:
         with Stages() as stages:
             predicted = one_behind(_begun(predictor, read(loader, progress), dataset, output, left_out))
@@ -191,17 +191,17 @@ def evaluate(
     except CMDAError as error:
         raise own_message(error) from error
     if not frames:
-        raise DataError(f"no frame of the test set can be used, the first because: {left_out[0]}")
+        raise DataError(f"no frame of the test set is usable; the first: {left_out[0]}")
     found = None if counts is None else scores(counts, dataset.ABSENT_CLASSES)
     result = Evaluation(output, len(frames), found, tuple(left_out))
-    write_text(out_dir / "details.json", details(frames, titles, counts, dataset.ABSENT_CLASSES))
-    write_text(out_dir / "metrics.json", json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
+    write_text(files.details, details(frames, titles, counts, dataset.ABSENT_CLASSES))
+    write_text(files.metrics, json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A predicted frame: its name, label map (H, W) uint8, label (1, H, W) if it has one, and pictures to be drawn."""
+    """A predicted frame: name, label map (H, W) uint8, true label (1, H, W) if any, and pictures drawn on demand."""
 
     name: str
     predicted: np.ndarray
@@ -211,7 +211,7 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _WrittenFrame:
-    """A frame whose files are written: its name, counts of its pixels if it has a label, and titles of its panel."""
+    """A frame whose files are written: name, pixel counts if it has a label, and titles of its panel."""
 
     name: str
     counts: np.ndarray | None
@@ -221,7 +221,7 @@ class _WrittenFrame:
 def _begun(
     predictor: Predictor, batches: Iterable[Mapping[str, Any]], dataset: Any, output: str, left_out: list[str]
 ) -> Iterator[Callable[[], _Frame]]:
-    """Begin the predictions of the samples of a loader; each result waits for its own. Fills ``left_out``."""
+    """Start the prediction of each sample; calling a result waits for it. Fills ``left_out``."""
 
     def finish(copies: Copies, batch: Mapping[str, Any], streams: Mapping[str, Tensor]) -> _Frame:
         draw = partial(_sample_pictures, streams, dataset.TEST_STREAMS, dataset.prediction_size)
@@ -235,25 +235,25 @@ def _begun(
         yield partial(finish, predictor.begin(streams, output, dataset.prediction_size), batch, streams)
 
 
-def _write_frame(frame: _Frame, output: str, out_dir: Path, color: bool, panels: bool) -> _WrittenFrame:
+def _write_frame(frame: _Frame, output: str, files: TestFolder, color: bool, panels: bool) -> _WrittenFrame:
     """Write the files of a frame and count its pixels."""
-    name, counts, titles = f"{frame.name}.png", None, []
+    counts, titles = None, []
     if frame.label is not None:
         predicted = torch.from_numpy(frame.predicted)
         counts = ConfusionMatrix().update(predicted, frame.label.reshape(predicted.shape)).numpy()
-    save_picture(out_dir / name, frame.predicted)
+    save_picture(files.prediction(frame.name), frame.predicted)
     if color:
-        save_picture(out_dir / "color" / name, color_label(frame.predicted))
+        save_picture(files.color_prediction(frame.name), color_label(frame.predicted))
     if panels:
         pictures = {**frame.draw(), f"prediction ({output})": color_label(frame.predicted)}
         pictures |= {} if frame.label is None else {"label": label_picture(frame.label[0])}
-        save_picture(out_dir / "panels" / name, panel(pictures))
+        save_picture(files.panel(frame.name), panel(pictures))
         titles = list(pictures)
     return _WrittenFrame(frame.name, counts, titles)
 
 
 class _UsableSamples(Dataset):
-    """A test set that says what is wrong with a sample in its place."""
+    """A test set in which an error message replaces a sample with unusable files."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -274,15 +274,18 @@ def details(
     counts: np.ndarray | None,
     absent_classes: Iterable[int],
 ) -> str:
-    """Text of ``details.json``, what a report needs beyond ``metrics.json``: a JSON object, one line a frame.
+    """Text of ``details.json``, which reports need in addition to ``metrics.json``: a JSON object, one line per frame.
 
-    ``classes`` and ``absent`` (classes that the labels of the set never hold) are names; ``panel`` the titles of the
-    pictures of a panel from left to right, null without panels; ``confusion`` pixels by label (row) and prediction
-    (column), null without labels; ``frames`` the name of each frame and, with labels, ``mIoU`` over the classes of its
-    label, ``IoU`` and ``label_pixels`` by class. Undefined values are null.
+    Undefined values are null. Keys:
+
+    * ``classes``, ``absent``: names of all classes, and of those that the labels of the set never contain;
+    * ``panel``: titles of the pictures of a panel from left to right; null without panels;
+    * ``confusion``: pixels by label (row) and prediction (column); null without labels;
+    * ``frames``: the name of each frame and, with labels, ``mIoU`` over the classes in its label, and ``IoU`` and
+      ``label_pixels`` by class.
 
     Args:
-        frames: scores by frame, or the names alone where there are no labels.
+        frames: scores by frame, or only the names if there are no labels.
         panel_titles: titles, empty without panels.
         counts: (classes, classes) int64; None without labels.
         absent_classes: train ids.
@@ -318,7 +321,7 @@ def details(
 def _sample_pictures(
     streams: Mapping[str, Tensor], keys: Mapping[str, str], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Pictures (H, W, 3) of ``size`` by stream; of streams that share a sample's output, the last."""
+    """Pictures (H, W, 3) of ``size`` by stream. If streams share an output of the sample, only the last is drawn."""
     by_key = {keys[stream]: stream for stream in streams}
     pictures = {
         stream: (image_picture if stream == "image" else signed_picture)(streams[stream][0])
@@ -330,7 +333,7 @@ def _sample_pictures(
 
 
 def print_scores(result: Evaluation, console: Console) -> None:
-    """Show the table and the headline."""
+    """Print the table and the headline."""
     if result.scores is not None:
         console.print(score_table(result.scores, f"{result.output} output, {result.samples} images"))
     say(console, result.headline())

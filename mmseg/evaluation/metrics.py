@@ -20,10 +20,10 @@ class ConfusionMatrix:
         self._counts: Tensor | None = None
 
     def update(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """Count the pixels of two integer tensors of one shape; ignored labels (255) do not count.
+        """Count the pixels of two integer tensors of the same shape; ignored labels (255) do not count.
 
         Returns:
-            (classes, classes) int64, the counts of this pair alone; row: label, column: prediction.
+            (classes, classes) int64, the counts of this pair only; row: label, column: prediction.
         """
         if prediction.shape != label.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
@@ -60,16 +60,16 @@ class FrameScores:
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the classes that the frame's label holds: a stray pixel of another weighs no whole class."""
+        """Mean over the classes in the frame's label, so that a stray pixel does not add a whole class."""
         return nan_mean(self.iou[self.label_pixels > 0])
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores in [0, 1] per class (NaN where undefined) and their means.
+    """Scores in [0, 1] per class (NaN if undefined) and their means.
 
-    ``mean_iou`` is over all classes that occur; ``mean_iou_valid`` leaves out the classes that the test labels
-    never hold, computed directly and not as the 19-class mean times 19/18.
+    ``mean_iou`` is over all classes that occur. ``mean_iou_valid`` leaves out the classes that the test labels never
+    contain; it is computed directly, not as the 19-class mean times 19/18.
     """
 
     iou: np.ndarray
@@ -82,16 +82,18 @@ class Scores:
 
     @property
     def mean_iou(self) -> float:
+        """Mean IoU over all classes that occur."""
         return nan_mean(self.iou)
 
     @property
     def f_score(self) -> np.ndarray:
-        """F1 per class; NaN where precision or recall is undefined."""
+        """F1 per class; NaN if precision or recall is undefined."""
         with np.errstate(invalid="ignore"):
             return 2 * self.precision * self.recall / (self.precision + self.recall)
 
     @property
     def mean_iou_valid(self) -> float:
+        """Mean IoU over the valid classes that occur."""
         return nan_mean(self.iou[list(self.valid_classes)])
 
     def summary(self) -> dict[str, float]:
@@ -109,7 +111,7 @@ class Scores:
         }
 
     def per_class(self, names: Sequence[str] = CLASSES) -> dict[str, dict[str, float | None]]:
-        """IoU and accuracy by class name; None where undefined."""
+        """IoU and accuracy by class name; None if undefined."""
         return {
             name: {"IoU": _none_if_nan(self.iou[i]), "Acc": _none_if_nan(self.accuracy[i])}
             for i, name in enumerate(names)
@@ -117,7 +119,7 @@ class Scores:
 
 
 def nan_mean(values: np.ndarray) -> float:
-    """Mean of the values that are defined; NaN where none is."""
+    """Mean of the values that are not NaN; NaN if all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
 
@@ -131,7 +133,7 @@ def scores(counts: np.ndarray, absent_classes: Collection[int] = ()) -> Scores:
 
     Args:
         counts: (classes, classes); row: label, column: prediction.
-        absent_classes: classes that the test labels never hold.
+        absent_classes: classes that the test labels never contain.
     """
     hits = np.diag(counts).astype(np.float64)
     labelled, predicted = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Writing a film that browsers play."""
+"""Writing films that browsers can play."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mmseg.errors import DataError
 from mmseg.io.files import atomic_path
 from mmseg.io.videos import quiet_ffmpeg
 
-# Frames a second that players show.
+# Frames per second that players support.
 RATES = (1.0, 240.0)
-# Frames that wait for the encoder.
+# Maximum number of frames queued for the encoder.
 WAITING = 8
 PROBE_FRAMES = 2
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to encode an .mp4: its code, name, codes that it may bear when read, and whether browsers play it."""
+    """A way to encode an .mp4: its code, name, codes it may have when read, and whether browsers play it."""
 
     code: str
     name: str
@@ -34,7 +34,7 @@ class Codec:
     in_browsers: bool = True
 
 
-# In order of how widely they are played. Which of them there are depends on the build of OpenCV.
+# Most widely supported first. The build of OpenCV decides which are available.
 CODECS = (
     Codec("avc1", "H.264", ("avc1", "h264", "H264")),
     Codec("vp09", "VP9", ("vp09", "VP90")),
@@ -43,15 +43,15 @@ CODECS = (
 
 
 class Film:
-    """An .mp4 in the making; its encoder works beside the caller.
+    """An .mp4 that is being written; a thread encodes it.
 
     Args:
         path: the file.
-        rate: frames a second, brought into :data:`RATES`.
+        rate: frames per second, clipped to :data:`RATES`.
 
     Attributes:
-        codec: how it is encoded; None before the first frame.
-        frames: number of frames that are in.
+        codec: chosen codec; None before the first frame.
+        frames: number of encoded frames.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -65,7 +65,7 @@ class Film:
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, frame: np.ndarray) -> None:
-        """Add a frame (H, W, 3) uint8 RGB; one of another size than the first is brought to it.
+        """Add a frame (H, W, 3) uint8 RGB; it is resized to the size of the first.
 
         Raises:
             DataError: OpenCV cannot write a film.
@@ -89,7 +89,7 @@ class Film:
         """Wait for the encoder.
 
         Raises:
-            DataError: the film cannot be written whole.
+            DataError: the film is incomplete.
         """
         try:
             while self._waiting:
@@ -100,30 +100,30 @@ class Film:
             self._check()
 
     def release(self) -> None:
-        """Let go of the file, whatever is in it."""
+        """Close the file, whatever it contains."""
         self._pool.shutdown(cancel_futures=True)
         if self._writer is not None:
             self._writer.release()
 
     def _check(self) -> None:
-        """OpenCV does not say when a disk is full."""
+        """Count the frames of the file: OpenCV does not report a full disk."""
         capture = cv2.VideoCapture(str(self.path))
         whole = capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) == self.frames
         capture.release()
         if not whole:
             raise DataError(
-                f"{self.path.parent}: the film of the overlays cannot be written whole; make room on the disk, or "
-                "leave 'overlay' out of --save"
+                f"{self.path.parent}: the film of the overlays is incomplete; free disk space, or leave "
+                "'overlay' out of --save"
             )
 
 
 class _NoFrame(Exception):
-    """There is nothing to rename."""
+    """The film has no frames, so its file is dropped."""
 
 
 @contextmanager
 def film_file(path: Path, rate: float) -> Iterator[Film]:
-    """Yield a film; the file gets its name when all frames are in, and there is none where no frame came.
+    """Yield a film. The file gets its name when the film is complete; without frames there is no file.
 
     Raises:
         DataError: see :class:`Film`.
@@ -142,17 +142,17 @@ def film_file(path: Path, rate: float) -> Iterator[Film]:
 
 
 def working_codec(rate: float, picture: np.ndarray) -> Codec:
-    """The first of :data:`CODECS` that this build of OpenCV writes, as reading a short film of the picture shows.
+    """The first of :data:`CODECS` that this build of OpenCV supports, tested by writing and reading a short film.
 
     Args:
-        rate: frames a second.
+        rate: frames per second.
         picture: (H, W, 3) uint8 BGR.
 
     Raises:
-        DataError: none.
+        DataError: there is none.
     """
     level = cv2.utils.logging.getLogLevel()
-    # That an encoder is not there is no error here.
+    # a missing encoder is not an error here
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def working_codec(rate: float, picture: np.ndarray) -> Codec:
                     return codec
     finally:
         cv2.utils.logging.setLogLevel(level)
-    raise DataError("this OpenCV writes no film of this size; leave 'overlay' out of --save")
+    raise DataError("this build of OpenCV cannot write a film of this size; leave 'overlay' out of --save")
 
 
 def _writer(path: Path, codec: Codec, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
@@ -178,7 +178,7 @@ def _writes(path: Path, codec: Codec, rate: float, picture: np.ndarray) -> bool:
     code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
     frames = [frame for decoded, frame in (capture.read() for _ in range(PROBE_FRAMES)) if decoded]
     capture.release()
-    # H.264 has even sides only
+    # H.264 only has even sides
     sizes = {frame.shape[:2] for frame in frames}
     alike = sizes <= {(height, width), (height // 2 * 2, width // 2 * 2)}
     return code.to_bytes(4, "little").decode("latin1") in codec.read_as and len(frames) == PROBE_FRAMES and alike

@@ -1,4 +1,4 @@
-"""Colour pictures of what goes in and comes out, side by side with titles."""
+"""Pictures of network inputs, predictions and labels, and panels of them with titles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def image_picture(image: Tensor) -> np.ndarray:
 
 
 def signed_picture(signed: Tensor) -> np.ndarray:
-    """Map (C, H, W) in [-1, 1] -> (H, W, 3) uint8 RGB: white at 0, red where positive, blue where negative."""
+    """Map (C, H, W) in [-1, 1] -> (H, W, 3) uint8 RGB: white at 0, red if positive, blue if negative."""
     value = signed[0].detach().float().cpu().numpy()
     positive, negative = np.clip(value, 0, 1), np.clip(-value, 0, 1)
     rgb = 1 - np.stack((negative, positive + negative, positive), axis=-1)
@@ -89,7 +89,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
 
 
 def step_panel(pictures: Mapping[str, Tensor], sample: int = 0) -> np.ndarray:
-    """One sample of a training step: a row each for source, target and mixed batch."""
+    """Panel of one sample of a training step, with a row each for source, target and mixed batch."""
     columns: Sequence[tuple[str, str]] = (
         ("image", "image"),
         ("events", "signed"),

@@ -359,7 +359,7 @@ def test_long_lists_of_faults_are_cut(tmp_path):
     with pytest.raises(DataError, match=r"a\.zip is not a readable zip archive"):
         check_submission(tmp_path / "a.zip")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no prediction"):
+    with pytest.raises(DataError, match="contains no predictions"):
         check_submission(tmp_path / "empty")
 
 

@@ -87,14 +87,14 @@ def test_nothing_of_a_carried_config_is_run(tmp_path, monkeypatch, text):
 
 @pytest.mark.parametrize("config", [None, "", "  ", 7, {"model": 1}])
 def test_checkpoint_without_a_config(tmp_path, config):
-    with pytest.raises(ConfigError, match=r"iter_4\.pth carries no config; give the config file of its training"):
+    with pytest.raises(ConfigError, match=r"iter_4\.pth contains no config; give the config file of its training"):
         config_of(None, checkpoint(tmp_path, config))
 
 
 @pytest.mark.parametrize("content", [{}, {"meta": 1}, [1], {"weight": torch.zeros(1)}])
 def test_weights_alone_carry_no_config(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ConfigError, match=r"w\.pth carries no config"):
+    with pytest.raises(ConfigError, match=r"w\.pth contains no config"):
         config_of(None, tmp_path / "w.pth")
 
 

@@ -131,7 +131,10 @@ def test_without_such_an_encoder_the_next_one_is_taken(tmp_path, monkeypatch, ca
     assert len(read_frames(tmp_path / "film.mp4")) == 1
     assert "ERROR" not in capfd.readouterr().err
     monkeypatch.setattr(films, "CODECS", ())
-    with pytest.raises(DataError, match="this OpenCV writes no film"), film_file(tmp_path / "no.mp4", 20.0) as film:
+    with (
+        pytest.raises(DataError, match="this build of OpenCV cannot write a film"),
+        film_file(tmp_path / "no.mp4", 20.0) as film,
+    ):
         film.add(GREY)
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
@@ -143,7 +146,7 @@ def test_a_film_that_is_not_whole_is_an_error(tmp_path):
         film.add(GREY)
     film.close()
     film.path.write_bytes(film.path.read_bytes()[: film.path.stat().st_size // 2])
-    with pytest.raises(DataError, match="the film of the overlays cannot be written whole; make room"):
+    with pytest.raises(DataError, match="the film of the overlays is incomplete; free disk space"):
         film.close()
 
 

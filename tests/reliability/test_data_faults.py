@@ -264,6 +264,6 @@ def test_an_evaluation_leaves_out_what_it_is_allowed_to(tree):
     assert "is not a readable image" in json.loads((out / "metrics.json").read_text())["left_out"][0]
     for frame in dataset.frames:
         frame.warp_image.unlink(missing_ok=True)
-    message = "no frame of the test set can be used, the first because: image .* does not exist"
+    message = "no frame of the test set is usable; the first: image .* does not exist"
     with pytest.raises(DataError, match=message):
         evaluate(RoadEverywhere(), dataset, "image", CPU, out, skip_bad_samples=True)

@@ -152,11 +152,11 @@ def without(*keys):
 
 NAN = torch.tensor([math.nan, 0, 0, 0])
 CHECKPOINTS = {
-    "iteration below 0": (put("meta", "iter", value=-3), "of iteration -3, not a whole number of at least 0"),
-    "iteration as text": (put("meta", "iter", value="3"), "of iteration '3'"),
-    "iteration true": (put("meta", "iter", value=True), "of iteration True"),
-    "huge iteration": (put("meta", "iter", value=10**30), "of iteration 1000"),
-    "iteration as tensor": (put("meta", "iter", value=torch.tensor(3)), "of iteration tensor(3)"),
+    "iteration below 0": (put("meta", "iter", value=-3), "the iteration -3, not a whole number of at least 0"),
+    "iteration as text": (put("meta", "iter", value="3"), "the iteration '3'"),
+    "iteration true": (put("meta", "iter", value=True), "the iteration True"),
+    "huge iteration": (put("meta", "iter", value=10**30), "the iteration 1000"),
+    "iteration as tensor": (put("meta", "iter", value=torch.tensor(3)), "the iteration tensor(3)"),
     "no iteration": (without("meta", "iter"), "is not a training checkpoint"),
     "no meta": (without("meta"), "is not a training checkpoint"),
     "weights as list": (put("state_dict", value=[1]), "is not a training checkpoint"),
@@ -174,7 +174,7 @@ CHECKPOINTS = {
     "groups as text": (put("optimizer", "param_groups", value="x"), "has no groups or no state"),
     "group as text": (put("optimizer", "param_groups", value=["x"]), "it has [None] parameters by group"),
     "a parameter more": (put("optimizer", "param_groups", 0, "params", value=[0, 1, 2, 3, 4]), "it has [5] parameters"),
-    "a parameter twice": (put("optimizer", "param_groups", 0, "params", value=[0, 1, 2, 2]), "stands in it twice"),
+    "a parameter twice": (put("optimizer", "param_groups", 0, "params", value=[0, 1, 2, 2]), "lists a parameter twice"),
     "state as list": (put("optimizer", "state", value=[1]), "has no groups or no state"),
     "state of no parameter": (put("optimizer", "state", 9, value={}), "moments of 9, which is not a parameter"),
     "moments of another shape": (
