@@ -48,8 +48,8 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
 
     from mmseg.config.load import effective, load_config
     from mmseg.config.uda import UDASettings
-    from mmseg.engine.numerics import PRECISIONS
     from mmseg.models.backbones.mit import _keep_shares
+    from mmseg.models.low_precision import PRECISIONS
     from mmseg.models.resnet_generator import ResnetGenerator
     from mmseg.registry import SEGMENTORS
     from mmseg.uda.streams import stream_plan

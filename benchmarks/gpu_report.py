@@ -140,24 +140,26 @@ class Steps:
 
     def prepare(self, graphs: bool, **numerics: Any) -> None:
         """Begin anew from the same weights."""
+        from mmseg.config.run import Numerics
         from mmseg.engine.graphs import use_graphs
         from mmseg.engine.numerics import make_scaler, set_numerics
         from mmseg.engine.optim import build_optimizer
         from mmseg.uda.parts import PlainRunner
 
-        self.method.parts = PlainRunner()
+        self.method.configure(runner=PlainRunner())
         for parameter in self.method.model.parameters():
             parameter.grad = None
         self.optimizer = None
         self.method.load_state_dict(self.start)
-        set_numerics(self.method, numerics, self.device)
+        chosen = Numerics(**numerics, cuda_graphs=graphs)
+        set_numerics(self.method, chosen, self.device)
         self.optimizer = build_optimizer(self.method.model, self.cfg["optimizer"])
-        self.scaler = make_scaler(numerics["precision"])
+        self.scaler = make_scaler(chosen.precision)
         gc.collect()
         if self.device.type == "cuda":
             self.torch.cuda.empty_cache()
         self.warnings: list[str] = []
-        use_graphs(self.method, {**numerics, "cuda_graphs": graphs}, self.device, self.warnings.append)
+        use_graphs(self.method, chosen, self.device, self.warnings.append)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         """One iteration, as the training loop runs it; its logs on the device."""

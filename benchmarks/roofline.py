@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ def make_step(
     from step_speed import random_batch
 
     from mmseg.config.load import effective, load_config
+    from mmseg.config.run import RunConfig
     from mmseg.engine.data import to_device
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import make_scaler, set_numerics
@@ -123,7 +125,8 @@ def make_step(
             cfg["uda"]["cyclegan_itrd2en_path"] = str(Path(folder) / "generator.pth")
             torch.save(ResnetGenerator().state_dict(), cfg["uda"]["cyclegan_itrd2en_path"])
         method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))}).to(device.place)
-    set_numerics(method, {**cfg, "precision": precision, "compile": compiled}, device.place)
+    numerics = replace(RunConfig.from_config(cfg).numerics, precision=precision, compile=compiled)
+    set_numerics(method, numerics, device.place)
     optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(precision)
     size = args.batch or cfg["data"]["samples_per_gpu"]
     side = args.size or cfg["data"]["train"]["source"]["image_crop_size"][0]

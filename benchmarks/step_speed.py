@@ -59,6 +59,7 @@ def build(form: str, options: dict[str, Any]) -> Any:
     import torch
 
     from mmseg.config.load import effective, load_config
+    from mmseg.config.run import Numerics
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import set_numerics
     from mmseg.engine.optim import build_optimizer
@@ -70,7 +71,7 @@ def build(form: str, options: dict[str, Any]) -> Any:
         keep_freed_memory()
     torch.manual_seed(0)
     method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))})
-    set_numerics(method, {"gradient_checkpointing": form == "checkpointing"}, torch.device("cpu"))
+    set_numerics(method, Numerics(gradient_checkpointing=form == "checkpointing"), torch.device("cpu"))
     optimizer = build_optimizer(method.model, {**cfg["optimizer"], "foreach": form != "plain"})
     return method, optimizer
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import check_config, dump_config, effective, get_key, plain
+from mmseg.config.run import RunConfig
 from mmseg.config.uda import UDASettings
 from mmseg.engine.beginning import agree_on_start, check_inputs_alike, held_work_dir, work_dir_of
 from mmseg.engine.checkpoint import (
@@ -176,7 +177,7 @@ def train(
 def _train(config: Config, work_dir: str | Path | None, console: Console, process: ProcessRank) -> Path:
     cfg = check_training(config)
     device = choose_device()
-    check_numerics(cfg, device)
+    check_numerics(RunConfig.from_config(cfg).numerics, device)
     work_dir = work_dir_of(config, work_dir)
     tell = partial(say, console)
     start = agree_on_start(config, work_dir, process, tell)
@@ -215,11 +216,12 @@ def _run(
             log.info(train_set.target.left_out)
         if start.remark:
             log.warning(start.remark)
-        set_determinism(cfg)
+        numerics = RunConfig.from_config(cfg).numerics
+        set_determinism(numerics)
         method = build_method(cfg).to(device)
-        set_numerics(method, cfg, device)
-        use_graphs(method, cfg, device, log.warning)
-        optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(cfg.get("precision"))
+        set_numerics(method, numerics, device)
+        use_graphs(method, numerics, device, log.warning)
+        optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(numerics.precision)
         first = _resume(resumed, config, method, optimizer, scaler, log, process) if resumed else 0
         settings = loop_settings(cfg, first, process)
         schedule = build_schedule(optimizer, cfg["lr_config"], settings.last, settings.first)

@@ -9,7 +9,7 @@ and compares losses and gradients: a record that differs is not used.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmseg.engine.numerics import is_spacious
+from mmseg.config.run import Numerics
 from mmseg.errors import ConfigError
 from mmseg.models.concurrency import side_stream
+from mmseg.models.low_precision import PRECISIONS
 from mmseg.parallel.distributed import is_distributed
 from mmseg.uda.cmda import DACS
 from mmseg.uda.parts import Part, Tensors, flatten, map_tensors
@@ -259,7 +260,7 @@ class ReplayingRunner:
             outputs: of the plain run.
             total: gradients after the plain run.
         """
-        tolerance = LOSS_TOLERANCE[self._method.autocast is not None]
+        tolerance = LOSS_TOLERANCE[PRECISIONS[self._method.numerics.precision] is not None]
         for plain, replayed in zip(flatten(outputs), flatten(replayable.record.outputs), strict=True):
             if not _agree(plain, replayed, tolerance):
                 return "differs when it is replayed"
@@ -336,38 +337,34 @@ def _reason(error: Exception) -> str:
     return f"cannot be recorded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 
-def why_not(cfg: Mapping[str, Any], device: torch.device) -> str | None:
-    """Why the steps of a config cannot be recorded on a device; None where they can."""
+def why_not(numerics: Numerics, device: torch.device) -> str | None:
+    """Why training steps cannot be recorded on a device; None where they can."""
     if device.type != "cuda":
         return "CUDA graphs need a CUDA GPU"
-    if cfg.get("sync_bn") and is_distributed():
+    if numerics.sync_bn and is_distributed():
         return "with sync_bn=True the processes exchange statistics inside the network, which a graph cannot hold"
     return None
 
 
-def use_graphs(method: DACS, cfg: Mapping[str, Any], device: torch.device, say: Callable[[str], None]) -> None:
-    """Apply the key ``cuda_graphs``: replay the parts of the step where it is True, or 'auto' and possible.
+def use_graphs(method: DACS, numerics: Numerics, device: torch.device, warn: Callable[[str], None]) -> None:
+    """Apply the key ``cuda_graphs``: replay the parts of the step if it is True, or 'auto' and possible.
 
     Args:
-        say: told in one line where 'auto' leaves a GPU without graphs, or where a part turns out to differ.
+        warn: called with one line if 'auto' leaves a GPU without graphs, or if a part turns out to differ.
 
     Raises:
         ConfigError: it is True and the steps cannot be recorded.
     """
-    wanted = cfg.get("cuda_graphs", "auto")
-    wanted = "auto" if wanted is None else wanted
-    if wanted not in ("auto", True, False):
-        raise ConfigError(f"cuda_graphs is {wanted!r}; choose 'auto', True or False")
-    if wanted is False:
+    if numerics.cuda_graphs is False:
         return
-    reason = why_not(cfg, device)
-    if reason and wanted is True:
+    reason = why_not(numerics, device)
+    if reason and numerics.cuda_graphs is True:
         raise ConfigError(f"cuda_graphs=True: {reason}; set it to 'auto' or False")
     if reason:
         if device.type == "cuda":
-            say(f"steps run without CUDA graphs: {reason}")
+            warn(f"steps run without CUDA graphs: {reason}")
         return
-    # what runs side by side shares no memory
-    spacious = is_spacious(cfg)
-    recorder = CudaRecorder(device, side_by_side=spacious)
-    method.parts = ReplayingRunner(method, recorder, CudaRecorder(device) if spacious else None, say)
+    # graphs that run concurrently share no memory
+    concurrent = not numerics.saves_memory
+    recorder = CudaRecorder(device, side_by_side=concurrent)
+    method.configure(runner=ReplayingRunner(method, recorder, CudaRecorder(device) if concurrent else None, warn))

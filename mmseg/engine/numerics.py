@@ -1,30 +1,23 @@
-"""Number formats, compilation, and what trades time for memory."""
+"""Number formats, determinism, and how the training step computes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import nn
 
+from mmseg.config.run import Numerics
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.mit import Block, MixVisionTransformer
-from mmseg.models.decode_heads.daformer_head import SeparableASPP
-from mmseg.models.resnet_generator import ResnetGenerator
+from mmseg.models.low_precision import PRECISIONS
 from mmseg.parallel.distributed import is_distributed
 from mmseg.uda.cmda import DACS
 
-# precision -> number format of the networks' matrix products, None for that of the weights
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Let the device compute in a precision.
+    """Set the precision of matrix products.
 
     ``fp32`` multiplies in 32 bits everywhere; ``tf32`` lets CUDA round factors to 10 bits of mantissa; ``bf16`` and
-    ``fp16`` run the networks under autocast, the rest of the step in 32 bits.
+    ``fp16`` run the networks under autocast and the rest of the step in 32 bits.
 
     Returns:
         Number format for autocast, or None.
@@ -40,27 +33,27 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that a device does not have.
+    """Check that a device supports a precision.
 
     Raises:
-        ConfigError: no such precision, or the device does not have it.
+        ConfigError: unknown or unsupported precision.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if precision in ("tf32", "fp16") and device.type != "cuda":
         raise ConfigError(f"precision={precision!r} needs a CUDA GPU; set 'fp32' or 'bf16'")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError(f"{torch.cuda.get_device_name(device)} has no bf16; set precision='fp16' or 'fp32'")
+        raise ConfigError(f"{torch.cuda.get_device_name(device)} does not support bf16; set precision='fp16' or 'fp32'")
 
 
-def check_numerics(cfg: Mapping[str, Any], device: torch.device) -> None:
-    """Refuse what :func:`set_numerics` cannot apply, before anything is built.
+def check_numerics(numerics: Numerics, device: torch.device) -> None:
+    """Check that a device supports a precision and the batch norm over processes, before anything is built.
 
     Raises:
-        ConfigError: ``precision`` or ``sync_bn`` that the device does not have.
+        ConfigError: naming the key.
     """
-    check_precision(cfg.get("precision") or "fp32", device)
-    if cfg.get("sync_bn") and is_distributed() and device.type != "cuda":
+    check_precision(numerics.precision, device)
+    if numerics.sync_bn and is_distributed() and device.type != "cuda":
         raise ConfigError("sync_bn=True needs CUDA GPUs; set it to False")
 
 
@@ -69,53 +62,26 @@ def make_scaler(precision: str | None) -> torch.amp.GradScaler | None:
     return torch.amp.GradScaler("cuda") if precision == "fp16" else None
 
 
-def set_determinism(cfg: Mapping[str, Any]) -> None:
+def set_determinism(numerics: Numerics) -> None:
     """Apply the keys ``deterministic`` and ``cudnn_benchmark``.
 
-    On a CPU two runs are equal anyway, with the same number of threads. On CUDA ``deterministic`` takes the kernels
-    whose sums have one order, where there are such, and warns of the others; it costs time.
+    CPU runs with the same number of threads are reproducible anyway. On CUDA, ``deterministic`` selects deterministic
+    kernels where they exist and warns about the others; it is slower.
     """
-    deterministic = bool(cfg.get("deterministic", False))
-    if deterministic:
-        # cuBLAS reads it when it is first used
+    if numerics.deterministic:
+        # read by cuBLAS at its first use
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False)) and not deterministic
+    torch.use_deterministic_algorithms(numerics.deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = numerics.deterministic
+    torch.backends.cudnn.benchmark = numerics.cudnn_benchmark and not numerics.deterministic
 
 
-def is_spacious(cfg: Mapping[str, Any]) -> bool:
-    """Whether memory may be traded for time: a config that saves memory elsewhere saves it here too."""
-    return not (cfg.get("gradient_checkpointing") or cfg.get("micro_batch"))
-
-
-def set_numerics(method: DACS, cfg: Mapping[str, Any], device: torch.device) -> None:
-    """Apply the keys ``precision``, ``compile``, ``gradient_checkpointing``, ``micro_batch`` and ``sync_bn``.
+def set_numerics(method: DACS, numerics: Numerics, device: torch.device) -> None:
+    """Set how a training method on its device computes.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: see :func:`check_numerics`.
     """
-    dtype = set_precision(cfg.get("precision") or "fp32", device)
-    method.micro_batch = cfg.get("micro_batch")
-    for module in method.model.modules():
-        if isinstance(module, MixVisionTransformer):
-            module.gradient_checkpointing = bool(cfg.get("gradient_checkpointing", False))
-    check_numerics(cfg, device)
-    if cfg.get("sync_bn") and is_distributed():
-        method.model = nn.SyncBatchNorm.convert_sync_batchnorm(method.model)
-        method.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(method.ema_model)
-    if cfg.get("compile", False):
-        compile_networks(method)
-    method.multiply_in(dtype, is_spacious(cfg))
-
-
-def compile_networks(networks: nn.Module) -> None:
-    """Compile the networks of a module in place, block by block; names in the state dict stay as they are.
-
-    Blocks of one stage share what is compiled for them: a whole encoder at once takes minutes, the blocks seconds.
-    """
-    # every stage, batch size and way of use (student, teacher) of a block is compiled anew
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for module in networks.modules():
-        if isinstance(module, (Block, SeparableASPP, ResnetGenerator)):
-            module.compile(dynamic=False)
+    check_numerics(numerics, device)
+    set_precision(numerics.precision, device)
+    method.configure(numerics)

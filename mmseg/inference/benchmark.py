@@ -21,11 +21,12 @@ from mmseg.config.load import load_config
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.environment import environment, named_device
 from mmseg.engine.networks import empty_segmentor, random_segmentor
-from mmseg.engine.numerics import PRECISIONS, compile_networks
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import ConfigError
 from mmseg.evaluation.evaluator import default_output
 from mmseg.inference.input_recipe import InputRecipe
+from mmseg.models.compilation import compile_networks
+from mmseg.models.low_precision import PRECISIONS
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.system.printing import TextTable, say
 

@@ -27,6 +27,7 @@ from mmseg.config.load import (
     set_root,
     uses_isr_fusion,
 )
+from mmseg.config.run import RunConfig
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
 from mmseg.engine.resuming import AUTO
@@ -101,7 +102,7 @@ class Child:
                 check_switches(cfg["uda"].get("train_type"), cfg["uda"])
             if self.root:
                 check_root(self.resolved, self.root, self.options)
-            check_numerics(check_training(self.resolved), choose_device())
+            check_numerics(RunConfig.from_config(check_training(self.resolved)).numerics, choose_device())
 
     def write(self) -> Path:
         """Write the whole config and return its path: a base that is edited later does not change a planned run."""

@@ -1,13 +1,13 @@
-"""Copies of a network's weights in 16 bits, made once per update.
+"""Networks that multiply in 16 bits, with copies of their weights that are made once per update.
 
-Under autocast every use of a weight casts it anew: a training step with four decoders launches over ten thousand such
-casts. Here one launch refreshes all copies, the network computes with them, and their gradients are added to those of
-the 32-bit weights, in 32 bits, after every backward pass: the same numbers as autocast's.
+Autocast casts a weight at every use: a training step with four decoders launches over ten thousand such casts. Here one
+launch refreshes all copies, the network computes with them, and after every backward pass their gradients are added to
+those of the 32-bit weights, in 32 bits. The numbers are those of autocast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,10 @@ from torch import nn
 # The layers whose products autocast computes in 16 bits. Norms keep their 32-bit weights.
 CAST_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
-# Numbers whose gradients are added at a time.
+# precision -> number format of the networks' matrix products; None for that of their weights
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Elements whose gradients are added at a time.
 AT_A_TIME = 16_000_000
 
 
@@ -24,7 +27,7 @@ class WeightCopies:
     """The 16-bit copies of the weights of linear layers and convolutions.
 
     Args:
-        network: owns the 32-bit weights; copies of weights that take no gradient take none either.
+        network: owns the 32-bit weights; copies of frozen weights are frozen too.
         dtype: ``torch.bfloat16`` or ``torch.float16``.
     """
 
@@ -44,12 +47,12 @@ class WeightCopies:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copy the weights anew, after they were updated."""
+        """Copy the weights again, after an update."""
         torch._foreach_copy_(self._copies, self._weights)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Let the network compute with the copies; backward passes belong inside where activations are recomputed."""
+        """Let the network compute with the copies; include backward passes that recompute activations."""
         for parameters, name, _, copy in self._slots:
             parameters[name] = copy
         try:
@@ -60,9 +63,9 @@ class WeightCopies:
 
     @torch.no_grad()
     def collect_gradients(self) -> None:
-        """Add the gradients of the copies to those of the weights, and drop them."""
+        """Add the gradients of the copies to those of the weights, and clear them."""
         reached = [(w, c) for w, c in zip(self._weights, self._copies, strict=True) if c.grad is not None]
-        # some at a time, so that their 32-bit form stays small
+        # in groups, to keep the 32-bit gradients small
         first, numbers = 0, 0
         for last, (weight, _) in enumerate(reached, 1):
             numbers += weight.numel()
@@ -72,7 +75,7 @@ class WeightCopies:
 
     @staticmethod
     def _collect(reached: list[tuple[nn.Parameter, nn.Parameter]]) -> None:
-        # in 32 bits first: the sums of lists of one format are one launch
+        # to 32 bits first: lists of one format are summed by a single launch
         gradients = [torch.empty_like(weight) for weight, _ in reached]
         torch._foreach_copy_(gradients, [copy.grad for _, copy in reached])
         sums, added = [], []
@@ -85,3 +88,40 @@ class WeightCopies:
                 added.append(gradient)
         if sums:
             torch._foreach_add_(sums, added)
+
+
+class MixedPrecision:
+    """Networks that multiply in a 16-bit format; everything else stays in 32 bits.
+
+    Args:
+        dtype: ``torch.bfloat16`` or ``torch.float16``; None leaves networks in the format of their weights.
+        networks: networks that get copies of their weights; others are cast at every use.
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None, networks: Iterable[nn.Module] = ()) -> None:
+        self.dtype = dtype
+        self._copies = {} if dtype is None else {network: WeightCopies(network, dtype) for network in networks}
+
+    def refresh(self) -> None:
+        """Copy all weights again, after an update."""
+        for copies in self._copies.values():
+            copies.refresh()
+
+    @contextmanager
+    def weights_of(self, network: nn.Module) -> Iterator[None]:
+        """Context in which a network computes with its copies, if it has any; include backward passes."""
+        copies = self._copies.get(network)
+        if copies is None:
+            yield
+            return
+        with copies.swapped_in():
+            yield
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Context for the forward passes of the networks."""
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype is not None)
+
+    def collect_gradients(self, network: nn.Module) -> None:
+        """Move the gradients of a network's copies to its weights, after a backward pass."""
+        if network in self._copies:
+            self._copies[network].collect_gradients()

@@ -1,27 +1,30 @@
 """CMDA's self-training (CMDA, section 3.5), derived from DACS and DAFormer.
 
-``DACS`` is the name the published configs and checkpoints use for it.
+The published configs and checkpoints call it ``DACS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from mmseg.config.run import Numerics
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, content_map
+from mmseg.models.backbones.mit import MixVisionTransformer
+from mmseg.models.compilation import compile_networks
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
-from mmseg.models.low_precision import WeightCopies
-from mmseg.models.resnet_generator import load_generator
+from mmseg.models.low_precision import PRECISIONS, MixedPrecision
+from mmseg.models.resnet_generator import ResnetGenerator, load_generator
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.parallel.distributed import all_reduce_mean
+from mmseg.parallel.distributed import all_reduce_mean, is_distributed
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
 from mmseg.uda.class_mix import class_mix_mask, paste
@@ -36,7 +39,7 @@ Streams = dict[str, Tensor]
 
 @dataclass
 class StepResult:
-    """Losses to log (0-d tensors, still on the device) and the tensors a picture of the step shows."""
+    """Values to log (0-d tensors, still on the device) and the tensors shown in a picture of the step."""
 
     logs: dict[str, Tensor]
     pictures: dict[str, Tensor]
@@ -44,19 +47,31 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StudentPass:
-    """What stays the same from one student pass to the next.
+    """The settings of a student pass, as opposed to its inputs.
 
     Attributes:
         fusion: fusion mode of the student.
         loss_weights: (output, weight of its cross entropy).
-        consistency: weight of the distance between the features of both encoders.
-        share: factor on the gradients, the share of the batch that one micro-batch is.
+        consistency: weight of the distance between the features of the two encoders.
+        share: factor on the gradients: the size of the micro-batch relative to the batch.
     """
 
     fusion: str
     loss_weights: tuple[tuple[str, float], ...]
     consistency: float = 0.0
     share: float = 1.0
+
+
+class Supervision(TypedDict):
+    """What feeds a cross entropy.
+
+    Attributes:
+        label: (B, H, W) int64, 255 is ignored.
+        weight: of every pixel, (B, H, W) in [0, 1]; without it, 1 everywhere.
+    """
+
+    label: Tensor
+    weight: NotRequired[Tensor]
 
 
 def _slots(streams: Streams, slots: Mapping[str, str]) -> Streams:
@@ -69,13 +84,19 @@ def mixed_content_params(settings: UDASettings) -> ContentParams:
     return ContentParams.from_config(settings.isr_parms, NIGHT_PARAMS, "uda.isr_parms")
 
 
-def _truth(label: Tensor, weight: Tensor | None = None) -> dict[str, Tensor | None]:
-    """Labels (B, H, W) int64 and pixel weights (B, H, W) in [0, 1], None for 1 everywhere."""
-    return {"label": label, "weight": weight}
+def _pasted(mask: Tensor, label: Tensor, target: Supervision) -> Supervision:
+    """Supervision of the mixed batch: source pixels, of weight 1, pasted over the target's."""
+    weight = target["weight"]
+    return Supervision(label=paste(mask, label, target["label"]), weight=paste(mask, torch.ones_like(weight), weight))
+
+
+def _named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors with a prefix before their names."""
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Losses and confidences are not taken in 16 bits."""
+    """Convert 16-bit numbers to 32 bits for losses and confidences."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -85,12 +106,11 @@ class DACS(nn.Module):
 
     Args:
         model: the student.
-        settings: the fields of :class:`UDASettings`, as they stand in the config's ``uda`` section.
+        settings: the fields of :class:`UDASettings`, as in the config's ``uda`` section.
 
     Attributes:
-        autocast: number format in which the networks multiply; None for that of their weights.
-        micro_batch: samples that the student sees at a time; None for the whole batch. With fewer, the decoder's
-            batch norm and the ImageNet feature distance take their means over fewer samples, all else is the same.
+        plan: the streams of the training variant.
+        numerics: how the step computes, see :meth:`configure`.
         parts: runs the parts of the step: the motion extractor, the teacher, the ImageNet encoder, a student pass.
     """
 
@@ -101,44 +121,60 @@ class DACS(nn.Module):
         self.settings = UDASettings(**settings)
         self.plan = stream_plan(self.settings)
         self.content_params = mixed_content_params(self.settings)
-        if self.plan.needs_isr_fusion and not hasattr(model, "fusion_isr_module"):
+        if self.plan.needs_isr_fusion and getattr(model, "fusion_isr_module", None) is None:
             raise ConfigError(
                 "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
                 "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
             )
         self.model = model
         self.ema_model = make_teacher(model)
+        self.imnet_model: ImageNetEncoder | None = None
         if self.settings.imnet_feature_dist_lambda > 0:
             self.imnet_model = ImageNetEncoder(model.image_encoder)
+        self.cyclegan_itrd2en: ResnetGenerator | None = None
         if self.plan.translated in self.plan.source_keys and self.settings.cyclegan_itrd2en_path:
             self.cyclegan_itrd2en = load_generator(self.settings.cyclegan_itrd2en_path)
-        self.autocast: torch.dtype | None = None
-        self.micro_batch: int | None = None
+        self.numerics = Numerics()
         self.parts: PartRunner = PlainRunner()
-        self._copies: dict[nn.Module, WeightCopies] = {}
+        self._precision = MixedPrecision()
         self.train()
+
+    def configure(self, numerics: Numerics | None = None, runner: PartRunner | None = None) -> None:
+        """Set how the step computes, once the networks are on their device.
+
+        Args:
+            numerics: number format, memory, batch norm and compilation; None leaves them as they are.
+            runner: runs the parts of the step; None leaves it as it is.
+        """
+        if runner is not None:
+            self.parts = runner
+        if numerics is None:
+            return
+        self.numerics = numerics
+        for module in self.model.modules():
+            if isinstance(module, MixVisionTransformer):
+                module.gradient_checkpointing = numerics.gradient_checkpointing
+        if numerics.sync_bn and is_distributed():
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(self.ema_model)
+        if numerics.compile:
+            compile_networks(self)
+        # The student's weights are read most often; where memory is scarce, only they get 16-bit copies.
+        copied: list[nn.Module | None] = [self.model]
+        if not numerics.saves_memory:
+            copied += [self.ema_model, self.imnet_model]
+        self._precision = MixedPrecision(
+            PRECISIONS[numerics.precision], (network for network in copied if network is not None)
+        )
 
     def train(self, mode: bool = True) -> DACS:
         super().train(mode)
-        for name in ("imnet_model", "cyclegan_itrd2en"):
-            if hasattr(self, name):
-                getattr(self, name).eval()
+        for frozen in (self.imnet_model, self.cyclegan_itrd2en):
+            if frozen is not None:
+                frozen.eval()
         if mode:
             without_noise(self.ema_model)
         return self
-
-    def multiply_in(self, dtype: torch.dtype | None, spacious: bool = True) -> None:
-        """Let the networks multiply in a format, once they are on their device.
-
-        Args:
-            dtype: of 16 bits; None for the format of their weights.
-            spacious: keep copies of all weights in that format; else of the student's only, which are read more often.
-        """
-        self.autocast = dtype
-        networks = [self.model]
-        if spacious:
-            networks += [self.ema_model, *([self.imnet_model] if hasattr(self, "imnet_model") else [])]
-        self._copies = {} if dtype is None else {network: WeightCopies(network, dtype) for network in networks}
 
     def train_step(
         self,
@@ -157,20 +193,19 @@ class DACS(nn.Module):
         source = self._source_streams(batch["source"], passes)
         target = {stream: batch["target"][key] for stream, key in self.plan.target_keys.items()}
         label = batch["source"]["label"][:, 0]
-        pictures = {f"source.{k}": v for k, v in source.items()} | {f"target.{k}": v for k, v in target.items()}
-        pictures["source.label"] = label
         update_teacher(self.ema_model, self.model, draws.iteration, self.settings.alpha)
-        for network in self._copies:
-            self._copies[network].refresh()
+        self._precision.refresh()
         student = partial(self._student_passes, passes=passes, backward=backward)
 
-        # TEACHER: only reads its weights, so it may run beside the source pass
+        # TEACHER: reads no result of the source pass, so both may run concurrently
         if not self.settings.source_only:
             teacher = self._begin_teacher(target, passes)
 
         # SOURCE
         imagenet = self._imagenet_features(source["image"])
-        logs = student("source pass", source, {"image": _truth(label)}, passes.source_consistency, imagenet)
+        truth = {"image": Supervision(label=label)}
+        logs = student("source pass", source, truth, passes.source_consistency, imagenet)
+        pictures = _named("source.", source) | _named("target.", target) | {"source.label": label}
         if self.settings.source_only:
             return StepResult(logs, pictures)
 
@@ -184,60 +219,44 @@ class DACS(nn.Module):
         mixed["image"] = self._augment(mixed["image"], draws)
         if self.plan.remixed in mixed and self.settings.mixed_image_to_mixed_isr:
             mixed[self.plan.remixed] = self._content_map(mixed["image"], draws)
-        truth = {
-            name: _truth(paste(mask, label, t["label"]), paste(mask, torch.ones_like(t["weight"]), t["weight"]))
-            for name, t in pseudo.items()
-        }
+        mixed_truth = {output: _pasted(mask, label, supervision) for output, supervision in pseudo.items()}
 
         # MIXED
-        mixed_logs = student("mixed pass", mixed, truth, passes.mixed_consistency)
-        logs |= {f"mix.{name}": value for name, value in mixed_logs.items()}
+        mixed_logs = student("mixed pass", mixed, mixed_truth, passes.mixed_consistency)
+        logs |= _named("mix.", mixed_logs)
         logs["mix.pseudo_weight"] = pseudo["image"]["weight"].mean()
-        pictures |= {f"mixed.{k}": v for k, v in mixed.items()}
-        pictures |= {f"target.pseudo_{k}": v for k, v in pseudo["image"].items()}
-        pictures |= {f"mixed.{k}": v for k, v in truth["image"].items()}
+        pictures |= _named("mixed.", {**mixed, **mixed_truth["image"]}) | _named("target.pseudo_", pseudo["image"])
         return StepResult(logs, pictures)
 
     def _source_streams(self, sample: Mapping[str, Tensor], passes: Passes) -> Streams:
         """Source of the student's streams; the Image Motion-Extractor turns image changes into events."""
         source = {stream: sample[self.plan.source_keys[stream]] for stream in passes.student_streams.values()}
         stream = self.plan.translated
-        if stream in source and hasattr(self, "cyclegan_itrd2en"):
-            extractor = self.cyclegan_itrd2en.day_events
-            change = {"image_change": source[stream]}
-            events = self.parts.run(
-                "motion extractor", None, lambda given: {"events": extractor(given["image_change"])}, change
-            )
-            source[stream] = events["events"]
+        generator = self.cyclegan_itrd2en
+        if stream in source and generator is not None:
+
+            def translate(inputs: Tensors) -> dict[str, Tensor]:
+                return {"events": generator.day_events(inputs["image_change"])}
+
+            outputs = self.parts.run("motion extractor", None, translate, {"image_change": source[stream]})
+            source[stream] = outputs["events"]
         return source
-
-    @contextmanager
-    def _weights_of(self, network: nn.Module) -> Iterator[None]:
-        """Context in which a network computes with its 16-bit weights, where it has them."""
-        with ExitStack() as stack:
-            if network in self._copies:
-                stack.enter_context(self._copies[network].swapped_in())
-            yield
-
-    def _networks(self, device: torch.device) -> torch.autocast:
-        """Context in which the networks run; everything else stays in 32 bits."""
-        return torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)
 
     def _student_passes(
         self,
         name: str,
         streams: Streams,
-        truth: Tensors,
+        truth: Mapping[str, Supervision],
         consistency: float = 0.0,
         imagenet: Tensor | None = None,
         *,
         passes: Passes,
         backward: Callable[[Tensor], None] = Tensor.backward,
     ) -> dict[str, Tensor]:
-        """:meth:`_student_pass` on one micro-batch after another; the mean of what they log."""
+        """Call :meth:`_student_pass` on each micro-batch; the mean of the values to log."""
         inputs = {"slots": _slots(streams, passes.student_streams), "truth": truth, "imagenet": imagenet}
         batch = len(streams["image"])
-        size = self.micro_batch or batch
+        size = self.numerics.micro_batch or batch
         logs: dict[str, Tensor] = {}
         for first in range(0, batch, size):
             part = slice(first, min(first + size, batch))
@@ -247,7 +266,7 @@ class DACS(nn.Module):
                 name,
                 how,
                 partial(self._student_pass, how, backward=backward),
-                map_tensors(lambda tensor, part=part: tensor[part], inputs),
+                map_tensors(itemgetter(part), inputs),
             )
             logs = {key: logs[key] + share * value if logs else share * value for key, value in logged.items()}
         return logs
@@ -255,15 +274,15 @@ class DACS(nn.Module):
     def _student_pass(
         self, how: StudentPass, inputs: Tensors, backward: Callable[[Tensor], None] = Tensor.backward
     ) -> dict[str, Tensor]:
-        """Run the student forward and backward on a batch; its gradients are added up, what is logged is returned.
+        """Run the student forward and backward on a batch; its gradients are accumulated, values to log are returned.
 
         The loss is the weighted sum of the outputs' cross entropies and of the distances. Streams are decoded one at a
-        time, each with its own way back to the features, so that the activations of one decoder are held at a time
-        and not of four; the encoders' way back follows once.
+        time, each followed by its backward pass to the features, so that the activations of only one decoder are held
+        and not those of four. The backward pass of the encoders follows once.
 
         Args:
-            inputs: ``slots``: inputs of the student; ``truth``: output -> its labels, an output that is not named has
-                those of ``image``; ``imagenet``: last features of the frozen ImageNet encoder, or None.
+            inputs: ``slots``: inputs of the student; ``truth``: :class:`Supervision` by output, where outputs that are
+                not named take that of ``image``; ``imagenet``: last features of the frozen ImageNet encoder, or None.
         """
         slots, truth = inputs["slots"], inputs["truth"]
         device = slots["image"].device
@@ -271,11 +290,11 @@ class DACS(nn.Module):
 
         def value_of(loss: Tensor) -> Tensor:
             backward(how.share * loss)
-            self._collect_gradients()
+            self._precision.collect_gradients(self.model)
             return loss.detach()
 
-        with self._weights_of(self.model):
-            with self._networks(device):
+        with self._precision.weights_of(self.model):
+            with self._precision.autocast(device):
                 features = self.model.encode(slots, how.fusion)
             leaves = {name: [m.detach().requires_grad_() for m in maps] for name, maps in features.items()}
             logs: dict[str, Tensor] = {}
@@ -284,7 +303,7 @@ class DACS(nn.Module):
                 logs["src.loss_imnet_feat_dist"] = value_of(apart)
             shown = "fusion" if "fusion" in leaves else "image"
             for name, maps in leaves.items():
-                with self._networks(device):
+                with self._precision.autocast(device):
                     logits = self.model.decode({name: maps})[name]
                 logits = _at_least_float32(logits)
                 if name == shown:
@@ -303,30 +322,27 @@ class DACS(nn.Module):
                 for feature, leaf in zip(maps, leaves[name], strict=True)
                 if leaf.grad is not None and feature.requires_grad
             ]
-            torch.autograd.backward(*map(list, zip(*reached, strict=True)))
-            self._collect_gradients()
+            torch.autograd.backward([feature for feature, _ in reached], [gradient for _, gradient in reached])
+            self._precision.collect_gradients(self.model)
         return logs
 
-    def _collect_gradients(self) -> None:
-        if self.model in self._copies:
-            self._copies[self.model].collect_gradients()
-
-    def _cross_entropy(self, output: str, logits: Tensor, truth: Tensors) -> Tensor:
+    def _cross_entropy(self, output: str, logits: Tensor, truth: Supervision) -> Tensor:
         if output not in self.plan.edge_outputs:
-            return self.model.decode_head.loss(logits, truth["label"], truth["weight"])
+            return self.model.decode_head.loss(logits, truth["label"], truth.get("weight"))
         share = self.settings.isr_edge_class_weight
         classes = logits.new_tensor([1 - share, share]) if share > 0 else None
-        return self.model.decode_head.loss(logits, edge_label(truth["label"]), truth["weight"], classes)
+        return self.model.decode_head.loss(logits, edge_label(truth["label"]), truth.get("weight"), classes)
 
     def _imagenet_features(self, image: Tensor) -> Tensor | None:
-        """Last features of the frozen ImageNet encoder, None where the feature distance is switched off."""
-        if not hasattr(self, "imnet_model"):
+        """Last features of the frozen ImageNet encoder; None if the feature distance is switched off."""
+        encoder = self.imnet_model
+        if encoder is None:
             return None
 
         @torch.no_grad()
         def encode(inputs: Tensors) -> dict[str, Tensor]:
-            with self._weights_of(self.imnet_model), self._networks(image.device):
-                return {"last": self.imnet_model(inputs["image"])[-1]}
+            with self._precision.weights_of(encoder), self._precision.autocast(inputs["image"].device):
+                return {"last": encoder(inputs["image"])[-1]}
 
         return self.parts.run("ImageNet encoder", None, encode, {"image": image})["last"]
 
@@ -337,34 +353,35 @@ class DACS(nn.Module):
         return s.imnet_feature_dist_lambda * feature_distance(features, imagenet_features, label, classes, min_ratio)
 
     def _begin_teacher(self, target: Streams, passes: Passes) -> Callable[[], dict[str, dict[str, Tensor]]]:
-        """Start the teacher on the target: class, and share of certain pixels, by output of the student."""
+        """Start the teacher on the target: label and share of certain pixels, by output of the student."""
         fusion = passes.teacher_fusion
 
         @torch.no_grad()
-        def see(inputs: Tensors) -> dict[str, dict[str, Tensor]]:
-            with self._weights_of(self.ema_model), self._networks(inputs["image"].device):
+        def predict(inputs: Tensors) -> dict[str, dict[str, Tensor]]:
+            with self._precision.weights_of(self.ema_model), self._precision.autocast(inputs["image"].device):
                 logits = self.ema_model(inputs, fusion).logits
             size = inputs["image"].shape[2:]
             return {name: self._confidence(logits[by], size) for name, by in self.plan.labelled_by.items()}
 
-        return self.parts.begin("teacher", fusion, see, _slots(target, passes.teacher_streams))
+        return self.parts.begin("teacher", fusion, predict, _slots(target, passes.teacher_streams))
 
     def _confidence(self, logits: Tensor, size: torch.Size) -> dict[str, Tensor]:
-        """Most likely class (B, H, W) of every pixel, and the share of pixels whose class is certain."""
+        """Predicted class of every pixel (B, H, W), and the share of pixels that are certain."""
         confidence, label = resize_logits(_at_least_float32(logits), size).softmax(dim=1).max(dim=1)
         return {"label": label, "certain": (confidence >= self.settings.pseudo_threshold).float().mean()}
 
     @torch.no_grad()
-    def _pseudo_labels(self, seen: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """Truth of the target by output of the student: the weight of all pixels is the share of certain ones."""
+    def _pseudo_labels(self, predictions: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Supervision]:
+        """Supervision of the target by output of the student; every pixel weighs the share of certain pixels."""
+        top, bottom = self.settings.pseudo_weight_ignore_top, self.settings.pseudo_weight_ignore_bottom
         truth = {}
-        for name, by_teacher in seen.items():
-            label = by_teacher["label"]
-            weight = all_reduce_mean(by_teacher["certain"]).expand(label.shape).clone()
+        for output, predicted in predictions.items():
+            label = predicted["label"]
+            weight = all_reduce_mean(predicted["certain"]).expand(label.shape).clone()
             # the car's hood and the sky above the scene are labelled badly
-            weight[:, : self.settings.pseudo_weight_ignore_top] = 0
-            weight[:, weight.shape[1] - self.settings.pseudo_weight_ignore_bottom :] = 0
-            truth[name] = _truth(label, weight)
+            weight[:, :top] = 0
+            weight[:, weight.shape[1] - bottom :] = 0
+            truth[output] = Supervision(label=label, weight=weight)
         return truth
 
     @torch.no_grad()

@@ -30,13 +30,13 @@ from mmseg.config.load import check_config, component_keys, effective, get_key, 
 from mmseg.config.sections import walk
 from mmseg.config.uda import METHODS
 from mmseg.datasets import cityscapes, dark_zurich, dsec_night
-from mmseg.engine.numerics import PRECISIONS
 from mmseg.engine.optim import OPTIMIZERS
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import SHIFT_TYPES
 from mmseg.inference.export import export
 from mmseg.inference.model import init_model
 from mmseg.launcher.child import plan_child
+from mmseg.models.low_precision import PRECISIONS
 from mmseg.registry import BACKBONES, FUSION_MODULES, SEGMENTORS, UDA
 from mmseg.registry import DATASETS as DATASET_REGISTRY
 from mmseg.registry import HEADS as HEAD_REGISTRY

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from helpers.method_tools import SIDE, small_batch, small_method
 from helpers.step_tools import VARIANTS, state_of, tiny_batch, tiny_method, train
 
+from mmseg.config.run import Numerics
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
 from mmseg.engine.graphs import use_graphs
@@ -27,7 +28,7 @@ OPTIMIZER = {"type": "AdamW", "lr": 6e-5, "weight_decay": 0.01}
 def losses(precision: str, device: torch.device, **settings) -> dict[str, float]:
     """Losses of a first step, and whether the second one's are finite."""
     method = small_method(**settings).to(device)
-    set_numerics(method, {"precision": precision}, device)
+    set_numerics(method, Numerics(precision=precision), device)
     optimizer, scaler = build_optimizer(method.model, OPTIMIZER), make_scaler(precision)
     batch, logs = to_device(small_batch(), device), []
     for iteration in range(2):
@@ -55,7 +56,7 @@ def test_steps_agree_with_the_cpu(precision, tolerance):
 def test_a_step_waits_for_nothing():
     """No number is fetched from the GPU, and no copy to it makes the step wait."""
     method = small_method(blur=True, color_jitter_probability=0.0).to(DEVICE)
-    set_numerics(method, {}, DEVICE)
+    set_numerics(method, Numerics(), DEVICE)
     batch = to_device(small_batch(), DEVICE)
     draws = [StepDraws.make(method.settings, 2, iteration, 100, seed=0) for iteration in range(4)]
     for draw in draws[:2]:
@@ -97,7 +98,7 @@ def test_gradients_agree_with_the_cpu():
     found = {}
     for device in (torch.device("cpu"), DEVICE):
         method = small_method().to(device)
-        set_numerics(method, {}, device)
+        set_numerics(method, Numerics(), device)
         draws = StepDraws.make(method.settings, 2, 0, 100, seed=0)
         method.train_step(to_device(small_batch(), device), draws)
         found[device.type] = {n: p.grad.cpu() for n, p in method.model.named_parameters() if p.grad is not None}
@@ -113,8 +114,8 @@ def graphs_in_use(method) -> bool:
 def run(settings: dict, numerics: dict, graphs: bool, iterations: int = 5):
     """Logs of some iterations with all noise on, and the method."""
     method, said = tiny_method(**settings).to(DEVICE), []
-    set_numerics(method, numerics, DEVICE)
-    use_graphs(method, {**numerics, "cuda_graphs": graphs}, DEVICE, said.append)
+    set_numerics(method, Numerics(**numerics), DEVICE)
+    use_graphs(method, Numerics(**numerics, cuda_graphs=graphs), DEVICE, said.append)
     optimizer = build_optimizer(method.model, OPTIMIZER)
     logs, _ = train(method, iterations, optimizer=optimizer, batch=to_device(tiny_batch(64), DEVICE))
     assert said == []
@@ -151,8 +152,8 @@ def test_a_resumed_training_replays_what_an_uninterrupted_one_does(tmp_path):
 
     def begin():
         method = tiny_method().to(DEVICE)
-        set_numerics(method, {}, DEVICE)
-        use_graphs(method, {"cuda_graphs": True}, DEVICE, pytest.fail)
+        set_numerics(method, Numerics(), DEVICE)
+        use_graphs(method, Numerics(cuda_graphs=True), DEVICE, pytest.fail)
         return method
 
     method = begin()
@@ -173,8 +174,8 @@ def test_a_recording_that_fails_leaves_a_plain_training():
     """A number fetched from the GPU breaks the recording; random numbers must go on afterwards."""
     plain, _ = run({}, {}, graphs=False, iterations=2)
     method, said = tiny_method().to(DEVICE), []
-    set_numerics(method, {}, DEVICE)
-    use_graphs(method, {"cuda_graphs": True}, DEVICE, said.append)
+    set_numerics(method, Numerics(), DEVICE)
+    use_graphs(method, Numerics(cuda_graphs=True), DEVICE, said.append)
     confidence = method._confidence
 
     def fetching(logits, size):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.step_tools import VARIANTS, replaying, state_of, tiny_batch, tiny_method, train
 
+from mmseg.config.run import Numerics
 from mmseg.engine.graphs import ReplayingRunner, use_graphs
 from mmseg.engine.numerics import set_numerics
 from mmseg.errors import ConfigError
@@ -20,7 +21,7 @@ def assert_same(plain, replayed):
 def run(settings: dict, numerics: dict, replays: bool, iterations: int = 4):
     """Logs, final state, what was recorded, and warnings."""
     method = tiny_method(**settings)
-    set_numerics(method, numerics, CPU)
+    set_numerics(method, Numerics(**numerics), CPU)
     warnings: list[str] = []
     recorder = replaying(method, warnings) if replays else None
     logs, _ = train(method, iterations)
@@ -191,21 +192,19 @@ def test_an_input_of_another_size_runs_plainly():
 
 def test_the_key():
     method, said = tiny_method(), []
-    use_graphs(method, {}, CPU, said.append)
-    use_graphs(method, {"cuda_graphs": False}, CUDA, said.append)
+    use_graphs(method, Numerics(), CPU, said.append)
+    use_graphs(method, Numerics(cuda_graphs=False), CUDA, said.append)
     assert isinstance(method.parts, PlainRunner)
     assert said == []
     with pytest.raises(ConfigError, match=r"cuda_graphs=True: CUDA graphs need a CUDA GPU; set it to 'auto' or False"):
-        use_graphs(method, {"cuda_graphs": True}, CPU, said.append)
-    with pytest.raises(ConfigError, match=r"cuda_graphs is 'yes'; choose 'auto', True or False"):
-        use_graphs(method, {"cuda_graphs": "yes"}, CPU, said.append)
+        use_graphs(method, Numerics(cuda_graphs=True), CPU, said.append)
 
 
 def test_statistics_over_processes_cannot_be_recorded(monkeypatch):
     monkeypatch.setattr("mmseg.engine.graphs.is_distributed", lambda: True)
     method, said = tiny_method(), []
     with pytest.raises(ConfigError, match="sync_bn=True"):
-        use_graphs(method, {"cuda_graphs": True, "sync_bn": True}, CUDA, said.append)
-    use_graphs(method, {"sync_bn": True}, CUDA, said.append)
+        use_graphs(method, Numerics(cuda_graphs=True, sync_bn=True), CUDA, said.append)
+    use_graphs(method, Numerics(sync_bn=True), CUDA, said.append)
     assert "sync_bn=True" in said[0]
     assert not isinstance(method.parts, ReplayingRunner)

@@ -7,8 +7,10 @@ import torch
 from helpers.method_tools import small_batch, small_method
 from torch import nn
 
-from mmseg.engine.numerics import compile_networks, make_scaler, set_numerics, set_precision
+from mmseg.config.run import Numerics
+from mmseg.engine.numerics import make_scaler, set_numerics, set_precision
 from mmseg.errors import ConfigError
+from mmseg.models.compilation import compile_networks
 from mmseg.uda.draws import StepDraws
 
 CPU = torch.device("cpu")
@@ -32,7 +34,7 @@ def assert_alike(first: dict, second: dict, share: float) -> None:
 def test_gradient_checkpointing_gives_the_same_gradients():
     method = small_method()
     _, plain = gradients(method)
-    set_numerics(method, {"gradient_checkpointing": True}, CPU)
+    set_numerics(method, Numerics(gradient_checkpointing=True), CPU)
     assert method.model.backbone_events.gradient_checkpointing
     _, again = gradients(method)
     assert_alike(plain, again, 1e-5)
@@ -44,7 +46,7 @@ def test_micro_batches_differ_by_batch_norm_alone():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     logs, plain = gradients(method)
-    set_numerics(method, {"micro_batch": 1}, CPU)
+    set_numerics(method, Numerics(micro_batch=1), CPU)
     parts, again = gradients(method)
     assert_alike(plain, again, 1e-4)
     for name, value in logs.items():
@@ -53,7 +55,7 @@ def test_micro_batches_differ_by_batch_norm_alone():
 
 def test_micro_batches_with_the_feature_distance():
     method = small_method(imnet_feature_dist_lambda=0.005, imnet_feature_dist_classes=None)
-    set_numerics(method, {"micro_batch": 1}, CPU)
+    set_numerics(method, Numerics(micro_batch=1), CPU)
     logs, _ = gradients(method)
     assert torch.isfinite(logs["src.loss_imnet_feat_dist"])
 
@@ -62,7 +64,7 @@ def test_bf16_runs_the_networks_alone():
     method = small_method()
     logs, plain = gradients(method)
     method = small_method()
-    set_numerics(method, {"precision": "bf16"}, CPU)
+    set_numerics(method, Numerics(precision="bf16"), CPU)
     rounded, again = gradients(method)
     assert_alike(plain, again, 0.25)
     for name, value in logs.items():

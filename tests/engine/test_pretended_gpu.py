@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg.config.run import Numerics
 from mmseg.engine.numerics import set_numerics
 from mmseg.extractors import content
 from mmseg.extractors.content import NIGHT_PARAMS, content_map
@@ -67,7 +68,7 @@ def test_a_step_stays_on_the_gpu(variant, request):
     else:
         method, batch = small_method(**settings), small_batch()
     request.getfixturevalue("pretence")
-    set_numerics(on_gpu(method), numerics, DEVICE)
+    set_numerics(on_gpu(method), Numerics(**numerics), DEVICE)
     batch = on_gpu(batch)
     # from the second step on the teacher is an average
     for iteration in range(2):

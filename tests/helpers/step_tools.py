@@ -150,5 +150,5 @@ def replaying(method: nn.Module, warnings: list[str] | None = None, spoil=None) 
     """Let a method replay its parts through a stand-in, which is returned."""
     recorder = StandIn(method, spoil)
     said = [] if warnings is None else warnings
-    method.parts = ReplayingRunner(method, recorder, recorder, said.append)
+    method.configure(runner=ReplayingRunner(method, recorder, recorder, said.append))
     return recorder

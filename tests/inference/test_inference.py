@@ -22,13 +22,13 @@ from PIL import Image
 from mmseg.apis import infer, inference_model, init_model, testing
 from mmseg.classes import PALETTE
 from mmseg.config.load import dump_config, load_config
-from mmseg.engine.numerics import PRECISIONS
 from mmseg.engine.prediction import Predictor
 from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.evaluation.evaluator import evaluate
 from mmseg.events.files import ArrayEvents, FrameEvents, find_windows, open_events
 from mmseg.inference.pictures import PictureTimes, open_pictures, picture_times, read_image
 from mmseg.io.videos import Video
+from mmseg.models.low_precision import PRECISIONS
 from mmseg.registry import DATASETS, SEGMENTORS
 from mmseg.visualization.films import CODECS
 
