@@ -140,7 +140,8 @@ class Steps:
 
     def prepare(self, graphs: bool, **numerics: Any) -> None:
         """Begin anew from the same weights."""
-        from mmseg.config.run import Numerics
+        from mmseg.config.fields import build
+        from mmseg.config.run import Numerics, Optimizer
         from mmseg.engine.graphs import use_graphs
         from mmseg.engine.numerics import make_scaler, set_numerics
         from mmseg.engine.optim import build_optimizer
@@ -153,7 +154,7 @@ class Steps:
         self.method.load_state_dict(self.start)
         chosen = Numerics(**numerics, cuda_graphs=graphs)
         set_numerics(self.method, chosen, self.device)
-        self.optimizer = build_optimizer(self.method.model, self.cfg["optimizer"])
+        self.optimizer = build_optimizer(self.method.model, build(Optimizer, self.cfg["optimizer"]))
         self.scaler = make_scaler(chosen.precision)
         gc.collect()
         if self.device.type == "cuda":

@@ -106,8 +106,9 @@ def make_step(
     import torch
     from step_speed import random_batch
 
+    from mmseg.config.fields import build
     from mmseg.config.load import effective, load_config
-    from mmseg.config.run import RunConfig
+    from mmseg.config.run import Optimizer, RunConfig
     from mmseg.engine.data import to_device
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import make_scaler, set_numerics
@@ -127,7 +128,7 @@ def make_step(
         method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))}).to(device.place)
     numerics = replace(RunConfig.from_config(cfg).numerics, precision=precision, compile=compiled)
     set_numerics(method, numerics, device.place)
-    optimizer, scaler = build_optimizer(method.model, cfg["optimizer"]), make_scaler(precision)
+    optimizer, scaler = build_optimizer(method.model, build(Optimizer, cfg["optimizer"])), make_scaler(precision)
     size = args.batch or cfg["data"]["samples_per_gpu"]
     side = args.size or cfg["data"]["train"]["source"]["image_crop_size"][0]
     batch = to_device(random_batch(size, side), device.place)

@@ -58,8 +58,9 @@ def build(form: str, options: dict[str, Any]) -> Any:
     """Training method and optimiser of the published config, in one of the forms."""
     import torch
 
+    from mmseg.config import fields
     from mmseg.config.load import effective, load_config
-    from mmseg.config.run import Numerics
+    from mmseg.config.run import Numerics, Optimizer
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import set_numerics
     from mmseg.engine.optim import build_optimizer
@@ -72,7 +73,7 @@ def build(form: str, options: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))})
     set_numerics(method, Numerics(gradient_checkpointing=form == "checkpointing"), torch.device("cpu"))
-    optimizer = build_optimizer(method.model, {**cfg["optimizer"], "foreach": form != "plain"})
+    optimizer = build_optimizer(method.model, fields.build(Optimizer, cfg["optimizer"]), foreach=form != "plain")
     return method, optimizer
 
 

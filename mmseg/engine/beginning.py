@@ -1,52 +1,81 @@
-"""The beginning of a training: all processes agree on what is trained, and one of them takes the work dir."""
+"""The start of a training: all processes agree on what is trained, and one of them locks the work dir."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from rich.console import Console
 
 from mmseg.config.dotted import flat, get_key, is_below
 from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.config.load import dump_config, plain
+from mmseg.config.run import RunConfig
 from mmseg.engine.checkpoint import checkpoint_meta
+from mmseg.engine.environment import environment
+from mmseg.engine.loggers import open_loggers
 from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start
+from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import ConfigError
-from mmseg.io.files import content_mark, digest
+from mmseg.io.files import content_mark, digest, open_to_append, put_aside, remove_leftovers, write_text
 from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks, file_digests
 from mmseg.parallel.distributed import ProcessRank, is_distributed
 from mmseg.system.text import name_fault
 from mmseg.work_dir.identity import state_of
+from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.lock import WorkDirInUse, WorkDirLock, in_use, running_holder
 
-Tell = Callable[[str], None]
+Note = Callable[[str], None]
 
 
-def work_dir_of(config: Config, given: str | Path | None) -> Path:
+@dataclass(frozen=True)
+class Job:
+    """What is trained, where, and by which process.
+
+    Attributes:
+        config: the config as loaded; it is written into the work dir and every checkpoint.
+        run: its typed form, which everything reads.
+        work_dir: folder of the run.
+        start: where the training starts.
+        device: where it runs.
+        process: rank of this process.
+    """
+
+    config: Config
+    run: RunConfig
+    work_dir: WorkDir
+    start: Start
+    device: torch.device
+    process: ProcessRank
+
+
+def work_dir_of(config: Config, given: str | Path | None) -> WorkDir:
     """Folder of a run: the given one, that of the config, or ``work_dirs/<name of the config>``.
 
     Raises:
-        ConfigError: the name cannot be one of a folder.
+        ConfigError: the name cannot be a folder name.
     """
     chosen = given or config.get("work_dir")
     if chosen:
-        return Path(chosen)
+        return WorkDir(chosen)
     name = config.get("name") or "run"
     fault = name_fault(name) if isinstance(name, str) else "it is not a text"
     if fault:
         raise ConfigError(f"name={name!r} of the config cannot be a file name: {fault}; give a work dir")
-    return Path("work_dirs") / name
+    return WorkDir(Path("work_dirs") / name)
 
 
-def agree_on_start(config: Config, work_dir: Path, process: ProcessRank, tell: Tell) -> Start:
-    """Where the training starts: the first process decides, and all compare config and checkpoint.
+def agree_on_start(config: Config, work_dir: WorkDir, process: ProcessRank, note: Note) -> Start:
+    """Choose where the training starts: the first process decides, and all compare config and checkpoint.
 
     Args:
-        tell: takes notes for people.
+        note: prints a note for the user.
 
     Raises:
         CMDAError: the processes differ, or there is nothing to start from.
@@ -57,8 +86,11 @@ def agree_on_start(config: Config, work_dir: Path, process: ProcessRank, tell: T
     check_same_on_all_ranks(compared, "start all processes with the same config and options")
 
     def decide() -> Start:
-        _refuse_if_in_use(work_dir, tell)
-        return choose_start(config.get("resume_from"), work_dir, settings, dump_config(config), process.world_size)
+        holder = running_holder(work_dir.path, note) if work_dir.path.is_dir() else None
+        if holder is not None:
+            raise in_use(work_dir.path, holder)
+        text = dump_config(config)
+        return choose_start(config.get("resume_from"), work_dir.path, settings, text, process.world_size)
 
     start = broadcast_from_first(decide)
     if start.checkpoint is not None:
@@ -73,15 +105,15 @@ def _described(checkpoint: Path) -> dict[str, object]:
     return {"checkpoint": str(checkpoint), "its iteration": iteration, "its content": content_mark(checkpoint)}
 
 
-def check_inputs_alike(config: Mapping[str, Any], dataset: Any) -> None:
-    """Make sure that all processes read the same weights and draw from the same samples.
+def check_same_inputs(config: Config, dataset: Any) -> None:
+    """Check that all processes read the same weights and draw from the same samples.
 
     Args:
-        config: the effective config.
+        config: the config as loaded.
         dataset: the training set.
 
     Raises:
-        ConfigError: naming the process and what it has otherwise.
+        ConfigError: naming the process and how it differs.
     """
     if not is_distributed():
         return
@@ -96,15 +128,9 @@ def check_inputs_alike(config: Mapping[str, Any], dataset: Any) -> None:
     check_same_on_all_ranks(seen, "let all machines see the same files")
 
 
-def _refuse_if_in_use(work_dir: Path, tell: Tell) -> None:
-    holder = running_holder(work_dir, tell) if work_dir.is_dir() else None
-    if holder is not None:
-        raise in_use(work_dir, holder)
-
-
 @contextmanager
-def held_work_dir(work_dir: Path, start: Start, tell: Tell) -> Iterator[WorkDirLock | None]:
-    """Context in which the work dir exists and is this training's; yields the lock in the first process.
+def locked_work_dir(work_dir: WorkDir, start: Start, note: Note) -> Iterator[WorkDirLock | None]:
+    """Context in which the work dir exists and only this training writes into it; the first process gets the lock.
 
     Raises:
         WorkDirInUse: another training writes into it, or has done so since the start was chosen.
@@ -115,15 +141,13 @@ def held_work_dir(work_dir: Path, start: Start, tell: Tell) -> Iterator[WorkDirL
     def take() -> None:
         nonlocal lock
         try:
-            work_dir.mkdir(parents=True, exist_ok=True)
-            lock = WorkDirLock(work_dir, tell)
+            work_dir.path.mkdir(parents=True, exist_ok=True)
+            lock = WorkDirLock(work_dir.path, note)
             lock.acquire()
-            if state_of(work_dir) != start.seen:
+            if state_of(work_dir.path) != start.seen:
                 raise WorkDirInUse(f"another training has written into {work_dir} meanwhile: start this one again")
         except OSError as error:
-            raise ConfigError(
-                f"work dir {work_dir} cannot be written ({error.strerror}); choose another one"
-            ) from error
+            raise unwritable(work_dir, error) from error
 
     try:
         broadcast_from_first(take)
@@ -131,3 +155,58 @@ def held_work_dir(work_dir: Path, start: Start, tell: Tell) -> Iterator[WorkDirL
     finally:
         if lock is not None:
             lock.release()
+
+
+def unwritable(work_dir: WorkDir, error: OSError) -> ConfigError:
+    """Error of a work dir that cannot be written."""
+    where = f": {error.filename}" if error.filename else ""
+    return ConfigError(f"work dir {work_dir} cannot be written ({error.strerror}{where}); choose another one")
+
+
+@contextmanager
+def run_log(job: Job, console: Console) -> Iterator[RunLog | SilentLog]:
+    """Context with the log of a training, which also records what ended it. Only the first process writes one.
+
+    Raises:
+        ConfigError: the work dir cannot be written.
+    """
+    log = _open_log(job, console) if job.process.is_main else SilentLog()
+    try:
+        yield log
+    except (Exception, KeyboardInterrupt) as error:
+        log.error(f"stopped: {error}")
+        raise
+    finally:
+        log.close()
+
+
+def _open_log(job: Job, console: Console) -> RunLog:
+    """Write config and environment into the work dir and open its logs."""
+    work_dir, config = job.work_dir, job.config
+    record = {**environment(job.device), "processes": job.process.world_size}
+    try:
+        remove_leftovers(work_dir.path)
+        aside = () if job.start.checkpoint else _put_metrics_aside(work_dir)
+        write_text(work_dir.new_config, dump_config(config))
+        write_text(work_dir.environment, json.dumps(record, indent=1) + "\n")
+        for path in (work_dir.text_log, work_dir.json_log):
+            open_to_append(path).close()
+        loggers = open_loggers(job.run.log_config.hooks, work_dir.path, work_dir.name, plain(config.to_dict()))
+        log = RunLog(work_dir.path, work_dir.name, console, job.run.log_level, loggers)
+    except OSError as error:
+        raise unwritable(work_dir, error) from error
+    log.info("work dir %s, device %s, torch %s", work_dir, job.device, record["packages"]["torch"])
+    if aside:
+        log.info("note: moved the results of an earlier run aside: %s", ", ".join(aside))
+    earlier = work_dir.checkpoints()
+    if earlier and not config.get("resume_from"):
+        log.info("note: the work dir holds checkpoints of an earlier run, the newest is %s", earlier[-1].name)
+    if job.device.type == "cpu":
+        log.info("no CUDA GPU was found: training on the CPU; an estimate follows after a few iterations")
+    return log
+
+
+def _put_metrics_aside(work_dir: WorkDir) -> tuple[str, ...]:
+    """Rename the metrics of an earlier run, so that no curve mixes two runs; return the new names."""
+    paths = (work_dir.json_log, work_dir.tensorboard, work_dir.evaluations, work_dir.wandb_record)
+    return tuple(path.name for path in map(put_aside, paths) if path is not None)

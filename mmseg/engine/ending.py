@@ -1,59 +1,57 @@
-"""One way out of a training for all its ends: save what can be saved, one message, one exit status, no children left.
+"""The end of a training, whatever its cause: save what can be saved, print one message, set one exit status.
 
-Whatever ends a training passes through :class:`Ending`: a signal, a bad file, a full disk, a loss that is not finite, a
-loader process that was killed, the end of another process, a mistake in this program.
+Every end passes through :class:`Ending`: a signal, a bad file, a full disk, a loss that is not finite, a killed loader
+process, the end of another process, a bug in this program.
 """
 
 from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mmseg.engine.checkpoint import checkpoint_path, list_checkpoints
 from mmseg.engine.data import LoaderDied, end_loaders
 from mmseg.engine.interruptions import Interrupted, Interruptions, StopNow
 from mmseg.engine.run_log import RunLog, SilentLog
-from mmseg.errors import CheckpointError, CMDAError
-from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank, any_rank, gather, run_on_all_ranks
+from mmseg.errors import CheckpointError, CMDAError, first_line
+from mmseg.parallel.distributed import ProcessRank, any_rank, gather, run_on_all_ranks
 from mmseg.parallel.peers import is_saving_rank, notify_peers, peer_failure
 from mmseg.system.signals import leave
+from mmseg.work_dir.layout import WorkDir
 
-# what trades time for memory
+# Settings that save memory.
 MEMORY_REMEDY = (
     "set gradient_checkpointing=True, micro_batch=1 or precision=bf16 (docs/performance.md), or lower "
     "data.samples_per_gpu or the crops"
 )
 
-# what a disk answers when it is full, limited, broken, gone or read-only
+# Errors of a disk that is full, over quota, broken, gone or read-only.
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EROFS}
 
 
 def as_message(error: BaseException) -> CMDAError | None:
-    """The error for users behind any other; None for a mistake in this program, whose traceback is wanted."""
+    """Error with a message for the user; None for a bug, whose traceback is needed."""
     if isinstance(error, CMDAError):
         return error
     if isinstance(error, StopNow):
         return Interrupted("interrupted", error.number)
-    # torch has no class of its own for a machine without memory left
+    # torch has no error class for a CPU that is out of memory
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        return CMDAError(f"the memory does not suffice ({told}); {MEMORY_REMEDY}")
+        return CMDAError(f"out of memory ({first_line(error)}); {MEMORY_REMEDY}")
     if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRORS):
         return CMDAError(f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
     return None
 
 
 class StepUndo:
-    """Takes back what a step has changed before its update: the teacher and the running statistics.
+    """Undoes what a step changes before its update: the teacher and the running statistics.
 
     Args:
-        modules: whose parameters and buffers to keep, and whether the parameters, too.
+        modules: modules whose buffers are kept, each with whether its parameters are kept too.
     """
 
     def __init__(self, *modules: tuple[nn.Module, bool]) -> None:
@@ -65,7 +63,7 @@ class StepUndo:
         self._valid = False
 
     def keep(self) -> None:
-        """Keep the state before a step."""
+        """Copy the state before a step."""
         if not self._kept:
             self._kept = [torch.empty_like(tensor) for tensor in self._tensors]
         for kept, tensor in zip(self._kept, self._tensors, strict=True):
@@ -73,67 +71,75 @@ class StepUndo:
         self._valid = True
 
     def forget(self) -> None:
-        """The update begins: it cannot be taken back."""
+        """The update begins and cannot be undone."""
         self._valid = False
 
     def restore(self) -> bool:
-        """Go back to the state before the step; whether that is possible."""
+        """Restore the state before the step; return whether that is possible."""
         if self._valid:
             for kept, tensor in zip(self._kept, self._tensors, strict=True):
                 tensor.copy_(kept)
         return self._valid
 
 
+class Saves(Protocol):
+    """What :class:`Ending` asks of a training.
+
+    Attributes:
+        work_dir: folder of its checkpoints.
+        first: number of finished iterations at its start.
+        resume_hint: how to resume, for messages.
+    """
+
+    work_dir: WorkDir
+    first: int
+    log: RunLog | SilentLog
+    process: ProcessRank
+    resume_hint: str
+
+    def save(self, done: int) -> None:
+        """Write the checkpoint of ``done`` finished iterations; called in every process."""
+
+    def write_checkpoint(self, done: int) -> None:
+        """Write it from this process without the others, which may have ended."""
+
+    def check_finite(self) -> None:
+        """Raise a :class:`CMDAError` if the state must not be saved."""
+
+
 class Ending:
     """Context in which a training runs, and through which it leaves.
 
     Args:
-        work_dir: where its checkpoints lie.
-        first: finished iterations at its start.
-        save: writes the checkpoint of a number of finished iterations; called in every process.
-        log: of the run.
-        process: which of how many processes this is.
-        undo: takes back a step that was begun; without one, only states between two iterations can be saved.
-        check: called before every checkpoint; raises where the state must not be kept.
-        go_on: what to do after an end.
-        save_alone: writes a checkpoint without the other processes, which may have ended; by default ``save``.
+        training: what is saved.
+        undo: restores what an unfinished step has changed; without it, only states between two iterations can be saved.
     """
 
-    def __init__(
-        self,
-        work_dir: Path,
-        first: int,
-        save: Callable[[int], None],
-        log: RunLog | SilentLog,
-        process: ProcessRank = SINGLE_PROCESS,
-        undo: StepUndo | None = None,
-        check: Callable[[], None] = lambda: None,
-        go_on: str = "Go on with --resume auto",
-        save_alone: Callable[[int], None] | None = None,
-    ) -> None:
-        self.work_dir, self.log, self.process = work_dir, log, process
-        self._save, self._save_alone = save, save_alone or save
-        self._undo, self._check, self._go_on = undo, check, go_on
-        self.done = first
-        # A run that goes on from a checkpoint of another folder has none of its own yet.
-        self.saved = first if any_rank(process.is_main and checkpoint_path(work_dir, first).is_file()) else -1
+    def __init__(self, training: Saves, undo: StepUndo | None = None) -> None:
+        self.training, self.log, self.work_dir = training, training.log, training.work_dir
+        self._undo = undo
+        self.done = training.first
+        # A run resumed from a checkpoint of another folder has none of its own yet.
+        has_own = training.process.is_main and self.work_dir.checkpoint(self.done).is_file()
+        self.saved = self.done if any_rank(has_own) else -1
         self.interruptions = Interruptions(self._rescue, end_loaders)
         self._whole = True
+        # all processes leave at the same iteration
         self._agreed = False
-        # a checkpoint of this iteration was tried in vain
+        # saving this iteration has failed
         self._tried = False
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------------------------------------------ the loop tells
+    # ------------------------------------------------------------------------------------------------ for the loop
 
     def step_begins(self) -> None:
-        """From here on, the state is not that of ``done`` iterations."""
+        """From now on the state is not that of ``done`` iterations."""
         self._whole = False
         if self._undo:
             self._undo.keep()
 
     def update_begins(self) -> None:
-        """From here on, the step cannot be taken back."""
+        """From now on the step cannot be undone."""
         if self._undo:
             self._undo.forget()
 
@@ -142,51 +148,51 @@ class Ending:
         self.done, self._whole = done, True
 
     def spoilt(self) -> None:
-        """The state holds numbers that must not be kept."""
+        """The state holds values that must not be saved."""
         self._whole = False
 
     # ------------------------------------------------------------------------------------------------ places to leave
 
     def checkpoint(self, must_succeed: bool) -> None:
-        """Write the checkpoint of this iteration, unless that was done; all processes do.
+        """Write the checkpoint of this iteration if there is none yet; called in every process.
 
         Raises:
-            CheckpointError: it cannot be written and must be; else the training goes on, and tries again at the next.
+            CheckpointError: it cannot be written and must be; otherwise the training continues and tries again later.
         """
         if self.done == self.saved:
             return
-        self._check()
+        self.training.check_finite()
         try:
-            run_on_all_ranks(partial(self._save, self.done))
+            run_on_all_ranks(partial(self.training.save, self.done))
         except CheckpointError as error:
             if must_succeed:
                 self._agreed = self._tried = True
                 raise
-            self.log.warning(f"{error}; the training goes on, and tries again at the next checkpoint")
+            self.log.warning(f"{error}; the training continues and tries again at the next checkpoint")
         else:
             self.saved = self.done
 
     def all_or_none(self, problem: BaseException | None) -> None:
-        """Go on if no process has a problem; else all end here, between two iterations.
+        """Continue if no process has a problem; otherwise all end here, between two iterations.
 
         Raises:
-            BaseException: the problem of this process, else a :class:`CMDAError` that names that of another.
+            BaseException: the problem of this process, or a :class:`CMDAError` that names that of another.
         """
         if not any_rank(problem is not None):
             return
         self._agreed = True
         number = getattr(problem, "number", 0)
-        words = gather(None if problem is None else (str(problem) or type(problem).__name__, number))
+        reports = gather(None if problem is None else (str(problem) or type(problem).__name__, number))
         if problem is not None:
             raise problem
-        rank, (text, number) = next((rank, word) for rank, word in enumerate(words) if word is not None)
+        rank, (text, number) = next((rank, report) for rank, report in enumerate(reports) if report is not None)
         raise StopNow(number) if number else CMDAError(f"process {rank} of this training stopped: {text}")
 
     def leave_if_requested(self) -> None:
-        """End here if any process was told to stop.
+        """End here if any process received a signal to stop.
 
         Raises:
-            StopNow: it was.
+            StopNow: one did.
         """
         if self.interruptions.requested():
             self._agreed = True
@@ -210,7 +216,7 @@ class Ending:
         """Save, and raise what the script shows.
 
         Raises:
-            CMDAError: always, but for a mistake in this program: that goes its way, with a note on what was saved.
+            CMDAError: always, except for a bug: that propagates with a note on what was saved.
         """
         cause = self._cause(error)
         if not self._agreed:
@@ -220,17 +226,17 @@ class Ending:
             error.add_note(saved)
             return
         if isinstance(cause, Interrupted):
-            told: CMDAError = Interrupted(self._interrupted(cause, saved), cause.number)
+            message: CMDAError = Interrupted(self._interrupted(cause, saved), cause.number)
         else:
-            told = type(cause)(f"{str(cause).rstrip('.')}. {saved[0].upper()}{saved[1:]}")
-        leave(str(told), told.status)
-        raise told from error
+            message = type(cause)(f"{str(cause).rstrip('.')}. {saved[0].upper()}{saved[1:]}")
+        leave(str(message), message.status)
+        raise message from error
 
     def _cause(self, error: BaseException) -> CMDAError | None:
         cause = None if self._agreed or as_message(error) else peer_failure(error)
         if cause is not None:
             return cause
-        # A signal to a whole group ends helpers and connections, too.
+        # A signal to the whole process group also ends loader processes and connections.
         if self.interruptions.received and isinstance(error, (RuntimeError, LoaderDied)):
             error = StopNow(self.interruptions.received)
         return as_message(error)
@@ -240,7 +246,7 @@ class Ending:
         return f"interrupted after iteration {self.done}{who}; {saved}"
 
     def _saved_now(self) -> str:
-        """Save the state if that can be done, once; a sentence on what a resumption will find."""
+        """Save the state if possible, once; return a sentence that says what a resumed run will find."""
         with self._lock:
             return self._saved_sentence()
 
@@ -248,31 +254,31 @@ class Ending:
         if not self._whole and self._undo and self._undo.restore():
             self._whole = True
         if self._whole and self.done and self.done != self.saved and not self._tried:
-            if not self._agreed and not is_saving_rank(self.process.rank):
-                return f"another process saves the state, if that can be done. {self._go_on}"
+            if not self._agreed and not is_saving_rank(self.training.process.rank):
+                return f"another process saves the state if possible. {self.training.resume_hint}"
             try:
-                self._check()
+                self.training.check_finite()
                 if self._agreed:
-                    run_on_all_ranks(partial(self._save, self.done))
+                    run_on_all_ranks(partial(self.training.save, self.done))
                 else:
-                    self._save_alone(self.done)
+                    self.training.write_checkpoint(self.done)
                 self.saved = self.done
             except (Exception, StopNow) as error:
-                told = as_message(error) or error
-                return f"its state cannot be saved: {told}. {self._newest()}"
+                reason = as_message(error) or error
+                return f"its state cannot be saved: {reason}. {self._newest()}"
         if self._whole and self.done == self.saved:
-            return f"saved {checkpoint_path(self.work_dir, self.done)}. {self._go_on}"
+            return f"saved {self.work_dir.checkpoint(self.done)}. {self.training.resume_hint}"
         if not self.done:
-            return f"saved nothing, it had not begun. {self._go_on}"
+            return f"nothing was saved, as no iteration had finished. {self.training.resume_hint}"
         return self._newest()
 
     def _newest(self) -> str:
-        found = list_checkpoints(self.work_dir)
+        found = self.work_dir.checkpoints()
         if not found:
-            return "There is no checkpoint to go on from"
-        return f"The newest checkpoint is {found[-1]}. {self._go_on}"
+            return "There is no checkpoint to resume from"
+        return f"The newest checkpoint is {found[-1]}. {self.training.resume_hint}"
 
     def _rescue(self) -> str:
-        """What the listening thread does where the main one hangs; see :class:`Interruptions`."""
+        """Save from the listening thread when the main thread hangs; see :class:`Interruptions`."""
         self._agreed = False
         return self._saved_now()

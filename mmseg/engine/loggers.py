@@ -21,9 +21,7 @@ import numpy as np
 from mmseg.config.run import HOOKS as HOOK_KEYS
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.io.files import write_text
-
-# names the run of Weights & Biases that a resumed training goes on with
-WANDB_RECORD = "wandb_run.txt"
+from mmseg.work_dir.layout import WorkDir
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,7 +52,7 @@ class TensorBoardLogger:
     def __init__(self, work_dir: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = work_dir / "tensorboard"
+        self._folder = WorkDir(work_dir).tensorboard
         self._open = SummaryWriter
         self._board: SummaryWriter | None = SummaryWriter(self._folder)
         threading.excepthook = _quiet_about_tensorboard
@@ -105,7 +103,7 @@ class WandbLogger:
 
     def __init__(self, work_dir: Path, name: str, config: Mapping[str, Any], init_kwargs: Mapping[str, Any]) -> None:
         self._wandb = _package("wandb", "WandbLoggerHook")
-        record = work_dir / WANDB_RECORD
+        record = WorkDir(work_dir).wandb_record
         known = {"id": record.read_text().strip(), "resume": "allow"} if record.is_file() else {}
         options = {"name": name, "dir": str(work_dir), "config": dict(config), **known, **init_kwargs}
         self._run = self._wandb.init(**options)

@@ -12,7 +12,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg.apis.training import check_training
 from mmseg.config.data_root import check_root, outside_root
 from mmseg.config.dotted import flat, get_key, is_below, set_key
 from mmseg.config.files import GENERATED_CONFIGS
@@ -27,7 +26,7 @@ from mmseg.config.load import (
     set_root,
     uses_isr_fusion,
 )
-from mmseg.config.run import RunConfig
+from mmseg.engine.build import check_training
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
 from mmseg.engine.resuming import AUTO
@@ -102,7 +101,7 @@ class Child:
                 check_switches(cfg["uda"].get("train_type"), cfg["uda"])
             if self.root:
                 check_root(self.resolved, self.root, self.options)
-            check_numerics(RunConfig.from_config(check_training(self.resolved)).numerics, choose_device())
+            check_numerics(check_training(self.resolved).numerics, choose_device())
 
     def write(self) -> Path:
         """Write the whole config and return its path: a base that is edited later does not change a planned run."""

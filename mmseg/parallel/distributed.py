@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -49,6 +50,14 @@ class ProcessRank:
 
 
 SINGLE_PROCESS = ProcessRank()
+
+
+class _HasProcess(Protocol):
+    process: ProcessRank
+
+
+P = ParamSpec("P")
+Holder = TypeVar("Holder", bound=_HasProcess)
 # Group of all processes that speaks of tensors on the CPU, where the default one only knows those of GPUs.
 _on_cpu: dist.ProcessGroup | None = None
 
@@ -227,6 +236,20 @@ def gather(value: Any) -> list[Any]:
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value, group=_on_cpu)
     return values
+
+
+def rank_zero_only(method: Callable[Concatenate[Holder, P], None]) -> Callable[Concatenate[Holder, P], None]:
+    """Method that does nothing in processes other than the first. Its object has ``process``, a :class:`ProcessRank`.
+
+    The others do not wait for it; see :func:`run_on_all_ranks`.
+    """
+
+    @wraps(method)
+    def run(self: Holder, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.process.is_main:
+            method(self, *args, **kwargs)
+
+    return run
 
 
 def run_on_all_ranks(act: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from helpers.method_tools import SIDE, small_batch, small_method
 from helpers.step_tools import VARIANTS, state_of, tiny_batch, tiny_method, train
 
-from mmseg.config.run import Numerics
+from mmseg.config.run import Numerics, Optimizer
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
 from mmseg.engine.graphs import use_graphs
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
 ]
 DEVICE = torch.device("cuda")
-OPTIMIZER = {"type": "AdamW", "lr": 6e-5, "weight_decay": 0.01}
+OPTIMIZER = Optimizer(type="AdamW", lr=6e-5, weight_decay=0.01)
 
 
 def losses(precision: str, device: torch.device, **settings) -> dict[str, float]:

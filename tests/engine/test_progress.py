@@ -1,6 +1,7 @@
 """Time, remaining time and memory in the log and beside the bar, by a clock that the tests set."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +9,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from mmseg.config.uda import UDASettings
 from mmseg.engine import training_loop
 from mmseg.engine.progress import RECENT, WARM_UP, LogWindow, Pace, duration, log_line, remaining_text
 from mmseg.engine.run_log import RunLog
-from mmseg.engine.training_loop import LoopSettings, TrainingLoop, _write_logs
+from mmseg.engine.trainer import Trainer
+from mmseg.engine.training_loop import Intervals, TrainingLoop
 from mmseg.uda.cmda import StepResult
+from mmseg.work_dir.layout import WorkDir
 
 
 class Clock:
@@ -90,20 +92,28 @@ def test_lines_for_people():
     assert [duration(s) for s in (0.4, 65, 7300, 90000)] == ["0 s", "1 min 5 s", "2 h 1 min", "1 d 1 h"]
 
 
-class Method(nn.Module):
-    """A method whose iterations take what they are told."""
+class Timed(TrainingLoop):
+    """A training whose iterations, checkpoints and evaluations take given times."""
 
-    def __init__(self, clock: Clock, seconds: list[float]) -> None:
-        super().__init__()
-        self.model, self.ema_model = nn.Linear(1, 1), nn.Linear(1, 1)
-        self.settings = UDASettings(train_type="cs2dsec_image+events_together")
+    device = torch.device("cpu")
+
+    def __init__(self, clock: Clock, seconds: list[float], intervals: Intervals, log: RunLog, folder: Path) -> None:
         self.clock, self.seconds = clock, seconds
+        self.work_dir, self.log, self.intervals = WorkDir(folder), log, intervals
+        self.batches, self.first, self.last = [None] * len(seconds), 0, len(seconds)
 
-    def train_step(self, batch, draws, backward) -> StepResult:
-        self.clock.pass_(self.seconds[draws.iteration])
-        loss = self.model(torch.ones(1, 1)).square().sum()
-        backward(loss)
-        return StepResult({"decode.loss_seg": loss.detach()}, {})
+    def step(self, batch, iteration: int) -> StepResult:
+        self.clock.pass_(self.seconds[iteration])
+        return StepResult({"decode.loss_seg": torch.tensor(1.0)}, {})
+
+    def write_checkpoint(self, done: int) -> None:
+        self.clock.pass_(10.0)
+
+    def evaluate(self, done: int) -> None:
+        self.clock.pass_(100.0)
+
+    def extra_metrics(self, done: int) -> dict[str, float]:
+        return {}
 
 
 class Bar:
@@ -132,24 +142,8 @@ def run(tmp_path, monkeypatch) -> SimpleNamespace:
     clock, bar = Clock(), Bar()
     monkeypatch.setattr(training_loop, "Pace", lambda period: Pace(period, clock))
     monkeypatch.setattr(training_loop, "progress_bar", lambda log: bar)
-    method = Method(clock, [30.0, 10.0, *[2.0] * 8])
-    optimizer = torch.optim.SGD(method.model.parameters(), 0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-    settings = LoopSettings(0, 10, 1, 0, 2, 4, 5, 0)
     log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
-    loop = TrainingLoop(
-        method,
-        [None] * 10,
-        optimizer,
-        schedule,
-        settings,
-        log,
-        tmp_path,
-        save=lambda done: clock.pass_(10.0),
-        evaluate=lambda done: clock.pass_(100.0),
-        keep_batch=lambda broken: tmp_path,
-    )
-    loop.run()
+    Timed(clock, [30.0, 10.0, *[2.0] * 8], Intervals(log=2, checkpoint=4, evaluation=5), log, tmp_path).run()
     log.close()
     lines = (tmp_path / "run.log").read_text().splitlines()
     records = [json.loads(line) for line in (tmp_path / "run.log.json").read_text().splitlines()]
@@ -172,19 +166,13 @@ def test_log_and_bar_show_one_remaining_time(run):
     assert run.bar[6] == f"remaining {duration(4 * (2 + 110 / 6))}"
 
 
-def test_memory_leaves_out_the_first_iteration(tmp_path, monkeypatch):
+def test_memory_leaves_out_the_first_iteration(monkeypatch):
     """There cuDNN tries its algorithms."""
     peak = [34.0]
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak[0] * 2**30)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 10.8))
-    log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.01)
-    settings = LoopSettings(20, 40, 1, 0, 10, 0, 0, 0)
-    found = []
-    for done in (21, 30, 40):
-        window = LogWindow(Pace())
-        window.add({"loss": torch.tensor(1.0)}, 0.0)
-        found.append(_write_logs(log, window, optimizer, done, settings, torch.device("cuda")).get("memory_gib"))
-    log.close()
-    assert found == [None, 10.8, 10.8]
+    trainer = object.__new__(Trainer)
+    trainer.device, trainer.first = torch.device("cuda"), 20
+    trainer.optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.01)
+    assert [trainer.extra_metrics(done).get("memory_gib") for done in (21, 30, 40)] == [None, 10.8, 10.8]

@@ -9,6 +9,7 @@ from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input
 from helpers.method_tools import uda_settings
+from mmseg.config.run import Optimizer
 from mmseg.engine import graphs
 from mmseg.engine.graphs import ReplayingRunner
 from mmseg.engine.optim import build_optimizer
@@ -18,7 +19,7 @@ from mmseg.uda.parts import flatten, map_tensors
 
 SIDE = 32
 CHANNELS = [32, 64, 160, 256]
-OPTIMIZER = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.01}
+OPTIMIZER = Optimizer(type="AdamW", lr=1e-3, weight_decay=0.01)
 TOGETHER, ONE_SECOND_INPUT = "cs2dsec_image+events_together", "cs2dsec_image+events"
 SPLIT, EDGES = "cs2dz_image+raw-isr_split", "cs2dz_image+raw-isr_no-fusion"
 # name -> settings of the method; together they take every way through the step

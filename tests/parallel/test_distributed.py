@@ -3,8 +3,8 @@
 import os
 import signal
 import socket
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +13,15 @@ import torch.multiprocessing as mp
 from helpers.method_tools import small_method, small_samples
 from torch import nn
 
-from mmseg.engine.checkpoint import checkpoint_path, load_training, save_checkpoint
+from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import training_loader
+from mmseg.engine.ending import StepUndo
+from mmseg.engine.finite import FiniteWatch
 from mmseg.engine.interruptions import Interrupted
 from mmseg.engine.run_log import SilentLog
-from mmseg.engine.training_loop import LoopSettings, TrainingLoop
+from mmseg.engine.skipped import SkippedSamples
+from mmseg.engine.trainer import Trainer
+from mmseg.engine.training_loop import Intervals
 from mmseg.errors import ConfigError
 from mmseg.parallel.distributed import (
     SINGLE_PROCESS,
@@ -29,8 +33,10 @@ from mmseg.parallel.distributed import (
     gpu_of,
     process_group,
 )
+from mmseg.work_dir.layout import WorkDir
 
 STEPS = 5
+CPU = torch.device("cpu")
 
 
 def frozen_batch_norm(method: nn.Module) -> nn.Module:
@@ -42,43 +48,48 @@ def frozen_batch_norm(method: nn.Module) -> nn.Module:
     return method
 
 
+class SmallTrainer(Trainer):
+    """Trains a small network on drawn samples."""
+
+    def __init__(self, process: ProcessRank, batch: int, folder: Path, freeze: bool, first: int) -> None:
+        self.work_dir, self.device, self.process, self.log = WorkDir(folder), CPU, process, SilentLog()
+        self.run_config = SimpleNamespace(seed=0, data=SimpleNamespace(samples_per_gpu=batch))
+        self.method = frozen_batch_norm(small_method()) if freeze else small_method()
+        self.optimizer = torch.optim.AdamW(self.method.model.parameters(), 1e-3)
+        self.schedule = torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0)
+        self.scaler, self.watch = None, FiniteWatch(self.optimizer, CPU)
+        self.undo = StepUndo((self.method.ema_model, True), (self.method.model, False))
+        self.first, self.last = first, STEPS
+        self.intervals = Intervals(log=1, checkpoint=STEPS)
+        self.skips = SkippedSamples(self.log, allowed=False)
+        if first:
+            path = self.work_dir.checkpoint(first)
+            assert load_training(path, self.method, self.optimizer)["iter"] == first
+        samples = [small_samples(number) for number in range(STEPS * batch * process.world_size)]
+        self.batches = training_loader(samples, batch, 0, first, STEPS, CPU, process)
+
+    def write_checkpoint(self, done: int) -> None:
+        save_checkpoint(self.work_dir.checkpoint(done), self.method, self.optimizer, done, {})
+
+
 def train(process: ProcessRank, batch: int, folder: Path, freeze: bool, first: int = 0, last: int = STEPS) -> None:
     """Five iterations of the training loop on the CPU, or some of them; the weights go to a file."""
     torch.set_num_threads(1)
-    method = small_method()
-    method = frozen_batch_norm(method) if freeze else method
-    optimizer = torch.optim.AdamW(method.model.parameters(), 1e-3)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-    samples = [small_samples(number) for number in range(STEPS * batch * process.world_size)]
-    if first:
-        assert load_training(checkpoint_path(folder, first), method, optimizer)["iter"] == first
-    loader = training_loader(samples, batch, 0, first, last, torch.device("cpu"), process)
-    settings = LoopSettings(first, last, batch, 0, 1, STEPS, 0, 0, process)
-
-    def save(done: int) -> None:
-        if process.is_main:
-            save_checkpoint(checkpoint_path(folder, done), method, optimizer, done, {})
-        barrier()
-
-    # the draws of a step know how long the whole training is
-    settings = replace(settings, last=STEPS)
-    loop = TrainingLoop(
-        method, iter(loader), optimizer, schedule, settings, SilentLog(), folder, save, lambda _: None, lambda _: None
-    )
+    trainer = SmallTrainer(process, batch, folder, freeze, first)
     if last < STEPS:
-        step = loop._step
+        step = trainer.step
 
         def stopped(batch, iteration):
             if iteration == last - 1 and process.rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)  # in one of the processes; both stop after this iteration
             return step(batch, iteration)
 
-        loop._step = stopped
+        trainer.step = stopped
         with pytest.raises(Interrupted, match=f"interrupted after iteration {last}"):
-            loop.run()
+            trainer.run()
     else:
-        loop.run()
-    torch.save(method.state_dict(), folder / f"rank{process.rank}_of_{process.world_size}.pth")
+        trainer.run()
+    torch.save(trainer.method.state_dict(), folder / f"rank{process.rank}_of_{process.world_size}.pth")
 
 
 def resumed_process(rank: int, port: int, folder: Path) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mmseg.apis import training
 from mmseg.config.load import config_of, dump_config, load_config, plain
+from mmseg.engine import build
 from mmseg.engine.checkpoint import list_checkpoints, save_best, save_checkpoint
 from mmseg.engine.resuming import choose_start
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
@@ -389,7 +390,7 @@ def test_a_running_run_is_not_entered(base):
 
 
 def test_a_training_refuses_a_work_dir_in_use_before_it_reads_data(base, monkeypatch, tmp_path):
-    monkeypatch.setattr(training, "check_config", lambda *_, **__: None)
+    monkeypatch.setattr(build, "check_config", lambda *_, **__: None)
     config = load_config(base)
     with WorkDirLock(tmp_path), pytest.raises(WorkDirInUse):
         training.train(config, tmp_path, Console(quiet=True))

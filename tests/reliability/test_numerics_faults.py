@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg.engine import training_loop
 from mmseg.engine.finite import FiniteWatch
 from mmseg.engine.numerics import set_determinism
+from mmseg.engine.trainer import Trainer
 from mmseg.errors import CMDAError
 
 
@@ -70,12 +70,12 @@ class FakeScaler:
 
 
 def test_a_scaler_that_finds_no_scale_ends_the_training():
-    loop = object.__new__(training_loop.TrainingLoop)
-    loop.watch, loop.scaler = None, FakeScaler(65536.0)
-    loop._look_for_non_finite()
-    loop.scaler.scale = 2.0**-11
+    trainer = object.__new__(Trainer)
+    trainer.watch, trainer.scaler = None, FakeScaler(65536.0)
+    trainer.check_finite()
+    trainer.scaler.scale = 2.0**-11
     with pytest.raises(CMDAError, match="not finite at any scale of the losses; set precision='bf16'"):
-        loop._look_for_non_finite()
+        trainer.check_finite()
 
 
 def test_deterministic_is_set_and_taken_back():

@@ -20,12 +20,15 @@ from rich.console import Console
 
 from mmseg.apis import training
 from mmseg.config.load import effective, load_config
-from mmseg.engine import training_loop
+from mmseg.config.run import RunConfig
 from mmseg.engine.checkpoint import best_checkpoint, checkpoint_to_test, list_checkpoints
 from mmseg.engine.interruptions import Interrupted
+from mmseg.engine.trainer import Trainer
+from mmseg.engine.training_loop import Intervals
 from mmseg.errors import CheckpointError, CMDAError
+from mmseg.evaluation import validation
 from mmseg.models.weights import has_right_checksums, load_file
-from mmseg.parallel.distributed import SINGLE_PROCESS
+from mmseg.uda.cmda import DACS
 from mmseg.work_dir.layout import WorkDir
 
 
@@ -72,14 +75,14 @@ def iterations_logged(work_dir: Path) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_before_it_stops(project, whole, tmp_path, monkeypatch, number):
-    step = training_loop.TrainingLoop._step
+    step = Trainer.step
 
     def interrupted(self, batch, iteration):
         if iteration == 2:
             os.kill(os.getpid(), number)
         return step(self, batch, iteration)
 
-    monkeypatch.setattr(training_loop.TrainingLoop, "_step", interrupted)
+    monkeypatch.setattr(Trainer, "step", interrupted)
     before = signal.getsignal(number)
     with pytest.raises(
         Interrupted, match=r"interrupted after iteration 3; saved .*iter_3\.pth.*--resume auto"
@@ -99,7 +102,7 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr(training, "evaluate", long_evaluation)
+    monkeypatch.setattr(validation, "evaluate", long_evaluation)
     changes = {"evaluation.interval": 1, "checkpoint_config.interval": 4}
     with pytest.raises(Interrupted, match="after iteration 1"):
         train(project, tmp_path / "run", **changes)
@@ -108,7 +111,7 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
 
 def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkeypatch):
     """Teacher and running statistics have changed by then; the state before is saved, bit for bit."""
-    step = training.DACS.train_step
+    step = DACS.train_step
 
     def broken(self, batch, draws, backward):
         result = step(self, batch, draws, backward)
@@ -116,10 +119,10 @@ def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkey
             raise ZeroDivisionError("a mistake")
         return result
 
-    monkeypatch.setattr(training.DACS, "train_step", broken)
+    monkeypatch.setattr(DACS, "train_step", broken)
     with pytest.raises(ZeroDivisionError, match="a mistake") as caught:
         train(project, tmp_path / "run", **{"checkpoint_config.interval": 4})
-    assert re.fullmatch(r"saved .*iter_3\.pth\. Go on with --resume auto", caught.value.__notes__[0])
+    assert re.fullmatch(r"saved .*iter_3\.pth\. Resume with --resume auto", caught.value.__notes__[0])
     monkeypatch.undo()
     train(project, tmp_path / "run", resume_from="auto")
     assert_same(whole, tmp_path / "run")
@@ -297,8 +300,8 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
         def headline(self):
             return "scores"
 
-    monkeypatch.setattr(training, "evaluate", lambda *_args, **_options: Result())
-    monkeypatch.setattr(training, "score_table", lambda *_: "table")
+    monkeypatch.setattr(validation, "evaluate", lambda *_args, **_options: Result())
+    monkeypatch.setattr(validation, "score_table", lambda *_: "table")
     train(project, tmp_path / "run", **{"evaluation.interval": 1, "runner.max_iters": 3})
     assert [path.name for path in (tmp_path / "run").glob("best_*")] == ["best_mIoU_18_iter_2.pth"]
     content = load_file(best_checkpoint(tmp_path / "run"))
@@ -308,7 +311,7 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_batch(project, tmp_path, monkeypatch):
-    step = training.DACS.train_step
+    step = DACS.train_step
 
     def broken(self, batch, draws, backward):
         result = step(self, batch, draws, backward)
@@ -316,7 +319,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_batch(project, tmp_path, monke
             result.logs["decode.loss_seg"] = result.logs["decode.loss_seg"] * float("nan")
         return result
 
-    monkeypatch.setattr(training.DACS, "train_step", broken)
+    monkeypatch.setattr(DACS, "train_step", broken)
     with pytest.raises(CMDAError, match=r"stopped at iteration 2: decode.loss_seg nan.*nonfinite_iter_2\.pth"):
         train(project, tmp_path / "run", **{"checkpoint_config.interval": 1})
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
@@ -331,9 +334,9 @@ def test_short_memory_names_the_remedies(project, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(training.DACS, "train_step", full)
+    monkeypatch.setattr(DACS, "train_step", full)
     with pytest.raises(
-        CMDAError, match=r"does not suffice \(CUDA out of memory.*gradient_checkpointing=True, micro_batch=1"
+        CMDAError, match=r"out of memory \(CUDA out of memory.*gradient_checkpointing=True, micro_batch=1"
     ):
         train(project, tmp_path / "run")
 
@@ -358,10 +361,10 @@ def test_skipped_samples_are_reported_at_the_end(project, tmp_path):
 
 def test_a_crash_costs_no_more_than_the_time_since_the_last_evaluation():
     """The published configs write a checkpoint at the end alone."""
-    settings = training.loop_settings(effective(load_config(ROOT / PUBLISHED)), 0, SINGLE_PROCESS)
-    assert (settings.checkpoint_interval, settings.safety_interval, settings.last) == (40000, 4000, 40000)
+    intervals = Intervals.of_run(RunConfig.from_config(effective(load_config(ROOT / PUBLISHED))))
+    assert (intervals.checkpoint, intervals.safety) == (40000, 4000)
     without = load_config(ROOT / PUBLISHED, {"checkpoint_config.max_keep_ckpts": None})
-    assert training.loop_settings(effective(without), 0, SINGLE_PROCESS).safety_interval == 0
+    assert Intervals.of_run(RunConfig.from_config(effective(without))).safety == 0
 
 
 def test_the_launcher_goes_on_with_its_newest_run(project, tmp_path):

@@ -68,7 +68,7 @@ def assert_stopped(started: Started, number: int, seconds: float = 60) -> int:
     """Ended by a signal as it should be; the iteration that was saved."""
     assert started.wait(seconds) == 128 + number, started.stderr
     found = re.fullmatch(
-        r"interrupted after iteration (\d+); saved (.*iter_\1\.pth)\. Go on with --resume auto", started.message()
+        r"interrupted after iteration (\d+); saved (.*iter_\1\.pth)\. Resume with --resume auto", started.message()
     )
     assert found, started.stderr
     assert_sound(started)
@@ -131,7 +131,7 @@ def test_the_same_signal_later_ends_at_once(server, project, tmp_path):
     """Whatever the main thread does, and with nobody left; in the first moments it belongs to the first."""
     hanging = """
 import ctypes
-step = training.DACS.train_step
+step = DACS.train_step
 def hang(self, batch, draws, backward):
     if draws.iteration == 2:
         open('hanging', 'w').close()
@@ -139,7 +139,7 @@ def hang(self, batch, draws, backward):
         for _ in range(2):  # a C function that no signal ends
             ctypes.CDLL(None).pthread_mutex_lock(lock)
     return step(self, batch, draws, backward)
-training.DACS.train_step = hang
+DACS.train_step = hang
 """
     runs = [train(server, project, tmp_path / str(n), hanging) for n in (signal.SIGTERM, signal.SIGINT)]
     for started, number in zip(runs, (signal.SIGTERM, signal.SIGINT), strict=True):
@@ -158,10 +158,11 @@ training.DACS.train_step = hang
 def test_a_signal_during_the_start(server, project, tmp_path):
     slow = """
 import time
+from mmseg.engine import trainer
 def build(_):
     open('slow', 'w').close()
     time.sleep(60)
-training.build_method = build
+trainer.build_method = build
 """
     runs = [train(server, project, tmp_path / n.name, slow) for n in SIGNALS[:3]]
     for number, started in zip(SIGNALS, runs, strict=False):
@@ -192,7 +193,7 @@ UDADataset.__getitem__ = hang
     time.sleep(0.5)
     started.signal_group(signal.SIGTERM)
     assert started.wait(40) == 128 + signal.SIGTERM
-    assert "iter_4.pth. Go on with --resume auto" in started.message()
+    assert "iter_4.pth. Resume with --resume auto" in started.message()
     assert_sound(started)
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_4.pth"]
 
@@ -200,15 +201,17 @@ UDADataset.__getitem__ = hang
 def test_a_signal_during_an_evaluation_or_a_checkpoint(server, project, tmp_path):
     slow = """
 import time, pathlib
+from mmseg.engine import trainer
+from mmseg.evaluation import validation
 def slow(name, act):
     def acted(*arguments, **options):
         open(name, 'w').close()
         time.sleep(3 if name == 'saving' else 60)
         return act(*arguments, **options)
     return acted
-training.evaluate = slow('evaluating', training.evaluate)
+validation.evaluate = slow('evaluating', validation.evaluate)
 """
-    saving = "training.save_checkpoint = slow('saving', training.save_checkpoint)"
+    saving = "trainer.save_checkpoint = slow('saving', trainer.save_checkpoint)"
     runs = {
         "evaluating": train(server, project, tmp_path / "e", slow, 2, **{"evaluation.interval": 3}),
         "saving": train(server, project, tmp_path / "s", slow + saving, 2, **{"checkpoint_config.interval": 3}),
@@ -246,7 +249,7 @@ UDADataset.__getitem__ = fail
     for started in runs:
         assert started.wait() == 2
         assert re.fullmatch(
-            r"frame\.png is not a readable image; replace it\. Saved .*iter_4\.pth\. Go on with --resume auto",
+            r"frame\.png is not a readable image; replace it\. Saved .*iter_4\.pth\. Resume with --resume auto",
             started.message(),
         )
         assert_sound(started)
@@ -270,7 +273,7 @@ def test_a_loader_process_that_is_killed(server, project, tmp_path):
 SMALL_DISK = """
 import atexit, ctypes, os, shutil, sys
 from pathlib import Path
-from mmseg.engine.training_loop import TrainingLoop
+from mmseg.engine.trainer import Trainer
 
 libc = ctypes.CDLL(None, use_errno=True)
 NEW_USERS, NEW_MOUNTS, PRIVATE = 0x10000000, 0x20000, 0x44000
@@ -296,14 +299,14 @@ def fill():
     except OSError:
         pass
 
-step = TrainingLoop._step
+step = Trainer.step
 def stepped(self, batch, iteration):
     if iteration == FULL:
         fill()
     if iteration == FREE:
         (disk / 'filler').unlink()
     return step(self, batch, iteration)
-TrainingLoop._step = stepped
+Trainer.step = stepped
 """
 
 
@@ -339,11 +342,11 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_files(server, project
     assert [line["iter"] for line in lines if line["mode"] == "val"] == [6]
     log = (run / "run.log").read_text()
     for text in (
-        "TensorBoardLogger cannot be written (No space left on device); the training goes on",
+        "TensorBoardLogger cannot be written (No space left on device); the training continues",
         "TensorBoardLogger can be written again",
         "iter_3.pth cannot be written (it takes ",
-        "no picture of iteration 3 (No space left on device); the training goes on",
-        "the evaluation after iteration 3 cannot be written (No space left on device); the training goes on",
+        "no picture of iteration 3 (No space left on device); the training continues",
+        "the evaluation after iteration 3 cannot be written (No space left on device); the training continues",
     ):
         assert log.count(text) == 1, text
     assert [p.name for p in sorted((run / "pictures").iterdir())] == [f"iter_{n:06d}.png" for n in (1, 2, 5, 6)]
@@ -366,7 +369,7 @@ def test_lines_of_a_log_wait_for_room(tmp_path):
     assert [record["iter"] for record in records] == [1, 2, 3, 4, 5, 6]
     text = (tmp_path / "run.log").read_text()
     assert re.findall(r"INFO line (\d)\n", text) == list("123456")
-    assert text.count("the log files cannot be written (No space left on device); the training goes on") == 1
+    assert text.count("the log files cannot be written (No space left on device); the training continues") == 1
     assert text.count("the log files can be written again") == 1
     assert text.endswith("ERROR stopped\n")
 
@@ -396,7 +399,7 @@ def test_a_full_disk_at_the_end_and_at_a_stop(server, project, tmp_path):
     stop = "def fill(fill=fill):\n    fill()\n    os.kill(os.getpid(), 15)\n"
     stopped = on_small_disk(server, project, tmp_path / "stop", 2, 99, stop, **{"checkpoint_config.interval": 2})
     run = ended_on_small_disk(at_end, 2)
-    newest = r"The newest checkpoint is run/iter_2\.pth\. Go on with --resume auto$"
+    newest = r"The newest checkpoint is run/iter_2\.pth\. Resume with --resume auto$"
     assert re.search(rf"^run/iter_6\.pth cannot be written \(.*{newest}", at_end.message())
     assert has_right_checksums(run / "iter_2.pth")
     assert [path.name for path in list_checkpoints(run)] == ["iter_2.pth"]

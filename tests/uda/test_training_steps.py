@@ -15,6 +15,8 @@ from helpers.golden_tools import GoldenArrays, assert_clear_classes, assert_with
 from helpers.method_tools import golden_batch, image_model, reference_draws, small_model, uda_settings, without_dropout
 from torch import Tensor, nn
 
+from mmseg.config.fields import build
+from mmseg.config.run import Optimizer
 from mmseg.engine.optim import build_optimizer
 from mmseg.models.losses import resize_logits
 from mmseg.models.resnet_generator import ResnetGenerator
@@ -101,7 +103,8 @@ class GoldenRun:
         method = fill(without_dropout(UDA.build({**self.settings, "type": "DACS", "model": model})))
         self.method: nn.Module = double(method.train())
         self.initial = {k: v.clone() for k, v in method.model.state_dict().items()}
-        self.optimizer = build_optimizer(method.model, load_json("configs/work_dir_cs2dsec.json")["optimizer"])
+        published = load_json("configs/work_dir_cs2dsec.json")["optimizer"]
+        self.optimizer = build_optimizer(method.model, build(Optimizer, published))
         self._watch_teacher()
         self._keep_grey_levels()
 

@@ -29,8 +29,10 @@ from helpers.method_tools import (
 )
 from torch import nn
 
+from mmseg.config.fields import build
+from mmseg.config.run import Optimizer, Schedule
 from mmseg.config.uda import UDASettings
-from mmseg.engine.optim import build_optimizer, build_schedule, learning_rate, parameter_settings
+from mmseg.engine.optim import build_optimizer, build_schedule
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import grey_level
 from mmseg.models.losses import edge_label, feature_consistency, masked_feature_distance
@@ -295,16 +297,16 @@ def test_fuse_both_needs_its_module():
 
 
 def test_optimizer_settings():
-    cfg = load_json("configs/work_dir_cs2dsec.json")["optimizer"]
+    settings = build(Optimizer, load_json("configs/work_dir_cs2dsec.json")["optimizer"])
     rows = load_json("c15_optimizer_groups.json.gz")["rows"]
     assert len(rows) == 4828
     for name, lr, weight_decay in rows:
-        assert parameter_settings(name, cfg) == pytest.approx((lr, weight_decay)), name
+        assert settings.of_parameter(name) == pytest.approx((lr, weight_decay)), name
 
 
 def test_optimizer_holds_the_student_once():
     model = small_model()
-    optimizer = build_optimizer(model, load_json("configs/work_dir_cs2dsec.json")["optimizer"])
+    optimizer = build_optimizer(model, build(Optimizer, load_json("configs/work_dir_cs2dsec.json")["optimizer"]))
     grouped = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
     assert len(grouped) == len(list(model.parameters()))
@@ -314,20 +316,20 @@ def test_optimizer_holds_the_student_once():
 @pytest.mark.parametrize("policy", ["poly10warm", "poly10"])
 def test_learning_rates(policy):
     golden = load_json("c15_schedule.json")
-    cfg = load_json("configs/bases.json")[f"configs/_base_/schedules/{policy}.py"]["lr_config"]
+    schedule = build(Schedule, load_json("configs/bases.json")[f"configs/_base_/schedules/{policy}.py"]["lr_config"])
     for iteration, rates in golden[policy].items():
         for base, rate in zip(golden["base_lr"], rates, strict=True):
-            assert learning_rate(int(iteration), base, golden["max_iters"], cfg) == pytest.approx(rate, rel=1e-9)
+            assert schedule.learning_rate(int(iteration), base, golden["max_iters"]) == pytest.approx(rate, rel=1e-9)
 
 
 def test_schedule_follows_the_formula():
-    cfg = load_json("c15_schedule.json")["lr_config"]
+    settings = build(Schedule, {**load_json("c15_schedule.json")["lr_config"], "policy": "poly"})
     layer = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW([{"params": layer.weight, "lr": 6e-5}, {"params": layer.bias, "lr": 6e-4}])
-    schedule = build_schedule(optimizer, {**cfg, "policy": "poly"}, 40000)
+    schedule = build_schedule(optimizer, settings, 40000)
     for iteration in range(3):
         for group, base in zip(optimizer.param_groups, (6e-5, 6e-4), strict=True):
-            assert group["lr"] == pytest.approx(learning_rate(iteration, base, 40000, cfg), rel=1e-12)
+            assert group["lr"] == pytest.approx(settings.learning_rate(iteration, base, 40000), rel=1e-12)
         optimizer.step()
         schedule.step()
 

@@ -1,0 +1,75 @@
+"""Checks a training config and builds its datasets and method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmseg.config.load import check_config, effective
+from mmseg.config.run import RunConfig
+from mmseg.engine.checkpoint import load_segmentor
+from mmseg.engine.loggers import check_hooks
+from mmseg.errors import ConfigError
+from mmseg.registry import DATASETS, SEGMENTORS, UDA
+from mmseg.uda.cmda import DACS
+from mmseg.uda.streams import StreamPlan, stream_plan
+
+
+def check_training(config: Config) -> RunConfig:
+    """Check everything that a training reads from a config, before data or model are touched.
+
+    Raises:
+        ConfigError: one line that names the key, its value and what it takes.
+    """
+    cfg = effective(config)
+    check_config(cfg, for_training=True)
+    run = RunConfig.from_config(cfg)
+    check_hooks(run.log_config.hooks)
+    stream_plan(run.uda)
+    return run
+
+
+def build_datasets(run: RunConfig) -> tuple[Any, Any]:
+    """Training and validation set; the latter is None if the config has none.
+
+    Raises:
+        CMDAError: missing or unusable files, or samples that do not fit the training step.
+    """
+    cfg = dict(run.data.train)
+    source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
+    train = DATASETS.build({**cfg, "source": source, "target": target, "seed": run.seed})
+    check_samples(stream_plan(run.uda), train)
+    return train, DATASETS.build(dict(run.data.val)) if run.data.val else None
+
+
+def build_method(run: RunConfig) -> DACS:
+    """Segmentor and training method on the CPU, with the weights that the config names."""
+    torch.manual_seed(run.seed)
+    method = UDA.build({**vars(run.uda), "model": SEGMENTORS.build(dict(run.model))})
+    if run.load_from:
+        # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
+        load_segmentor(method.model, run.load_from)
+        method.ema_model.load_state_dict(method.model.state_dict())
+    return method
+
+
+def check_samples(plan: StreamPlan, dataset: Any) -> None:
+    """Check that samples hold what the training step reads, and that source and target have the same size.
+
+    Raises:
+        ConfigError: naming the keys.
+    """
+    needed = {"source": {*plan.source_keys.values(), "label"}, "target": {*plan.target_keys.values()}}
+    for name, keys in needed.items():
+        missing = sorted(keys - getattr(dataset, name).outputs)
+        if missing:
+            raise ConfigError(f"data.train.{name}.outputs lacks {', '.join(missing)}, which the training step reads")
+    source, target = dataset.source.sample_size, dataset.target.sample_size
+    if source != target:
+        raise ConfigError(
+            f"source samples are {source}, target samples {target} (height, width): set "
+            "data.train.source.image_crop_size and data.train.target's after_crop_resize_size (DSEC) or "
+            "image_crop_size (Dark Zurich) to the same size"
+        )
