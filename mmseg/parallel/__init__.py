@@ -1,1 +1,1 @@
-"""Several processes that train one network: how they meet, agree and learn of each other's ends."""
+"""Distributed training: rendezvous, collectives, and how processes learn that another has ended."""

@@ -1,4 +1,4 @@
-"""What the processes of a training agree upon before its first step: the first decides, all compare, one speaks."""
+"""Agreement between processes before the first step: the first decides, all compare, one reports."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from mmseg.io.files import content_mark
 from mmseg.parallel.distributed import cpu_group, is_distributed
 
 T = TypeVar("T")
+# Differences named in a message.
 SHOWN_DIFFERENCES = 3
 
 
 def broadcast_from_first(decide: Callable[[], T]) -> T:
-    """What the first process decides, in all of them; the value is plain data or small objects of this project.
+    """Run a function in the first process and broadcast its result: plain data or small objects of this project.
 
     Raises:
-        CMDAError: in the first process, where it cannot decide.
-        SystemExit: in the others then, since the first says why.
+        CMDAError: in the first process, if the function raises it.
+        SystemExit: in the others then, since the first prints why.
     """
     if not is_distributed():
         return decide()
@@ -42,14 +43,14 @@ def broadcast_from_first(decide: Callable[[], T]) -> T:
 
 
 def check_same_on_all_ranks(what: Mapping[str, object], remedy: str) -> None:
-    """Make sure that all processes hold the same.
+    """Check that all processes hold the same values.
 
     Args:
-        what: name -> plain value, of this process.
-        remedy: what to do where they differ.
+        what: name -> plain value in this process.
+        remedy: what to do if they differ.
 
     Raises:
-        ConfigError: in the first process, naming process, machine and values.
+        ConfigError: in the first process, naming the process, its machine and the values.
         SystemExit: in the others then.
     """
     if not is_distributed():
@@ -66,11 +67,11 @@ def check_same_on_all_ranks(what: Mapping[str, object], remedy: str) -> None:
         listed = "; ".join(f"{n}: {first.get(n)!r} there {values.get(n)!r}" for n in unlike[:SHOWN_DIFFERENCES])
         more = f"; and {len(unlike) - SHOWN_DIFFERENCES} more" if len(unlike) > SHOWN_DIFFERENCES else ""
         raise ConfigError(
-            f"process {rank}, on {host}, sees other values than the first process of the training: {listed}{more}; "
+            f"process {rank}, on {host}, has other values than the first process of the training: {listed}{more}; "
             f"{remedy}"
         )
 
 
 def file_digests(paths: Iterable[str | Path | None]) -> dict[str, str]:
-    """Path -> digest of those that are files, for a comparison between machines."""
+    """Digest of each path that is a file, for comparison between machines."""
     return {str(path): content_mark(path) for path in paths if path and Path(path).is_file()}

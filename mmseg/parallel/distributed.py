@@ -1,8 +1,8 @@
-"""Several processes that train one network, each on a GPU or on cores of its own.
+"""Distributed training: several processes train one network, each on its own GPU or cores.
 
-W processes with a batch of B train as one process with a batch of W x B does: they see the samples and draws of that
-batch, share what the method takes over a whole batch, and average their gradients once an iteration. Outside of such a
-training, every function here leaves things as they are.
+W processes with a batch of B train like one process with a batch of W x B: they get the samples and draws of that
+batch, reduce what the method computes over a whole batch, and average their gradients once per iteration. In a single
+process, every function here is a no-op.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch import Tensor, nn
 
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.parallel.peers import Peers, peer_failure
-from mmseg.parallel.rendezvous import job_port, meet
+from mmseg.parallel.rendezvous import job_port, rendezvous
 from mmseg.system.signals import StopNow, end_with_parent, signals_end
 
-# launcher -> environment variables that give rank, number of processes and rank on the machine
+# launcher -> environment variables with rank, world size and local rank
 VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
 }
-# Gradients travel in pieces of this many numbers, so that the copy of them stays small.
+# Gradients are reduced in buckets of this many elements, to keep their copies small.
 BUCKET = 25_000_000
-# How long processes wait for the first, which evaluates and writes checkpoints alone; NCCL itself waits ten minutes.
-PATIENCE = timedelta(hours=2)
+# Timeout of waits for the first process, which alone evaluates and writes checkpoints. NCCL itself waits ten minutes.
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _HasProcess(Protocol):
 
 P = ParamSpec("P")
 Holder = TypeVar("Holder", bound=_HasProcess)
-# Group of all processes that speaks of tensors on the CPU, where the default one only knows those of GPUs.
+# Group of all processes for tensors on the CPU; the default one may only reduce those on GPUs.
 _on_cpu: dist.ProcessGroup | None = None
 
 
@@ -75,18 +75,18 @@ def _numbers(launcher: str) -> tuple[int, int, int]:
 
 
 def gpu_of(launcher: str, local: int, gpus: int) -> int:
-    """Number of the GPU that a process takes.
+    """Index of the GPU that a process uses.
 
     Args:
         launcher: ``pytorch`` or ``slurm``.
-        local: number of the process on its machine.
-        gpus: how many the process sees.
+        local: local rank of the process.
+        gpus: number of GPUs that the process sees.
 
     Raises:
-        ConfigError: it has none left.
+        ConfigError: there is none left for it.
     """
     if launcher == "slurm" and gpus == 1:
-        # srun --gpus-per-task=1 shows each process its own alone, as number 0
+        # srun --gpus-per-task=1 shows each process only its own GPU, as number 0
         return 0
     if local >= gpus:
         raise ConfigError(
@@ -97,7 +97,7 @@ def gpu_of(launcher: str, local: int, gpus: int) -> int:
 
 @contextmanager
 def process_group(launcher: str) -> Iterator[ProcessRank]:
-    """Join the processes that a launcher started, and leave them at the end; inside of such a block, nothing is done.
+    """Join the processes that a launcher started, and leave them at the end. Nested calls do nothing.
 
     Args:
         launcher: ``none`` for one process, ``pytorch`` for those of torchrun, ``slurm`` for those of srun.
@@ -113,7 +113,7 @@ def process_group(launcher: str) -> Iterator[ProcessRank]:
         return
     rank, world, local = _numbers(launcher)
     if launcher == "pytorch":
-        # A torchrun that was killed leaves nobody who could end its processes.
+        # A killed torchrun cannot end its processes.
         end_with_parent(signal.SIGTERM, os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(gpu_of(launcher, local, torch.cuda.device_count()))
@@ -123,20 +123,20 @@ def process_group(launcher: str) -> Iterator[ProcessRank]:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     global _on_cpu
     with signals_end("it waited for the other processes"):
-        store = meet(launcher, rank, world, PATIENCE)
-        timeout = None if backend == "nccl" else PATIENCE
+        store = rendezvous(launcher, rank, world, TIMEOUT)
+        timeout = None if backend == "nccl" else TIMEOUT
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-        _on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else dist.group.WORLD
+        _on_cpu = dist.new_group(backend="gloo", timeout=TIMEOUT) if backend == "nccl" else dist.group.WORLD
         peers = Peers(rank, world, gather)
     try:
         with peers:
             try:
                 yield ProcessRank(rank, world)
-                # One that left earlier would look like one that was killed.
+                # A process that left earlier would look like a killed one.
                 barrier()
             except BaseException as error:
                 cause = peer_failure(error)
-                peers.tell(cause or error)
+                peers.notify(cause or error)
                 if cause is not None:
                     raise cause from error
                 raise
@@ -154,7 +154,7 @@ def _first_host(nodes: str) -> str:
 
 
 def cpu_group() -> dist.ProcessGroup | None:
-    """Group of all processes for what lies on the CPU; None outside of a training in several."""
+    """Group of all processes for data on the CPU; None in a single process."""
     return _on_cpu
 
 
@@ -164,7 +164,7 @@ def is_distributed() -> bool:
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:
-    """Mean of a tensor over the processes; itself where there is one."""
+    """Mean of a tensor over the processes."""
     if not is_distributed():
         return value
     total = value.clone()
@@ -173,7 +173,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def all_reduce_any(value: Tensor) -> Tensor:
-    """Where a bool tensor is True in any of the processes."""
+    """Elementwise or of a bool tensor over the processes."""
     if not is_distributed():
         return value
     counts = value.to(torch.uint8)
@@ -182,7 +182,7 @@ def all_reduce_any(value: Tensor) -> Tensor:
 
 
 def any_rank(value: bool) -> bool:
-    """Whether a condition holds in any of the processes; they exchange it without waiting for a device."""
+    """Whether a condition holds in any of the processes; they exchange it without synchronising with a device."""
     if not is_distributed():
         return value
     flag = torch.tensor([value], dtype=torch.uint8)
@@ -191,7 +191,7 @@ def any_rank(value: bool) -> bool:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their mean over the processes. A parameter has a gradient in all of them or in none."""
+    """Replace gradients by their mean over the processes; a parameter must have one in all of them or in none."""
     if is_distributed():
         _average([p.grad for p in parameters if p.grad is not None])
 
@@ -224,13 +224,13 @@ def _average_bucket(tensors: list[Tensor]) -> None:
 
 
 def barrier() -> None:
-    """Let no process go on before all are here; GPUs are not waited for."""
+    """Wait until all processes are here, without waiting for GPUs."""
     if is_distributed():
         dist.barrier(group=_on_cpu)
 
 
 def gather(value: Any) -> list[Any]:
-    """An object of each process, by rank, in every process."""
+    """Gather an object of each process, by rank, in every process."""
     if not is_distributed():
         return [value]
     values = [None] * dist.get_world_size()
@@ -253,12 +253,12 @@ def rank_zero_only(method: Callable[Concatenate[Holder, P], None]) -> Callable[C
 
 
 def run_on_all_ranks(act: Callable[[], None]) -> None:
-    """Do something in every process, and wait for all; what one of them cannot do fails in all.
+    """Run a function in every process and wait for all of them; if it fails in one, it fails in all.
 
     Raises:
-        CheckpointError: as in the process that raised it.
+        CheckpointError: if a process raised it.
         CMDAError: any other error of another process.
-        StopNow: in the process that was told to stop meanwhile; the others go on, and have to ask.
+        StopNow: in a process that received a signal meanwhile; the others continue, and have to ask.
     """
     if not is_distributed():
         act()
@@ -268,12 +268,12 @@ def run_on_all_ranks(act: Callable[[], None]) -> None:
         act()
     except (Exception, StopNow) as caught:
         error = caught
-    words = gather(None if error is None or isinstance(error, StopNow) else _as_text(error))
+    reports = gather(None if error is None or isinstance(error, StopNow) else _as_text(error))
     if error is not None:
         raise error
-    for rank, word in enumerate(words):
-        if word is not None:
-            is_checkpoint, text = word
+    for rank, report in enumerate(reports):
+        if report is not None:
+            is_checkpoint, text = report
             raise (CheckpointError if is_checkpoint else CMDAError)(f"process {rank} of this training stopped: {text}")
 
 

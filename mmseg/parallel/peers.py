@@ -1,8 +1,8 @@
-"""What the processes of one training know of each other's ends.
+"""How the processes of one training learn that another has ended.
 
-Processes that train together wait for each other in compiled code. Each keeps a connection to the first one, beside
-those of torch. Whichever ends leaves word there, and one that was killed leaves a closed connection; a thread in each
-of the others learns of it, so that they end too and name the cause.
+Processes that train together wait for each other in compiled code. In addition to torch's connections, each keeps one
+to the first process. A process that ends sends a message there, and a killed one leaves a closed connection; a thread
+in each of the others notices it, so that they end too and name the cause.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from mmseg.system.signals import RELAY, say_and_exit, signal_name
 
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 30.0
-# How long to look for the cause of a broken connection.
+# Time to find the cause of a broken connection.
 CAUSE_SECONDS = 5.0
-# How long the main thread may stay in a connection that another process has left.
+# Time for the main thread to leave a collective after another process has ended.
 GRACE_SECONDS = 30.0
 
 
 class Peers:
-    """Context of one process in a training by several.
+    """Context of one process of a distributed training.
 
-    Without a connection (a firewall between machines, say) nothing is known of the others.
+    Without a connection (because of a firewall, for example) nothing is known about the others.
 
     Args:
-        rank, world: which of how many processes this is.
-        gather: gives an object of every process, by rank, in every process.
+        rank, world_size: of this process.
+        gather: gathers an object of every process, by rank, in every process.
     """
 
-    def __init__(self, rank: int, world: int, gather: Callable[[Any], list[Any]]) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int, world_size: int, gather: Callable[[Any], list[Any]]) -> None:
+        self.rank, self.world_size = rank, world_size
         self.leaving = False
         self.gone: set[int] = set()
         self.stop_number = 0
-        self._told: set[int] = set()
-        self._stop_told = False
+        self._reported: set[int] = set()
+        self._stop_sent = False
         self._cause: CMDAError | None = None
         self._known = threading.Event()
         self._closed = threading.Event()
@@ -54,11 +54,11 @@ class Peers:
         port = server.getsockname()[1] if server else 0
         self.places = gather((socket.gethostname(), os.getpid(), port, secrets.token_hex(16)))
         _, _, port, token = self.places[0]
-        # rank -> connection: of the first process all others, of these the first
+        # rank -> connection: the first process has one to every other, those one to the first
         self._links: dict[int, socket.socket] = {}
         with suppress(OSError, ValueError):
             if server:
-                self._links = _accept(server, token, world - 1)
+                self._links = _accept(server, token, world_size - 1)
             else:
                 link = socket.create_connection((os.environ["MASTER_ADDR"], port), CONNECT_SECONDS)
                 link.sendall(f"{token} {rank:8d}".encode())
@@ -82,22 +82,22 @@ class Peers:
         for link in self._links.values():
             link.close()
 
-    def tell(self, error: BaseException) -> None:
-        """Leave word of how this process ends."""
-        if self.rank in self._told:
+    def notify(self, error: BaseException) -> None:
+        """Tell the other processes how this one ends."""
+        if self.rank in self._reported:
             return
         self.leaving = True
-        self._told.add(self.rank)
+        self._reported.add(self.rank)
         text = str(error) or type(error).__name__
         self._send({"kind": "end", "rank": self.rank, "text": text, "number": getattr(error, "number", 0)})
 
     def cause(self, seconds: float) -> CMDAError | None:
-        """Why another process ended, once that is known; at most so long is waited for it."""
+        """Why another process ended; waits for the answer at most this long."""
         self._known.wait(seconds)
         return self._cause
 
-    def _send(self, word: dict[str, Any], but: int = -1) -> None:
-        line = json.dumps(word).encode() + b"\n"
+    def _send(self, message: dict[str, Any], but: int = -1) -> None:
+        line = json.dumps(message).encode() + b"\n"
         with self._sending:
             for rank, link in self._links.items():
                 if rank != but:
@@ -113,13 +113,13 @@ class Peers:
                     self._receive(links[link], link)
             else:
                 self._closed.wait(POLL_SECONDS)
-            if self.stop_number and not self._stop_told:
-                self._stop_told = True
+            if self.stop_number and not self._stop_sent:
+                self._stop_sent = True
                 self._send({"kind": "stop", "rank": self.rank, "number": self.stop_number})
             if self._cause is not None and not self.leaving:
                 since = since or time.monotonic()
                 if time.monotonic() - since > GRACE_SECONDS:
-                    say_and_exit(f"{self._cause}; this process waited for it in vain", self._cause.status)
+                    say_and_exit(f"{self._cause}; this process could not leave a wait for it", self._cause.status)
 
     def _receive(self, rank: int, link: socket.socket) -> None:
         try:
@@ -128,7 +128,7 @@ class Peers:
             data = b""
         if not data:
             del self._received[rank]
-            if rank not in self._told:
+            if rank not in self._reported:
                 self._hear({"kind": "gone", "rank": rank}, rank)
             return
         *lines, self._received[rank] = (self._received[rank] + data).split(b"\n")
@@ -136,36 +136,36 @@ class Peers:
             with suppress(ValueError, KeyError):
                 self._hear(json.loads(line), rank)
 
-    def _hear(self, word: dict[str, Any], by: int) -> None:
-        kind, rank = word["kind"], word["rank"]
+    def _hear(self, message: dict[str, Any], by: int) -> None:
+        kind, rank = message["kind"], message["rank"]
         if self.rank == 0 and kind != "done":
-            self._send(word, but=by)
+            self._send(message, but=by)
         if kind == "stop":
-            if not self._stop_told:
-                self._stop_told = True
-                self.stop_number = word["number"]
-                # It breaks off what can be broken off, and counts beside no signal that this process is sent itself.
+            if not self._stop_sent:
+                self._stop_sent = True
+                self.stop_number = message["number"]
+                # Interrupts what can be interrupted, and is not counted as a signal sent to this process.
                 os.kill(os.getpid(), RELAY)
             return
-        self._told.add(rank)
+        self._reported.add(rank)
         if kind == "gone":
             self.gone.add(rank)
         if kind != "done" and self._cause is None:
-            self._cause = self._error_of(word)
+            self._cause = self._error_of(message)
             self._known.set()
 
-    def _error_of(self, word: dict[str, Any]) -> CMDAError:
-        rank = word["rank"]
-        if word["kind"] == "gone":
+    def _error_of(self, message: dict[str, Any]) -> CMDAError:
+        rank = message["rank"]
+        if message["kind"] == "gone":
             host, number, *_ = self.places[rank]
             return CMDAError(
-                f"process {rank} of this training (number {number} of {host}) ended without a word: it was killed, by "
-                "somebody or for want of memory, or it crashed; look at what it printed"
+                f"process {rank} of this training (number {number} of {host}) ended without a message: it was killed, "
+                "perhaps because the machine ran out of memory, or it crashed; look at its output"
             )
-        if word["number"]:
-            text = f"process {rank} of this training was stopped by {signal_name(word['number'])}"
-            return Interrupted(text, word["number"])
-        return CMDAError(f"process {rank} of this training stopped: {word['text']}")
+        if message["number"]:
+            text = f"process {rank} of this training was stopped by {signal_name(message['number'])}"
+            return Interrupted(text, message["number"])
+        return CMDAError(f"process {rank} of this training stopped: {message['text']}")
 
 
 def _listen() -> socket.socket:
@@ -175,7 +175,7 @@ def _listen() -> socket.socket:
 
 
 def _accept(server: socket.socket, token: str, count: int) -> dict[int, socket.socket]:
-    """Connections of the other processes, by rank; they know the token."""
+    """Connections of the other processes by rank, which prove themselves by the token."""
     links: dict[int, socket.socket] = {}
     until = time.monotonic() + CONNECT_SECONDS
     with server:
@@ -198,10 +198,10 @@ _current: Peers | None = None
 
 
 def stop_peers(number: int) -> int:
-    """Have the other processes of a training told to stop, too.
+    """Make the other processes of a training stop too.
 
     Returns:
-        The signal that tells all of them to stop: that of the first that heard of it.
+        The signal that stops all of them: the one that came first.
     """
     if _current is None:
         return number
@@ -210,9 +210,9 @@ def stop_peers(number: int) -> int:
 
 
 def peer_failure(error: BaseException) -> CMDAError | None:
-    """Why another process of this training ended, where an error may come of that.
+    """Why another process of this training ended, if an error may result from that.
 
-    It takes a few seconds to find out; meanwhile and from then on, this process is on its way out.
+    Finding out takes a few seconds; from now on, this process is leaving.
     """
     peers = _current
     if peers is None or not isinstance(error, RuntimeError):
@@ -222,13 +222,13 @@ def peer_failure(error: BaseException) -> CMDAError | None:
 
 
 def notify_peers(error: BaseException) -> None:
-    """Leave word of how this process ends, for the others."""
+    """Tell the other processes of a training how this one ends."""
     if _current is not None:
-        _current.tell(error)
+        _current.notify(error)
 
 
 def is_saving_rank(rank: int) -> bool:
-    """Whether this process saves the state that all of them hold: the first of those that were not killed."""
+    """Whether this process saves the common state: it is the first of those that were not killed."""
     if _current is None:
         return rank == 0
-    return rank == min(set(range(_current.world)) - _current.gone)
+    return rank == min(set(range(_current.world_size)) - _current.gone)

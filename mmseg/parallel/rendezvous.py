@@ -1,8 +1,8 @@
-"""How the processes of a training find one another, and no others.
+"""How the processes of a training find each other, and no others.
 
-The first process waits at an address and a port. Two jobs that start on one machine take different ports, which come
-from their numbers; should one nevertheless meet the other, every process compares a token of its job with that of the
-first process before anything else, and leaves with a message where they differ.
+The first process listens at an address and a port. Two jobs on one machine use different ports, derived from their job
+ids. In case of a collision, every process first compares a token of its job with that of the first process, and exits
+with a message if they differ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch.distributed import PrefixStore, Store
 from mmseg.errors import ConfigError
 from mmseg.io.files import digest
 
-# Ports above those of services and below those that systems hand out (32768 on Linux).
+# Ports above those of services and below ephemeral ones (from 32768 on Linux).
 FIRST_PORT, PORTS = 15000, 17000
-# Environment variables that tell one job from another and are equal in all of its processes.
+# Environment variables that differ between jobs and are equal in all processes of one.
 JOB_VARIABLES = {
     "slurm": (
         "SLURM_CLUSTER_NAME",
@@ -34,19 +34,19 @@ JOB_VARIABLES = {
     ),
     "pytorch": ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"),
 }
-# How long processes wait for one another at the start: their programs come over slow networks.
-START_PATIENCE = timedelta(minutes=10)
+# Timeout of the start: programs may be loaded over slow networks.
+START_TIMEOUT = timedelta(minutes=10)
 _TOKEN, _RANK = "cmda/token", "cmda/process"
 
 
 def job_port(environment: Mapping[str, str] = os.environ) -> int:
-    """Port of a SLURM job step, between 15000 and 31999: steps and jobs beside it have others, as a rule."""
+    """Port of a SLURM job step, between 15000 and 31999; other steps and jobs usually get different ones."""
     names = [name for name in JOB_VARIABLES["slurm"] if name != "SLURM_STEP_NODELIST"]
     return FIRST_PORT + zlib.crc32(_listed(names, environment).encode()) % PORTS
 
 
 def job_token(launcher: str, world: int, environment: Mapping[str, str] = os.environ) -> str:
-    """Token of a job, equal in its processes and different in others."""
+    """Token of a job, equal in all of its processes and different in other jobs."""
     return digest(f"{launcher} {world}\n{_listed(JOB_VARIABLES[launcher], environment)}")
 
 
@@ -54,37 +54,37 @@ def _listed(names: tuple[str, ...] | list[str], environment: Mapping[str, str]) 
     return "\n".join(f"{name}={environment.get(name, '')}" for name in names)
 
 
-def meet(launcher: str, rank: int, world: int, patience: timedelta) -> Store:
+def rendezvous(launcher: str, rank: int, world: int, timeout: timedelta) -> Store:
     """Find the other processes of the job at ``MASTER_ADDR`` and ``MASTER_PORT``.
 
     Args:
         launcher: ``pytorch`` or ``slurm``.
-        patience: how long later questions at the store may wait.
+        timeout: of later operations on the store.
 
     Returns:
-        A store that all of them share, and nobody else.
+        A store that only these processes share.
 
     Raises:
-        ConfigError: the port is taken, a process of another job is at the address, or the others do not come.
+        ConfigError: the port is taken, another job listens there, or the other processes do not appear.
     """
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     token = f"{job_token(launcher, world)} of {os.environ.get('SLURM_JOB_ID', 'a job')} on {world} processes"
     try:
-        store = next(iter(dist.rendezvous("env://", rank=rank, world_size=world, timeout=START_PATIENCE)))[0]
+        store = next(iter(dist.rendezvous("env://", rank=rank, world_size=world, timeout=START_TIMEOUT)))[0]
         _compare(store, rank, token, where)
         if launcher == "slurm":
-            # the store of torchrun outlives processes that it starts again
+            # torchrun restarts processes, and its store outlives them
             _claim(store, rank, where)
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         raise ConfigError(_explained(error, rank, world, where)) from error
     except ValueError as error:
         raise ConfigError(f"--launcher {launcher}: {error}") from error
-    store.set_timeout(patience)
+    store.set_timeout(timeout)
     return PrefixStore(token.split()[0], store)
 
 
 def _compare(store: Store, rank: int, token: str, where: str) -> None:
-    """Compare the job of this process with that of the first.
+    """Check that this process belongs to the same job as the first one.
 
     Raises:
         ConfigError: they differ.
@@ -101,10 +101,10 @@ def _compare(store: Store, rank: int, token: str, where: str) -> None:
 
 
 def _claim(store: Store, rank: int, where: str) -> None:
-    """Make sure that no other process has the number of this one.
+    """Check that no other process has the rank of this one.
 
     Raises:
-        ConfigError: another one has.
+        ConfigError: another process has it.
     """
     if store.add(f"{_RANK}/{rank}", 1) > 1:
         raise ConfigError(
@@ -120,7 +120,7 @@ def _explained(error: Exception, rank: int, world: int, where: str) -> str:
             f"{where} is taken already, perhaps by another training on this machine; set MASTER_PORT to a free port, "
             "different for each training"
         )
-    minutes = START_PATIENCE.total_seconds() / 60
+    minutes = START_TIMEOUT.total_seconds() / 60
     return (
         f"process {rank} of {world} did not find the others at {where} within {minutes:.0f} minutes "
         f"({text.splitlines()[0] if text else type(error).__name__}); look at what they printed, and whether the first "

@@ -38,15 +38,15 @@ class CycleGAN(nn.Module):
     Args:
         filters: width of generators and discriminators; the published generator has 64.
         cycle_weight: weight of the cycle loss (lambda of the paper).
-        identity_weight: weight of the identity loss, as a share of ``cycle_weight``.
+        identity_weight: weight of the identity loss, as a fraction of ``cycle_weight``.
     """
 
     def __init__(self, filters: int = 64, cycle_weight: float = 10.0, identity_weight: float = 0.5) -> None:
         super().__init__()
         self.to_events = ResnetGenerator(width=filters)
         self.to_change = ResnetGenerator(width=filters)
-        self.events_critic = PatchDiscriminator(width=filters)
-        self.change_critic = PatchDiscriminator(width=filters)
+        self.events_discriminator = PatchDiscriminator(width=filters)
+        self.change_discriminator = PatchDiscriminator(width=filters)
         self.cycle_weight = cycle_weight
         self.identity_weight = identity_weight
         self.apply(_initialise)
@@ -56,10 +56,10 @@ class CycleGAN(nn.Module):
         yield from self.to_events.parameters()
         yield from self.to_change.parameters()
 
-    def critic_parameters(self) -> Iterator[nn.Parameter]:
+    def discriminator_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of both discriminators."""
-        yield from self.events_critic.parameters()
-        yield from self.change_critic.parameters()
+        yield from self.events_discriminator.parameters()
+        yield from self.change_discriminator.parameters()
 
     def generator_losses(self, change: Tensor, events: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted losses of the generators, and their detached translations ``events`` and ``change``."""
@@ -68,8 +68,8 @@ class CycleGAN(nn.Module):
         fake_change, same_change = self.to_change(torch.cat((events, change))).chunk(2)
         identity = self.cycle_weight * self.identity_weight
         losses = {
-            "loss_gan_events": _real_loss(self.events_critic(fake_events)),
-            "loss_gan_change": _real_loss(self.change_critic(fake_change)),
+            "loss_gan_events": _real_loss(self.events_discriminator(fake_events)),
+            "loss_gan_change": _real_loss(self.change_discriminator(fake_change)),
             "loss_cycle_change": self.cycle_weight * F.l1_loss(self.to_change(fake_events), change),
             "loss_cycle_events": self.cycle_weight * F.l1_loss(self.to_events(fake_change), events),
             "loss_identity_events": identity * F.l1_loss(same_events, events),
@@ -77,14 +77,15 @@ class CycleGAN(nn.Module):
         }
         return losses, {"events": fake_events.detach(), "change": fake_change.detach()}
 
-    def critic_losses(
+    def discriminator_losses(
         self, change: Tensor, events: Tensor, fake_change: Tensor, fake_events: Tensor
     ) -> dict[str, Tensor]:
         """Losses of the discriminators on real pictures and on translations without gradient."""
         losses = {}
-        for name, critic, real, fake in (
-            ("events", self.events_critic, events, fake_events),
-            ("change", self.change_critic, change, fake_change),
+        for name, discriminator, real, fake in (
+            ("events", self.events_discriminator, events, fake_events),
+            ("change", self.change_discriminator, change, fake_change),
         ):
-            losses[f"loss_critic_{name}"] = (_real_loss(critic(real)) + _fake_loss(critic(fake))) / 2
+            # the name in logs
+            losses[f"loss_critic_{name}"] = (_real_loss(discriminator(real)) + _fake_loss(discriminator(fake))) / 2
         return losses

@@ -1,4 +1,4 @@
-"""Numbers of a training of the style-transfer generator; free of torch, so that a script can show them in its help."""
+"""Settings of the style-transfer training. Does not import torch: a script shows them in its help."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from mmseg.errors import ConfigError
 
-# width of the published generator
+# Width of the published generator.
 PUBLISHED_FILTERS = 64
-# below it the discriminators have no output left
+# Smaller crops leave the discriminators without output.
 SMALLEST_CROP = 24
-# What a resumed training may change: how long it goes on, and what it writes when.
+# Settings that a resumed training may change.
 _FREE = {"iterations", "constant", "log_interval", "checkpoint_interval", "picture_interval"}
 
 
@@ -20,13 +20,13 @@ class StyleTransferSettings:
     """Settings of CycleGAN (Zhu et al., ICCV 2017); intervals in iterations, 0 for never.
 
     Attributes:
-        iterations: length of the training, which is 200 times 1,000 pictures in the paper.
-        constant: iterations at the full rate, before it falls linearly to 0; None for half of all.
+        iterations: length of the training; 200 epochs of 1,000 pictures in the paper.
+        constant: iterations at the full learning rate, before it decays linearly to 0; None for half of all.
         crop: side of the square crops in pixels, a multiple of 4.
-        batch: pairs an iteration.
+        batch: pairs per iteration.
         filters: width of generators and discriminators.
         cycle_weight: weight of the cycle loss.
-        identity_weight: weight of the identity loss, as a share of ``cycle_weight``.
+        identity_weight: weight of the identity loss, as a fraction of ``cycle_weight``.
         pool: earlier translations kept for each discriminator.
     """
 
@@ -71,7 +71,7 @@ class StyleTransferSettings:
         return self.learning_rate * (self.iterations - iteration) / (self.iterations - constant)
 
     def changes(self, earlier: dict[str, Any]) -> list[str]:
-        """Say how they differ from those of an earlier run, but for what a resumed one may change."""
+        """Describe the differences from an earlier run, apart from settings that a resumed run may change."""
         own = asdict(self)
         keys = [key for key in own if key not in _FREE and earlier.get(key) != own[key]]
         return [f"{key} was {earlier.get(key)}, now {own[key]}" for key in keys]

@@ -122,7 +122,7 @@ def test_one_is_killed(server, project, tmp_path, killed):
     processes[killed].signal(signal.SIGKILL)
     assert processes[killed].wait() == -signal.SIGKILL
     number = processes[killed].number
-    cause = rf"^process {killed} of this training \(number {number} of .*\) ended without a word: it was killed"
+    cause = rf"^process {killed} of this training \(number {number} of .*\) ended without a message: it was killed"
     assert_both_ended(tmp_path / "run", [processes[1 - killed]], 2, cause)
     if killed == 1:
         assert "stopped: process 1 of this training (number" in (tmp_path / "run" / "run" / "run.log").read_text()
@@ -170,7 +170,7 @@ DACS.train_step = broken
         (BROKEN, ["the loss or gradient of another process is not finite", "decode.loss_seg nan"]),
         (
             IN_STEP.format(what="import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
-            [r"^process 1 .* ended without a word", None],
+            [r"^process 1 .* ended without a message", None],
         ),
     ],
     ids=["bad file", "memory", "not finite", "killed in a step"],

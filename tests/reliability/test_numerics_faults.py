@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmseg.config.run import Numerics
 from mmseg.engine.finite import FiniteWatch
 from mmseg.engine.numerics import set_determinism
 from mmseg.engine.trainer import Trainer
@@ -79,9 +80,9 @@ def test_a_scaler_that_finds_no_scale_ends_the_training():
 
 
 def test_deterministic_is_set_and_taken_back():
-    set_determinism({"deterministic": True, "cudnn_benchmark": True})
+    set_determinism(Numerics(deterministic=True, cudnn_benchmark=True))
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.benchmark
-    set_determinism({})
+    set_determinism(Numerics())
     assert not torch.are_deterministic_algorithms_enabled()

@@ -20,14 +20,15 @@ from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.errors import CheckpointError, ConfigError, DataError, Interrupted
 from mmseg.models.resnet_generator import ResnetGenerator, load_generator
+from mmseg.style_transfer.checkpoint import PUBLISHED_NAME, save_generator
 from mmseg.style_transfer.cyclegan import CycleGAN
 from mmseg.style_transfer.discriminator import PatchDiscriminator
 from mmseg.style_transfer.image_pool import ImagePool, PoolDraw
-from mmseg.style_transfer.loop import PUBLISHED_NAME, save_generator
 from mmseg.style_transfer.make_pictures import PictureSettings, make_pictures, open_sources, picture_tasks
 from mmseg.style_transfer.measure import StyleStatistics, kept_activity
 from mmseg.style_transfer.pictures import MANIFEST, UnpairedPictures, whole_picture
 from mmseg.style_transfer.settings import StyleTransferSettings
+from mmseg.style_transfer.trainer import StyleTransferTrainer
 from mmseg.style_transfer.training import evaluate_generator, train_style_transfer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,13 +179,13 @@ def test_pairs_depend_on_their_number_alone(data):
 
 
 def test_discriminator_sees_70_by_70_pixels():
-    critic = PatchDiscriminator(width=4)
-    norms = [m for m in critic.modules() if isinstance(m, nn.InstanceNorm2d)]
+    discriminator = PatchDiscriminator(width=4)
+    norms = [m for m in discriminator.modules() if isinstance(m, nn.InstanceNorm2d)]
     assert len(norms) == 3
     for norm in norms:  # a norm sees the whole picture; what a convolution sees is asked here
         norm.forward = lambda x: x
     picture = torch.zeros(1, 1, 256, 256, requires_grad=True)
-    score = critic(picture)
+    score = discriminator(picture)
     assert score.shape == (1, 1, 30, 30)
     score[0, 0, 15, 15].backward()
     rows = picture.grad[0, 0].abs().sum(1).nonzero().flatten()
@@ -199,8 +200,8 @@ def test_losses_are_those_of_the_formulas():
     losses, fake = model.generator_losses(change, events)
     fake_events, fake_change = model.to_events(change), model.to_change(events)
     expected = {
-        "loss_gan_events": ((model.events_critic(fake_events) - 1) ** 2).mean(),
-        "loss_gan_change": ((model.change_critic(fake_change) - 1) ** 2).mean(),
+        "loss_gan_events": ((model.events_discriminator(fake_events) - 1) ** 2).mean(),
+        "loss_gan_change": ((model.change_discriminator(fake_change) - 1) ** 2).mean(),
         "loss_cycle_change": 10 * (model.to_change(fake_events) - change).abs().mean(),
         "loss_cycle_events": 10 * (model.to_events(fake_change) - events).abs().mean(),
         "loss_identity_events": 5 * (model.to_events(events) - events).abs().mean(),
@@ -211,9 +212,9 @@ def test_losses_are_those_of_the_formulas():
         assert torch.allclose(losses[name], value, rtol=1e-4), name
     assert torch.allclose(fake["events"], fake_events, atol=1e-5)
     assert not fake["events"].requires_grad
-    critic = model.critic_losses(change, events, fake["change"], fake["events"])
-    real, false = model.events_critic(events), model.events_critic(fake_events)
-    assert torch.allclose(critic["loss_critic_events"], ((real - 1) ** 2).mean() / 2 + (false**2).mean() / 2)
+    judged = model.discriminator_losses(change, events, fake["change"], fake["events"])
+    real, false = model.events_discriminator(events), model.events_discriminator(fake_events)
+    assert torch.allclose(judged["loss_critic_events"], ((real - 1) ** 2).mean() / 2 + (false**2).mean() / 2)
 
 
 def test_initial_weights():
@@ -293,7 +294,7 @@ def test_resumed_training_equals_one_run(data, trained, tmp_path, monkeypatch):
     try:
         short = StyleTransferSettings(**{**settings.__dict__, "checkpoint_interval": 4})
         with monkeypatch.context() as patch:
-            patch.setattr(api, "save_trainer", stop_after(api.save_trainer))
+            patch.setattr(StyleTransferTrainer, "write_checkpoint", stop_after(StyleTransferTrainer.write_checkpoint))
             with pytest.raises(KeyboardInterrupt):
                 api.train_style_transfer(data, tmp_path / "run", short)
         api.train_style_transfer(data, tmp_path / "run", short, resume=True, workers=1)
@@ -312,7 +313,6 @@ def test_resumed_training_equals_one_run(data, trained, tmp_path, monkeypatch):
 def test_a_signal_saves_and_a_bad_picture_too(data, trained, tmp_path, monkeypatch):
     """Checkpoints come at the end only; what ended the training before says which one it saved."""
     from mmseg.style_transfer import training as api
-    from mmseg.style_transfer.loop import StyleTransferTrainer
 
     settings = StyleTransferSettings(**json.loads((trained / "style_transfer.json").read_text()))
     monkeypatch.setattr(api, "choose_device", lambda: torch.device("cpu"))
