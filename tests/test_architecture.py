@@ -14,7 +14,6 @@ KNOWN_UP = {
     ("mmseg.inference.benchmark", "mmseg.apis.arguments"),
     ("mmseg.inference.export", "mmseg.apis.arguments"),
     ("mmseg.inference.model", "mmseg.apis.arguments"),
-    ("mmseg.launcher.child", "mmseg.apis.training"),
 }
 KNOWN_CYCLES: list[set[str]] = []
 
