@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-import torch._dynamo
 from torch import nn
 
 from mmseg.models.backbones.mit import Block
@@ -16,6 +14,9 @@ def compile_networks(networks: nn.Module) -> None:
 
     Blocks of one stage share their compiled code: compiling a whole encoder takes minutes, compiling blocks seconds.
     """
+    # here, as the import takes longer than that of torch itself
+    import torch._dynamo
+
     # every stage, batch size and use (student, teacher) of a block is compiled separately
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in networks.modules():
