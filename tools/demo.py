@@ -126,7 +126,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
     import cv2
     import numpy as np
 
-    from mmseg.config.load import set_root
+    from mmseg.config.data_root import set_root
     from mmseg.engine.checkpoint_config import config_of
     from mmseg.io.image_files import open_label
     from mmseg.registry import DATASETS

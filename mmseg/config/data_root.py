@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.dotted import get_key
 from mmseg.config.keys import DATA_PATH_KEYS
-from mmseg.config.load import get_key, set_root
 from mmseg.errors import ConfigError
 from mmseg.io.files import visible
 
 DATASETS = ("cityscapes", "DSEC_Night", "dark_zurich")
+# Sections whose lists name data by paths of their own, which are looked for below a root.
+LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
+# Folders of the project that a path of another machine is cut at.
+ANCHORS = ("data", "pretrained")
 # Folders above a given one that are looked at for the one that was meant.
 LEVELS = 3
 
@@ -32,6 +36,37 @@ def use_root(config: Config, root: str | Path, options: Mapping[str, Any], for_t
     set_root(config, root, options)
     check_root(config, root, options, for_training)
     return outside_root(config, root, options, for_training)
+
+
+def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
+    """Point the paths of data and weights below ``root``, in place.
+
+    A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
+    paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
+    this machine: it moves only where it does not exist as it stands. What a list names is looked for below ``root``
+    too.
+    """
+    for key in DATA_PATH_KEYS:
+        value = get_key(config, key)
+        if not isinstance(value, str) or not value or (key in (options or {}) and Path(value).exists()):
+            continue
+        candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
+        existing = [path for path in (*candidates, Path(value)) if path.exists()]
+        config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
+    for section in LIST_SECTIONS:
+        key, path = f"{section}.root_path", get_key(config, f"{section}.dataset_txt_path")
+        # A list looks below its own folder by itself.
+        if path and key not in (options or {}) and (get_key(config, key) or Path(path).parent != Path(root)):
+            config.merge_from_dict({key: str(root)})
+
+
+def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
+    """Places below ``root`` where a path may be meant, the likeliest first."""
+    parts = PurePosixPath(value).parts
+    anchored = [root.joinpath(*parts[i:]) for i, part in enumerate(parts) if part in ANCHORS]
+    by_name = [root / parts[-1]] if is_list else []
+    relative = [] if Path(value).is_absolute() else [root / value]
+    return [*reversed(anchored), *by_name, *relative] if not is_list else [*by_name, *reversed(anchored), *relative]
 
 
 def check_root(config: Config, root: str | Path, options: Mapping[str, Any], for_training: bool = True) -> None:

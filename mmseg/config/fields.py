@@ -34,8 +34,8 @@ def section(cls: type, help: str, *, none: bool = False) -> Any:
     """Field that holds another section; a config may leave it out if each of its keys has a default."""
     kind = section_of(cls)
     required = any(known.default is REQUIRED for known in kind.keys.values())
-    described = Key(kind, REQUIRED if required else None, help, none)
-    return field(metadata={_KEY: described}, **({} if required else {"default_factory": cls}))
+    metadata = {_KEY: Key(kind, REQUIRED if required else None, help, none)}
+    return field(metadata=metadata) if required else field(default_factory=cls, metadata=metadata)
 
 
 def inline(cls: type) -> Any:
@@ -102,5 +102,5 @@ def _built(kind: Kind, value: Any) -> Any:
     if isinstance(kind, Section):
         made = kind.made
     elif isinstance(kind, Variants):
-        made = kind.made.get(value["type"])
+        made = kind.made.get(value.get("type", ""))
     return value if made is None else build(made, value)

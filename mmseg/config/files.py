@@ -187,23 +187,25 @@ def _refuse_yaml(path: Path, seen: frozenset[Path] = frozenset()) -> None:
     Raises:
         ConfigError: naming both files.
     """
+    for name in _named_bases(path):
+        base = Path(os.path.abspath(path.parent / str(name)))
+        if base.suffix in (".yml", ".yaml"):
+            raise ConfigError(f"{path}: the _base_ {shown(name)} is YAML; give a .py or .json file")
+        if base.suffix == ".py" and base not in seen:
+            _refuse_yaml(base, seen | {base})
+
+
+def _named_bases(path: Path) -> list[Any]:
+    """What a Python config assigns to ``_base_``, without running it."""
+    found: list[Any] = []
     try:
-        tree = ast.parse(path.read_bytes())
-        named = [ast.literal_eval(node.value) for node in tree.body if _assigns_bases(node)]
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == BASE for t in node.targets):
+                bases = ast.literal_eval(node.value)
+                found += bases if isinstance(bases, (list, tuple)) else [bases]
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # what is wrong is said when the file is run
-    for bases in named:
-        for name in [bases] if isinstance(bases, str) else bases:
-            base = Path(os.path.abspath(path.parent / str(name)))
-            if base.suffix in (".yml", ".yaml"):
-                raise ConfigError(f"{path}: the _base_ {shown(name)} is YAML; give a .py or .json file")
-            if base.suffix == ".py" and base not in seen:
-                _refuse_yaml(base, seen | {base})
-
-
-def _assigns_bases(node: ast.stmt) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else ()
-    return any(isinstance(target, ast.Name) and target.id == BASE for target in targets)
+        return []  # running the file reports what is wrong
+    return found
 
 
 def _from_data(content: Mapping[str, Any], where: str) -> Config:
@@ -227,12 +229,13 @@ def _from_file(path: Path) -> Config:
 
 
 def _with_options(config: Config, options: Mapping[str, Any] | None) -> Config:
-    for key, value in (options or {}).items():
+    options = dict(options or {})
+    for key, value in options.items():
         if key.split(".")[0] in (BASE, IMPORTS):
             raise ConfigError(f"{key}={shown(value)} cannot be set as an option; name a .py config of your own")
     try:
-        config.merge_from_dict(dict(options or {}))
-    except Exception as error:  # whatever a value meets that it does not fit
+        config.merge_from_dict(options)
+    except Exception as error:  # anything: a value that does not fit the config
         culprit = next((key for key in options if not _applies(config, key, options[key])), ", ".join(options))
         raise ConfigError(f"{culprit}={shown(options.get(culprit))} cannot be set: {_one_line(error)}") from error
     return config

@@ -38,14 +38,10 @@ _REST = {
 }
 CONFIG = section_of(RunConfig, _REST)
 # Of a published folder, a test reads only these; the switches of its training do not concern it.
-TEST_CONFIG = section_of(EvalConfig)
+EVAL_CONFIG = section_of(EvalConfig)
 # Keys that nothing reads; a resumed training may have others.
 IGNORED_KEYS = tuple(dict.fromkeys(name for name, key in walk(CONFIG) if key.unread))
 # Paths of data and weights, which are re-rooted when a config comes from another machine.
 DATA_PATH_KEYS = tuple(
     dict.fromkeys(name for name, key in walk(CONFIG) if isinstance(key.kind, PathText) and key.kind.rooted)
 )
-# Sections whose lists name data by paths of their own, which are looked for below a root.
-LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
-# Folders of the project that a path of another machine is cut at.
-ANCHORS = ("data", "pretrained")

@@ -1,20 +1,23 @@
-"""Relations between the values of a config, each of which is in its own range already."""
+"""Checks between the values of a config, each of which is in its own range already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmseg.config.components import CITYSCAPES, DARK_ZURICH, DATASETS, PredictionMode
+from mmseg.config.components import DATASETS, PredictionMode
+from mmseg.config.dotted import get_key
 from mmseg.config.fields import build
-from mmseg.config.kinds import Key
-from mmseg.config.run import OPTIMIZER_OPTIONS
+from mmseg.config.run import OPTIMIZER_OPTIONS, Component, RunConfig, Schedule
+from mmseg.config.uda import UDASettings, uses_isr_fusion
 from mmseg.errors import ConfigError
 
-# (height, width) of a DSEC frame, and of what a test sees of it
+# (height, width) of a DSEC frame, and of the part of it that a test sees
 DSEC_FRAME, DSEC_TEST = (480, 640), (440, 640)
-# keys that are missing from a data set's table are read as None
-_NO_KEYS: dict[str, Key] = {}
+# where a config names the training variant
+TRAIN_TYPES = ("uda.train_type", "model.train_type", "model.decode_head.decoder_params.train_type")
+
+Size = tuple[int, int]
 
 
 def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
@@ -27,63 +30,58 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
     Raises:
         ConfigError: naming both keys.
     """
-    data = config.get("data") or {}
     build(PredictionMode, config["model"].get("test_cfg") or {})
-    for where, section in _data_sets(data, for_training):
+    for where, section in _data_sets(config["data"], for_training):
         _check_sizes(where, section)
     if not for_training:
         return
-    train = data.get("train") or {}
-    sizes = {name: _sample_size(train.get(name) or {}) for name in ("source", "target")}
-    if None not in sizes.values() and sizes["source"] != sizes["target"]:
-        raise ConfigError(
-            f"source samples are {sizes['source']}, target samples {sizes['target']} (height, width): make "
-            "data.train.source.image_crop_size and data.train.target's after_crop_resize_size (DSEC) or "
-            "image_crop_size (Dark Zurich) alike"
-        )
-    _check_method(config.get("uda") or {}, sizes["target"])
     _check_optimizer(config["optimizer"])
-    _check_schedule(config["optimizer"], config["lr_config"])
+    run = RunConfig.from_config(config)
+    source, target = (_sample_size(run.data.train.get(name) or {}) for name in ("source", "target"))
+    if source and target and source != target:
+        raise ConfigError(
+            f"source samples are {source}, target samples {target} (height, width): make them equal by "
+            "data.train.source.image_crop_size and data.train.target's after_crop_resize_size (DSEC) or "
+            "image_crop_size (Dark Zurich)"
+        )
+    _check_method(run.uda, target)
+    _check_network(config, run.uda)
+    _check_schedule(run.lr_config, run.optimizer.lr)
 
 
-def _data_sets(data: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    train = data.get("train") or {}
+def _data_sets(data: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Component]]:
     named = {"data.test": data.get("test")}
     if for_training:
-        named |= {f"data.train.{name}": train.get(name) for name in ("source", "target")}
+        named |= {f"data.train.{name}": data["train"].get(name) for name in ("source", "target")}
         named["data.val"] = data.get("val")
     for where, section in named.items():
         if section and section.get("type") in DATASETS.types:
             yield where, section
 
 
-def _value(section: Mapping[str, Any], key: str) -> Any:
-    """A value of a data set, or its default."""
-    table = DATASETS.types.get(section.get("type"), _NO_KEYS)
-    value = section.get(key)
-    return table[key].default if value is None and key in table else value
-
-
-def _sample_size(section: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) of a training sample; None where another data set decides on it, or it is a whole frame."""
+def _sample_size(section: Component) -> Size | None:
+    """(height, width) of a training sample; None for whole frames and where the data set decides."""
     if section.get("type") == "DSECDataset":
-        size = _value(section, "after_crop_resize_size") or _value(section, "crop_size")
-        return tuple(size) if size and _value(section, "crop_size") else None
-    size = _value(section, "image_crop_size")
-    return tuple(size)[::-1] if size else None
+        crop = DATASETS.value(section, "crop_size")
+        return _pair(DATASETS.value(section, "after_crop_resize_size") or crop) if crop else None
+    crop = DATASETS.value(section, "image_crop_size")
+    return _pair(crop[::-1]) if crop else None
 
 
-def _check_sizes(where: str, section: Mapping[str, Any]) -> None:
+def _pair(size: Sequence[int]) -> Size:
+    return size[0], size[1]
+
+
+def _check_sizes(where: str, section: Component) -> None:
     """A crop lies within its image, and a shift within the crop."""
-    test_mode = bool(section.get("test_mode"))
+    whole: Sequence[int]
+    crop: Sequence[int] | None
     if section["type"] == "DSECDataset":
-        crop, whole, key = _value(section, "crop_size"), DSEC_FRAME, "crop_size"
+        crop, whole, key = DATASETS.value(section, "crop_size"), DSEC_FRAME, "crop_size"
         inner = crop or DSEC_TEST
     else:
-        table = CITYSCAPES if section["type"] == "CityscapesICDataset" else DARK_ZURICH
-        whole = (section.get("image_resize_size") or table["image_resize_size"].default)[::-1]
-        crop, key = (section.get("image_crop_size") or table["image_crop_size"].default)[::-1], "image_crop_size"
-        crop = None if test_mode else crop
+        whole, key = DATASETS.value(section, "image_resize_size")[::-1], "image_crop_size"
+        crop = None if section.get("test_mode") else DATASETS.value(section, key)[::-1]
         inner = crop or whole
     if crop and (crop[0] > whole[0] or crop[1] > whole[1]):
         raise ConfigError(
@@ -100,16 +98,34 @@ def _check_shift(where: str, params: Any, side: int) -> None:
         )
 
 
-def _check_method(uda: Mapping[str, Any], size: tuple[int, int] | None) -> None:
+def _check_method(uda: UDASettings, size: Size | None) -> None:
     if size is None:
         return
-    top, bottom = uda.get("pseudo_weight_ignore_top", 0), uda.get("pseudo_weight_ignore_bottom", 0)
+    top, bottom = uda.pseudo_weight_ignore_top, uda.pseudo_weight_ignore_bottom
     if top + bottom >= size[0]:
         raise ConfigError(
             f"uda.pseudo_weight_ignore_top is {top} and uda.pseudo_weight_ignore_bottom {bottom}; samples have "
             f"{size[0]} rows, so give less than {size[0]} in all"
         )
-    _check_shift("uda.isr_parms", uda.get("isr_parms"), min(size))
+    _check_shift("uda.isr_parms", uda.isr_parms, min(size))
+
+
+def _check_network(config: Mapping[str, Any], uda: UDASettings) -> None:
+    """The network has what the method needs."""
+    given = {key: value for key in TRAIN_TYPES if (value := get_key(config, key)) is not None}
+    if len(set(given.values())) > 1:
+        listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise ConfigError(f"the train types of the config differ: {listed}; set them to one value")
+    if uses_isr_fusion(vars(uda)) and not get_key(config, "model.fusion_isr_module.type"):
+        raise ConfigError(
+            "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
+            "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
+        )
+    if uda.imnet_feature_dist_lambda > 0 and not config["model"].get("pretrained"):
+        raise ConfigError(
+            "uda.imnet_feature_dist_lambda compares with ImageNet features, but model.pretrained is None; give the "
+            "ImageNet weights or set the lambda to 0"
+        )
 
 
 def _check_optimizer(optimizer: Mapping[str, Any]) -> None:
@@ -121,11 +137,11 @@ def _check_optimizer(optimizer: Mapping[str, Any]) -> None:
         raise ConfigError(f"optimizer.{unknown[0]} is not a setting of {kind}; leave it out")
 
 
-def _check_schedule(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
-    if schedule.get("warmup") and not (schedule.get("warmup_iters") and schedule.get("warmup_ratio") is not None):
+def _check_schedule(schedule: Schedule, rate: float) -> None:
+    if schedule.warmup and not (schedule.warmup_iters and schedule.warmup_ratio is not None):
         raise ConfigError("lr_config.warmup='linear' also needs warmup_iters and warmup_ratio")
-    rate, least = optimizer.get("lr", 0.0), schedule.get("min_lr", 0.0)
-    if least > rate:
+    if schedule.min_lr > rate:
         raise ConfigError(
-            f"lr_config.min_lr is {least:g}, above optimizer.lr, {rate:g}: the rate would rise; give at most {rate:g}"
+            f"lr_config.min_lr is {schedule.min_lr:g}, above optimizer.lr, {rate:g}: the rate would rise; give at "
+            f"most {rate:g}"
         )

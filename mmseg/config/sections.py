@@ -62,7 +62,7 @@ class Variants:
         kind = value.get("type")
         if kind is not None and not (isinstance(kind, str) and len(kind) <= LONGEST_NAME):
             raise ConfigError(f"{key}.type is {shown(kind)}; give the name of a {self.what}")
-        if self.describes(value):
+        if isinstance(kind, str) and kind in self.types:
             Section(self.section_keys(kind)).check(key, value)
 
     def describes(self, value: Mapping[str, Any]) -> bool:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mmseg.config.components import LEAST_SIDE
-from mmseg.config.load import check_values, uses_isr_fusion
+from mmseg.config.load import check_values
+from mmseg.config.uda import uses_isr_fusion
 from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.networks import empty_segmentor

@@ -12,20 +12,18 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg.config.data_root import check_root, outside_root
+from mmseg.config.data_root import LIST_SECTIONS, check_root, outside_root, set_root
 from mmseg.config.dotted import flat, get_key, is_below, set_key
 from mmseg.config.files import GENERATED_CONFIGS
-from mmseg.config.keys import LIST_SECTIONS
+from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.config.load import (
-    DATA_PATH_KEYS,
     check_values,
     dump_config,
     effective,
     load_config,
     plain,
-    set_root,
-    uses_isr_fusion,
 )
+from mmseg.config.uda import uses_isr_fusion
 from mmseg.engine.build import check_training
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics

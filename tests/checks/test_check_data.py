@@ -21,7 +21,8 @@ from rich.console import Console
 
 from mmseg.checks.findings import Finding, findings_json, is_good, print_findings
 from mmseg.checks.run import check_data
-from mmseg.config.load import load_config, set_root
+from mmseg.config.data_root import set_root
+from mmseg.config.load import load_config
 from mmseg.errors import ConfigError
 from mmseg.preparation.cityscapes import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists

@@ -6,7 +6,8 @@ import pytest
 from helpers.golden_tools import GOLDEN, load_json
 
 from mmseg.apis.arguments import parse_value
-from mmseg.config.load import check_config, dump_config, effective, get_key, load_config, plain, set_root
+from mmseg.config.data_root import set_root
+from mmseg.config.load import check_config, dump_config, effective, get_key, load_config, plain
 from mmseg.errors import ConfigError
 from mmseg.launcher.child import write_child_config
 
@@ -245,9 +246,15 @@ def test_bad_experiment_name(root):
         ({"data.train.target.crop_sise": 1}, "unknown config key 'data.train.target.crop_sise', did you mean"),
         ({"optimizer.weight_dekay": 1}, "did you mean 'weight_decay'"),
         ({"model.decode_head.chanels": 1}, "did you mean 'channels'"),
-        ({"model.backbone_image.type": "mit_b6"}, "model.backbone_image.type is 'mit_b6', which is no backbone, did"),
-        ({"model.fusion_module.type": "AtentionFusion"}, "which is no fusion module, did you mean 'AttentionFusion'"),
-        ({"data.train.target.type": "DSEC"}, "data.train.target.type is 'DSEC', which is no dataset"),
+        (
+            {"model.backbone_image.type": "mit_b6"},
+            "model.backbone_image.type is 'mit_b6', which is not a backbone",
+        ),
+        (
+            {"model.fusion_module.type": "AtentionFusion"},
+            "not a fusion module, did you mean 'AttentionFusion'",
+        ),
+        ({"data.train.target.type": "DSEC"}, "data.train.target.type is 'DSEC', which is not a dataset"),
         ({"model.train_type": "cs2dsec_image"}, "the train types of the config differ"),
         ({"model.decode_head.decoder_params.share_decodr": True}, "did you mean 'share_decoder'"),
         ({"uda.forward_cfg.loss_weights": {}}, "did you mean 'loss_weight'"),

@@ -1,10 +1,8 @@
 """Every key of the published configs with hostile values: refused in one line, or proven harmless."""
 
 import copy
-import inspect
 import math
 import re
-from dataclasses import MISSING, fields
 
 import pytest
 from mmengine.config import Config
@@ -12,6 +10,7 @@ from mmengine.config import Config
 from mmseg.apis import testing
 from mmseg.apis.arguments import parse_value
 from mmseg.apis.training import check_training
+from mmseg.config.arguments import arguments_of
 from mmseg.config.components import (
     CITYSCAPES,
     DARK_ZURICH,
@@ -26,7 +25,7 @@ from mmseg.config.components import (
 )
 from mmseg.config.keys import CONFIG, IGNORED_KEYS
 from mmseg.config.kinds import REQUIRED, Off, PathText, Text, Unread
-from mmseg.config.load import check_config, component_keys, effective, get_key, load_config
+from mmseg.config.load import check_config, effective, get_key, load_config
 from mmseg.config.sections import walk
 from mmseg.config.uda import METHODS
 from mmseg.datasets import cityscapes, dark_zurich, dsec_night
@@ -400,26 +399,14 @@ def test_the_table_has_the_keys_and_defaults_of_the_components(registry, table):
     assert set(registry.module_dict) == set(table)
     for name, keys in table.items():
         component = registry.get(name)
-        own = component_keys(component) - {"seed", "model", "arch", "args"}
+        arguments = arguments_of(component)
+        own = arguments.keys() - {"seed", "model", "arch", "args"}
         read = {key for key, known in keys.items() if not known.unread and not isinstance(known.kind, Off)}
         assert read <= own, name
         assert own - read <= {"auto_threshold", "shift_3_channel", "image_resize_size2"}, name
-        for key, default in defaults_of(component).items():
-            if key in keys and default is not inspect.Parameter.empty:
-                assert keys[key].default == default or (key, default) == ("loss_decode", None), (name, key)
-
-
-def defaults_of(component) -> dict:
-    settings = getattr(component, "settings_class", None)
-    if settings is not None:
-        return {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(settings)
-                if (f.default, f.default_factory) != (MISSING, MISSING)}  # fmt: skip
-    found = {}
-    for cls in reversed(inspect.getmro(component)):
-        if "__init__" in vars(cls) and cls is not object:
-            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-            found |= {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
-    return {key: value for key, value in found.items() if key != "test_cfg"}
+        for key, default in arguments.items():
+            if key in keys and default is not REQUIRED and key not in ("loss_decode", "test_cfg"):
+                assert keys[key].default == default, (name, key)
 
 
 def test_the_table_knows_the_names_of_the_components():

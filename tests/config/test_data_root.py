@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmseg.config.data_root import check_root, outside_root, use_root
-from mmseg.config.load import load_config, set_root
+from mmseg.config.data_root import check_root, outside_root, set_root, use_root
+from mmseg.config.load import load_config
 from mmseg.errors import ConfigError
 from mmseg.launcher.child import plan_child
 

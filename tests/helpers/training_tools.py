@@ -4,7 +4,8 @@ from pathlib import Path
 
 from helpers.script_tools import PUBLISHED, ROOT, SMALL
 from mmseg.apis.arguments import parse_value
-from mmseg.config.load import load_config, set_root
+from mmseg.config.data_root import set_root
+from mmseg.config.load import load_config
 
 # the launcher leaves out what nothing uses
 QUICK = {

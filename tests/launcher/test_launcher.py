@@ -18,7 +18,8 @@ from helpers.golden_tools import GOLDEN, load_json
 from rich.console import Console
 
 from mmseg.config import dotted
-from mmseg.config.load import dump_config, load_config, plain, set_root
+from mmseg.config.data_root import set_root
+from mmseg.config.load import dump_config, load_config, plain
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.launcher import child as launching
 from mmseg.launcher import experiments

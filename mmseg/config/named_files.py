@@ -1,0 +1,53 @@
+"""The files and folders that a config names: whether they exist, and what to do if not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmseg.config.dotted import Loaded, get_key
+from mmseg.errors import ConfigError, address_remedy
+
+_PRETRAINED = "pretrained/README.md says where to get it"
+_MAKE_LIST = "create it with create_dsec_dataset_txt.py"
+_WEIGHTS = {
+    "model.pretrained": f"{_PRETRAINED}; model.pretrained=None starts from random weights",
+    "uda.cyclegan_itrd2en_path": f"{_PRETRAINED}; '' uses the image change itself as day events",
+    "load_from": "give a checkpoint that exists, or None",
+}
+_TRAINING_DATA = {
+    "data.train.source.dataset_path": "see data/README.md",
+    "data.train.source_json_root": "run tools/convert_datasets/cityscapes.py on the Cityscapes folder",
+    "data.train.target.dataset_path": "see data/README.md",
+    "data.train.target.dataset_txt_path": _MAKE_LIST,
+    "data.val.dataset_path": "see data/README.md",
+    "data.val.dataset_txt_path": _MAKE_LIST,
+}
+_TEST_DATA = {
+    "data.test.dataset_txt_path": f"{_MAKE_LIST}, or give --root_path",
+    "data.test.dataset_path": "see data/README.md, or give --root_path",
+}
+
+
+def named_weights(config: Mapping[str, Any] | Loaded) -> Iterator[tuple[str, str, str]]:
+    """Key, path and remedy of the weights that a training loads."""
+    # Without image changes there is nothing to translate, and nothing loads the generator.
+    translates = "img_time_res" in (get_key(config, "data.train.source.outputs") or ())
+    for key, remedy in _WEIGHTS.items():
+        value = get_key(config, key)
+        if value and (translates or key != "uda.cyclegan_itrd2en_path"):
+            yield key, value, remedy
+
+
+def check_files(config: Mapping[str, Any], for_training: bool) -> None:
+    """Refuse paths that do not exist; data sets check what lies below them.
+
+    Raises:
+        ConfigError: naming key, path and remedy.
+    """
+    data = _TRAINING_DATA if for_training else _TEST_DATA
+    named = [(key, get_key(config, key), remedy) for key, remedy in data.items()]
+    for key, value, remedy in (*named, *(named_weights(config) if for_training else ())):
+        if value and not Path(value).exists():
+            raise ConfigError(f"{key}: {value} does not exist; {address_remedy(value) or remedy}")
