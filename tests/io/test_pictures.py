@@ -451,7 +451,7 @@ def test_statistics_with_a_byte_order_mark(tree):
 
     def classes() -> list[int]:
         sampling = {"min_pixels": 10}
-        return UDADataset(day(tree, "image", "label"), night("warp_image"), str(root), sampling).classes
+        return UDADataset(day(tree, "image", "label"), night("warp_image"), str(root), sampling).rare_classes.classes
 
     before = classes()
     for name in ("sample_class_stats.json", "samples_with_class.json"):
