@@ -1,4 +1,4 @@
-"""Write the event index of every DSEC_Night image, and the train and test list."""
+"""Write the event index of every DSEC_Night image, and the training and test lists."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from mmseg.errors import run_as_script
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Write images/images_to_events_index.txt of every sequence zurich_city_09_<a-e> under "
-        "the root, then night_dataset_warp.txt (train) and night_test_dataset_warp.txt (test).",
-        epilog="example: python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/",
+        description="Write images/images_to_events_index.txt in every sequence zurich_city_09_<a-e> under the root, "
+        "then the frame lists night_dataset_warp.txt (training) and night_test_dataset_warp.txt (test).",
+        epilog="example: python create_dsec_dataset_txt.py --root-dir data/DSEC_Night/",
     )
     parser.add_argument(
-        "--root_dir",
+        "--root-dir",
         required=True,
         help="folder of DSEC_Night",
     )
     parser.add_argument(
-        "--out_dir",
+        "--out",
         default=".",
-        help="folder of the two lists, which hold image paths relative to it (default: working directory)",
+        metavar="FOLDER",
+        help="folder of the two lists; they hold image paths relative to it (default: current folder)",
+        former=("--out-dir",),
     )
     return parser.parse_args()
 
@@ -40,7 +42,7 @@ def main() -> None:
     from mmseg.preparation.dsec_lists import create_dsec_lists
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    create_dsec_lists(args.root_dir, args.out_dir)
+    create_dsec_lists(args.root_dir, args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Launch training experiments from base configs."""
+"""Train one or several experiments, derived from base configs."""
 
 from __future__ import annotations
 
@@ -17,57 +17,61 @@ from mmseg.launcher.flags import add_flags, given_flags, read_flags
 
 def _seeds(text: str) -> list[int]:
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1,2")
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, e.g. 0,1,2")
     return list(dict.fromkeys(int(seed) for seed in text.split(",")))
 
 
 def _gpus(text: str) -> list[str]:
     gpus = text.split(",")
     if not all(re.fullmatch(r"[\w-]+", gpu) for gpu in gpus) or len(set(gpus)) < len(gpus):
-        raise argparse.ArgumentTypeError(f"{text!r}: give different GPUs, such as 0,1,2")
+        raise argparse.ArgumentTypeError(f"{text!r}: give distinct GPUs, e.g. 0,1,2")
     return gpus
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Write a child config under configs/generated/local-basic/ and train it into "
-        "work_dirs/local-basic/<date>_<name>_<5 hex>/; or several of them.",
-        usage="%(prog)s --base_config CONFIG --name NAME [--root_path FOLDER] [flags] [--cfg-options KEY=VALUE ...]\n"
-        "       %(prog)s (--base_config CONFIG [CONFIG ...] | --exp NAME) [--seeds 0,1,2] [--gpus 0,1] [--dry_run] ...",
-        epilog="example: python my_run_experiments.py --root_path . --base_config "
+        description="Derive a config from a base config and flags, write it to configs/generated/local-basic/ and "
+        "train it in work_dirs/local-basic/<date>_<name>_<5 hex>/; or do so for several configs or seeds. Options and "
+        "flags are accepted with hyphens or underscores.",
+        usage="%(prog)s --base-config CONFIG --name NAME [--root-path FOLDER] [flags] [--cfg-options KEY=VALUE ...]\n"
+        "       %(prog)s (--base-config CONFIG [CONFIG ...] | --exp NAME) [--seeds 0,1,2] [--gpus 0,1] [--dry-run] ...",
+        epilog="example: python my_run_experiments.py --root-path . --base-config "
         "configs/fusion/cs2dsec_image+events_together_b5.py --name cmda_cs2dsec",
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--base_config", nargs="+", metavar="CONFIG", help="config, or configs, to derive a run from")
-    what.add_argument("--exp", metavar="NAME", help="a list of experiments, configs/experiments/NAME.py")
-    parser.add_argument("--name", help="name of the experiment; of several, what their names begin with")
-    parser.add_argument("--root_path", help="folder with data/ and pretrained/ (default: paths as the config has them)")
-    add_resume(parser, "auto takes the newest run of this name with these settings, and starts anew without one")
+    what.add_argument("--base-config", nargs="+", metavar="CONFIG", help="config, or several, to derive runs from")
+    what.add_argument("--exp", metavar="NAME", help="list of experiments: configs/experiments/NAME.py, or a path")
+    parser.add_argument("--name", help="name of the run; for several runs, prefix of their names")
+    parser.add_argument("--root-path", help="folder with data/ and pretrained/ (default: paths as in the config)")
+    add_resume(
+        parser,
+        "auto takes the newest run with this name and these settings, or starts from the beginning if there is none",
+    )
     add_launcher(parser)
     add_config_options(parser)
     several = parser.add_argument_group(
         "several runs",
-        "each in a process of its own; a failed one is reported and does not stop the rest. Flags and --cfg-options "
-        "hold for all of them.",
+        "each in its own process; a failed run is reported and does not stop the others. Flags and --cfg-options apply "
+        "to all runs.",
     )
-    several.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="run each with several seeds")
-    several.add_argument("--gpus", type=_gpus, metavar="N,N,...", help="one run at a time on each of these GPUs")
-    several.add_argument("--dry_run", action="store_true", help="say what would run, and write nothing")
+    several.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="train each config with these seeds")
+    several.add_argument("--gpus", type=_gpus, metavar="N,N,...", help="use these GPUs, one run at a time on each")
+    several.add_argument("--dry-run", action="store_true", help="show what would run; write nothing")
     add_flags(parser)
     args = parser.parse_args()
     if is_single(args) and not args.name:
         parser.error("the following arguments are required: --name")
     if args.launcher != "none" and not is_single(args):
-        parser.error("--launcher is for one run at a time")
+        parser.error("--launcher works with a single run only")
     if args.seeds and (hasattr(args, "seed") or "seed" in args.cfg_options):
-        parser.error("--seeds and a seed exclude each other")
+        parser.error("--seeds cannot be combined with a seed given by --seed or --cfg-options")
     return args
 
 
 def is_single(args: argparse.Namespace) -> bool:
-    """Whether to train one run in this process."""
+    """Whether one run is trained, in this process."""
     several = args.exp or args.seeds or args.gpus or args.dry_run or len(args.base_config) > 1
     return not several
 
@@ -94,20 +98,20 @@ def main() -> None:
         return dump_config(child.resolved)
 
     with process_group(args.launcher):
-        # The name of a run is drawn, and files may change: of several processes, what the first reads counts.
+        # Run names are random and files may change, so all processes use what the first one read.
         train(config_of(broadcast_from_first(planned)), launcher=args.launcher)
 
 
 def launch_several(args: argparse.Namespace, flags: dict) -> None:
-    """Run, or show, what ``--exp``, several configs or several seeds ask for.
+    """Run or show several experiments, given by ``--exp``, several configs or several seeds.
 
     Raises:
-        SystemExit: 1 when a run failed.
+        SystemExit: with status 1, if a run failed.
     """
     from mmseg.launcher import experiments as e
     from mmseg.system.console import steady_console
 
-    # A file or a pipe has no width that a table must keep to.
+    # A file or a pipe has no width that limits a table.
     console = steady_console() if sys.stdout.isatty() else steady_console(width=250)
     if args.exp:
         chosen, seeds = e.named_experiments(args.exp)

@@ -1,4 +1,4 @@
-"""Test a work dir, of our training or as published: predictions and mIoU."""
+"""Test a work dir, or a published checkpoint folder: write predictions, print IoU."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
         description="Test the checkpoint of a work dir (iter_40000.pth, else the newest iter_*.pth) with the config "
-        "beside it. Predictions, panels and metrics.json go to <work_dir>/preds/ (preds_<options>/ with options that "
-        "choose what is tested).",
-        epilog="example: python my_test.py --work_dir work_dirs/local-basic/<run>",
+        "next to it. Predictions, panels and metrics.json are written to <work dir>/preds/, or preds_<options>/ if "
+        "options change what is tested.",
+        epilog="example: python my_test.py --work-dir work_dirs/local-basic/<run>",
     )
-    parser.add_argument("--work_dir", required=True, help="folder with <its name>.json and iter_*.pth")
+    parser.add_argument("--work-dir", required=True, help="folder with <its name>.json and iter_*.pth")
     add_test_options(parser)
     return parser.parse_args()
 

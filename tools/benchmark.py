@@ -1,30 +1,26 @@
-"""Measure how fast a network runs: latency, throughput and memory by precision and batch size."""
+"""Measure the inference speed of a network: latency, throughput and memory by precision and batch size."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import re
 import sys
 from pathlib import Path
 
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import LEAST_SIDE, PRECISION_NAMES, Parser, add_config_options, whole_number
+from mmseg.apis.arguments import (
+    LEAST_SIDE,
+    OUTPUT_NAMES,
+    PRECISION_NAMES,
+    ImageSize,
+    Parser,
+    add_config_options,
+    whole_number,
+)
 from mmseg.errors import ConfigError, run_as_script
-
-
-def height_and_width(text: str) -> tuple[int, int]:
-    """Argument type: ``<height>x<width>`` in pixels."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
-    if min(size) < LEAST_SIDE:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give <height>x<width>, each at least {LEAST_SIDE} pixels, e.g. 440x640"
-        )
-    return size
 
 
 def positive_number(text: str) -> float:
@@ -41,36 +37,40 @@ def positive_number(text: str) -> float:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Measure inference from images on the device to class maps of their size. No data are needed; "
-        "without a checkpoint the weights are random. On a GPU: peak memory too.",
+        description="Measure inference, from images on the device to class maps of the same size. No data set is "
+        "needed; without a checkpoint the weights are random. On a GPU, peak memory is reported too.",
         epilog="example: python tools/benchmark.py configs/fusion/cs2dsec_image+events_together_b5.py --precision fp32 "
         "bf16 --batch 1 8",
     )
     parser.add_argument("config", type=Path, help="config file, .py or .json")
-    parser.add_argument("--checkpoint", type=Path, help="take the student's weights from there")
+    parser.add_argument("--checkpoint", type=Path, help="load the student's weights from this checkpoint")
     parser.add_argument(
         "--output",
-        choices=("fusion", "image", "events", "fusion_isr", "fusion_all"),
-        help="(default: fusion with events where the config tests it, else image)",
+        choices=OUTPUT_NAMES,
+        help="output of the network (default: the one that a test of the config takes)",
     )
     parser.add_argument(
-        "--size", type=height_and_width, default="440x640", help="height x width of the images (default: %(default)s)"
+        "--size",
+        type=ImageSize(LEAST_SIDE),
+        default="440x640",
+        metavar="HxW",
+        help="height and width of the images (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISION_NAMES,
         default=["fp32"],
-        help="of the network; tf32 and fp16 need a GPU (default: fp32)",
+        help="number format of the network; tf32 and fp16 need a GPU (default: fp32)",
     )
-    parser.add_argument("--batch", nargs="+", type=whole_number(1), default=[1], help="images a call (default: 1)")
-    parser.add_argument("--compile", action="store_true", help="add a row with torch.compile to each")
-    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if there is one)")
+    parser.add_argument("--batch", nargs="+", type=whole_number(1), default=[1], help="images per call (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="also measure each row with torch.compile")
+    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if available)")
     parser.add_argument(
-        "--seconds", type=positive_number, default=3.0, help="time each row is measured for (default: %(default)s)"
+        "--seconds", type=positive_number, default=3.0, help="duration of each measurement (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=whole_number(1), help="threads of the CPU (default: torch's choice)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--threads", type=whole_number(1), help="CPU threads (default: torch's choice)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     add_config_options(parser)
     return parser.parse_args()
 

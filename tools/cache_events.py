@@ -1,4 +1,4 @@
-"""Compute once what training would compute again each epoch: voxel grids of events, resized images."""
+"""Cache what training would otherwise recompute every epoch: voxel grids of events, resized images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_config_options, whole_number
+from mmseg.apis.arguments import Parser, add_config_options, add_workers
 from mmseg.errors import run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,31 +20,31 @@ SECTIONS = ("train.source", "train.target", "val", "test")
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Write the caches of a config's data sets: images and standardised voxel grids of the listed "
+        description="Write caches for the data sets of a config: images and standardised voxel grids of the listed "
         "frames (DSEC), resized images, labels and image changes (Cityscapes), resized images (Dark Zurich). Training "
-        "reads them where the keys data.*.cache name them, gives the same numbers, and refuses a cache whose "
-        "parameters or source files have changed. What is there and fits is kept; an interrupted run goes on where it "
-        "was.",
-        epilog="example: python tools/cache_events.py configs/fusion/cs2dsec_image+events_together_b5.py --nproc 8",
+        "reads them if the keys data.*.cache name them. Results do not change, and a cache whose parameters or source "
+        "files have changed is refused. Valid caches are kept; an interrupted run continues where it stopped.",
+        epilog="example: python tools/cache_events.py configs/fusion/cs2dsec_image+events_together_b5.py --workers 8",
     )
     parser.add_argument("config", type=Path, nargs="?", default=REPOSITORY / DEFAULT, help=f"(default: {DEFAULT})")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("data/cache"),
-        help="folder of the caches that the config does not place itself (default: %(default)s)",
+        help="folder for caches without a path in the config (default: %(default)s)",
     )
     parser.add_argument(
-        "--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="which data sets (default: all)"
+        "--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="data sets to cache (default: all)"
     )
-    parser.add_argument("--root_path", type=Path, help="folder with data/, for a config of another machine")
-    parser.add_argument("--nproc", type=whole_number(1), default=1, help="number of processes (default: %(default)s)")
+    parser.add_argument("--root-path", type=Path, help="folder with data/, for a config from another machine")
+    add_workers(parser)
     parser.add_argument(
         "--float16",
         action="store_true",
-        help="voxel grids in 16 bits: half the disk, values within 2^-11 of themselves (default: exact, 32 bits)",
+        help="store voxel grids in 16 bits: half the disk space, relative error at most 2^-11 (default: 32 bits, "
+        "exact)",
     )
-    parser.add_argument("--force", action="store_true", help="replace caches that are there")
+    parser.add_argument("--force", action="store_true", help="replace existing caches")
     add_config_options(parser)
     return parser.parse_args()
 
@@ -61,7 +61,7 @@ def main() -> None:
     if args.root_path:
         for line in use_root(config, args.root_path, args.cfg_options):
             print(f"note: {line}")
-    made = make_caches(config, args.sections, args.out, args.nproc, args.force, args.float16)
+    made = make_caches(config, args.sections, args.out, args.workers, args.force, args.float16)
     options = " ".join(f"data.{section}.cache={folder}" for section, folder in made.items())
     print(f"train with --cfg-options {options}" if options else "nothing of this config can be cached")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_config_options, whole_number
+from mmseg.apis.arguments import Parser, add_config_options, add_workers
 from mmseg.errors import DataError, run_as_script
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,23 +22,24 @@ TASKS = {
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Go over everything that a training reads and print one table: check, found, expected, state, "
-        "remedy. Exit status 1 where anything is wrong.",
-        epilog="example: python tools/check_data.py cs2dsec --deep --nproc 8",
+        description="Check everything that training reads and print a table: check, found, expected, state, remedy. "
+        "Exit status 1 if anything is wrong.",
+        epilog="example: python tools/check_data.py cs2dsec --deep --workers 8",
     )
-    parser.add_argument("task", nargs="?", choices=list(TASKS), help="which published config (default: cs2dsec)")
-    parser.add_argument("--config", type=Path, help="any other config, in place of a task")
+    parser.add_argument("task", nargs="?", choices=list(TASKS), help="published config to check for (default: cs2dsec)")
+    parser.add_argument("--config", type=Path, help="any other config, instead of a task")
     parser.add_argument(
-        "--root_path", type=Path, help="folder with data/ and pretrained/ (default: as the config says)"
+        "--root-path", type=Path, help="folder with data/ and pretrained/ (default: paths as in the config)"
     )
-    parser.add_argument("--deep", action="store_true", help="read every pixel and event, not names and headers alone")
-    parser.add_argument("--nproc", type=whole_number(1), default=1, help="processes of --deep (default: %(default)s)")
+    parser.add_argument("--deep", action="store_true", help="read every pixel and event, not only names and headers")
+    add_workers(parser, "number of processes for --deep")
     parser.add_argument(
         "--subset",
         action="store_true",
-        help="the data is a part of the published, or a toy city: numbers and sizes are told, not demanded",
+        help="the data is a part of the published data sets, or a toy city: counts and sizes are reported but not "
+        "checked",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings to this file")
     add_config_options(parser)
     args = parser.parse_args()
     if args.task and args.config:
@@ -61,7 +62,7 @@ def main() -> None:
     if args.root_path:
         for line in use_root(config, args.root_path, args.cfg_options):
             print(f"note: {line}")
-    findings = check_data(config, args.subset, args.deep, args.nproc)
+    findings = check_data(config, args.subset, args.deep, args.workers)
     print_findings(findings)
     if args.json:
         about = summary(path, args.root_path, args.deep, args.subset)

@@ -1,4 +1,4 @@
-"""Check a Dark Zurich submission before it is sent to the evaluation server."""
+"""Check a Dark Zurich submission before you upload it to the evaluation server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from mmseg.errors import run_as_script
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Check count, names, size, kind and values of the files in labelTrainIds/, labelTrainIds_invalid/ "
+        description="Check number, names, size, type and values of the files in labelTrainIds/, labelTrainIds_invalid/ "
         "and confidence/ of a submission.",
         epilog="example: python tools/check_submission.py <work_dir>/preds_test/submission.zip",
     )
-    parser.add_argument("submission", metavar="FOLDER_OR_ZIP", help="folder with the three folders, or their archive")
     parser.add_argument(
-        "--dataset_path",
-        help="Dark Zurich folder whose test images are compared by name, e.g. data/dark_zurich (default: the three "
-        "folders are compared with one another)",
+        "submission", metavar="FOLDER_OR_ZIP", help="folder that holds these three folders, or a zip archive of them"
+    )
+    parser.add_argument(
+        "--dataset-path",
+        help="Dark Zurich folder, to compare names with its test images, e.g. data/dark_zurich (default: compare the "
+        "three folders with each other only)",
     )
     return parser.parse_args()
 
@@ -45,11 +47,10 @@ def main() -> None:
     console = Console()
     with console.status("checking"):
         count = check_submission(args.submission, names)
-    compared = f"the test images of {args.dataset_path}" if names else "nothing but one another"
+    compared = f" and match the test images of {args.dataset_path}" if names else ""
     say(
         console,
-        f"{args.submission}: {count} predictions are in order; their names were compared with {compared}. The whole "
-        f"test split has {TEST_IMAGES} images.",
+        f"{args.submission}: {count} predictions are valid{compared}. The full test split has {TEST_IMAGES} images.",
     )
 
 

@@ -17,21 +17,23 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
         description="Show final and best mIoU (over 19 and 18 classes) and the final IoU of every class, for every "
-        "tested output. Runs that differ only in their seed are one row, as mean ± standard deviation.",
+        "tested output. Runs that differ only in their seed share a row with mean ± standard deviation.",
         epilog="example: python tools/compare_runs.py work_dirs/local-basic/*cmda* --markdown table.md",
     )
-    parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="folder of a run")
-    parser.add_argument("--each", action="store_true", help="a row for every run, whatever its seed")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all numbers as comma-separated values too")
+    parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="work dir of a run")
+    parser.add_argument("--each", action="store_true", help="one row per run; do not combine seeds")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to this file, as Markdown")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write all numbers to this file, as comma-separated values"
+    )
     return parser.parse_args()
 
 
 def read_runs(work_dirs: list[str]) -> list:
-    """Scores of every run, each once; says which folders hold none.
+    """Read the scores of every run once; report folders that are not work dirs.
 
     Raises:
-        ConfigError: no run is left, or one cannot be read.
+        ConfigError: there is no run, or one cannot be read.
     """
     from mmseg.report.comparison import read_run
     from mmseg.work_dir.layout import WorkDir
@@ -70,7 +72,7 @@ def main() -> None:
             try:
                 write_text(path, text(rows))
             except OSError as error:
-                raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+                raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another file") from error
             say(console, f"wrote {path}")
 
 

@@ -1,4 +1,4 @@
-"""Convert a MiT encoder of another project into pretrained/mit_b*.pth."""
+"""Convert the MiT encoder of another project to pretrained/mit_b*.pth."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mmseg.io.files import atomic_path
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Write the encoder of a SegFormer under the names of its authors, as model.pretrained takes it. "
-        "Reads files of the SegFormer authors, Hugging Face folders (model.safetensors or pytorch_model.bin) and "
-        "MMSegmentation 1.x files, ImageNet or segmentation; which it is, and which encoder, is told by the content.",
+        description="Write the encoder of a SegFormer with the parameter names of its authors, as model.pretrained "
+        "expects. Reads files of the SegFormer authors, Hugging Face folders (model.safetensors or pytorch_model.bin) "
+        "and MMSegmentation 1.x files, for ImageNet or segmentation. Format and encoder are detected.",
         epilog="example: python tools/convert_weights.py downloads/mit-b5",
     )
-    parser.add_argument("source", type=Path, help="weight file, or Hugging Face folder")
+    parser.add_argument("source", type=Path, help="weight file or Hugging Face folder")
     parser.add_argument("--out", type=Path, help="file to write (default: pretrained/<encoder>.pth)")
-    parser.add_argument("--arch", help="refuse any other encoder than this, e.g. mit_b5 (default: whatever it is)")
-    parser.add_argument("--prefix", help="which encoder, where the file holds several, e.g. model.backbone_image")
+    parser.add_argument("--arch", help="accept only this encoder, e.g. mit_b5 (default: any)")
+    parser.add_argument("--prefix", help="encoder to take if the file holds several, e.g. model.backbone_image")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     return parser.parse_args()
 
@@ -48,22 +48,24 @@ def main() -> None:
     named = re.search(r"mit_b[0-5]", out.name)
     asked = args.arch or (named[0] if named else encoder.arch)
     if asked != encoder.arch:
-        raise CheckpointError(f"{file} is {encoder.arch}, not {asked}; give another source, --out or --arch")
+        raise CheckpointError(f"{file} holds {encoder.arch}, not {asked}; give another source, --out or --arch")
     if out.exists() and not args.force:
-        raise CheckpointError(f"{out} exists; replace it with --force or name another with --out")
+        raise CheckpointError(f"{out} exists; replace it with --force, or give another file with --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(out) as temporary:
             torch.save(encoder.state_dict, temporary)
     except OSError as error:
-        raise CheckpointError(f"{out} cannot be written ({error.strerror or error})") from error
+        raise CheckpointError(
+            f"{out} cannot be written ({error.strerror or error}); give another file with --out"
+        ) from error
     numbers = sum(tensor.numel() for tensor in encoder.state_dict.values())
     print(f"{file}: {encoder.arch}, layout of {encoder.layout}")
     for name, count in encoder.left_out.items():
         print(f"left out: {name} ({count} tensors)")
     if "decode_head" in encoder.left_out:
-        print("note: a decode head means that this encoder was trained for segmentation, not on ImageNet alone")
-    print(f"{out}: {len(encoder.state_dict)} tensors, {numbers / 1e6:.1f} M numbers")
+        print("note: the file has a decode head, so this encoder was trained for segmentation, not only on ImageNet")
+    print(f"{out}: {len(encoder.state_dict)} tensors, {numbers / 1e6:.1f} M parameters")
 
 
 if __name__ == "__main__":

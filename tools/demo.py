@@ -1,4 +1,4 @@
-"""Watch CMDA adapt to the night on a toy city that is made on the spot: data, training, test, tables."""
+"""Demonstrate CMDA on a generated toy city: data, training, test, comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.metrics_file import read_metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
-# night streets in the picture that compares both trainings
+# Number of night images in the picture that compares both trainings
 PICTURES = 4
 RUNS = Path("work_dirs") / "local-basic"
 
@@ -27,17 +27,24 @@ RUNS = Path("work_dirs") / "local-basic"
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Make a toy city in the true formats, train a network on the labelled day, adapt it to the night "
-        "with CMDA, both with the ordinary launcher, test them with my_test.py and compare them. Runs go to "
+        description="Generate a toy city in the formats of the real data sets, train a network on the labelled day, "
+        "adapt it to the night with CMDA, test both with my_test.py and compare them. Runs are written to "
         "work_dirs/local-basic/.",
         epilog="example: python tools/demo.py",
     )
-    parser.add_argument("--data", default="data/toy_city", help="folder of the toy city, made if absent (%(default)s)")
     parser.add_argument(
-        "--size", choices=("tiny", "small", "medium"), default="small", help="of the toy city (%(default)s)"
+        "--data", default="data/toy_city", help="folder of the toy city, generated if absent (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the toy city and of the trainings (%(default)s)")
-    parser.add_argument("--iterations", type=int, help="of each training (default: as the configs say)")
+    parser.add_argument(
+        "--size",
+        choices=("tiny", "small", "medium"),
+        default="small",
+        help="size of the toy city (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the toy city and of both trainings (default: %(default)s)"
+    )
+    parser.add_argument("--iterations", type=int, help="iterations of each training (default: as in the configs)")
     args = parser.parse_args()
     if args.iterations is not None and args.iterations < 1:
         parser.error(f"--iterations {args.iterations}: give a number of at least 1")
@@ -45,53 +52,53 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(*command: str) -> None:
-    """Run a script of the project as a user would, and say so.
+    """Print a command and run it.
 
     Raises:
-        CMDAError: it failed.
+        CMDAError: the command failed.
     """
     print(f"\n$ python {' '.join(command)}", flush=True)
     code = subprocess.run([sys.executable, str(PROJECT / command[0]), *command[1:]], check=False).returncode
     if code:
-        raise CMDAError(f"{command[0]} ended with code {code}; its message stands above")
+        raise CMDAError(f"{command[0]} failed with exit status {code}; see its message above")
 
 
 def make_city(args: argparse.Namespace) -> None:
-    """Make the toy city, unless it is there already."""
+    """Generate the toy city unless it exists."""
     record = Path(args.data) / "toy_city.json"
     if record.is_file() and read_json(record).get("complete"):
-        print(f"{args.data} is there already")
+        print(f"{args.data} already exists")
         return
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
 
 
 def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
-    """Train a config of ``configs/demo`` with the launcher, from a checkpoint where one is given; its work dir."""
+    """Train a config of ``configs/demo``, starting from a checkpoint if given, and return the work dir."""
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
-        # so few streets hold few pixels of the rare classes
+        # A tiny city has few pixels of the rare classes.
         options.append("data.train.rare_class_sampling.min_pixels=10")
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
     if start:
         options.append(f"load_from={start}")
     base = PROJECT / "configs" / "demo" / f"{config}_toy_city.py"
-    command = ["--root_path", args.data, "--base_config", str(base), "--name", f"demo_{config}"]
+    command = ["--root-path", args.data, "--base-config", str(base), "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
     return next(path for path in set(RUNS.glob("*")) - before if experiment_of(path.name) == f"demo_{config}")
 
 
 def newest_checkpoint(work_dir: Path) -> Path:
-    """Last checkpoint of a run."""
+    """Path of the newest checkpoint of a run."""
     return WorkDir(work_dir).checkpoints()[-1].resolve()
 
 
 def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
-    """Test outputs of a run; output -> content of its ``metrics.json``."""
+    """Test outputs of a run and return the ``metrics.json`` of each."""
     results = {}
     for output in outputs:
-        run("my_test.py", "--work_dir", str(work_dir), "--root_path", args.data, "--output", output)
+        run("my_test.py", "--work-dir", str(work_dir), "--root-path", args.data, "--output", output)
         results[output] = read_metrics(WorkDir(work_dir).predictions((output,)).metrics)
     return results
 
@@ -105,7 +112,7 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
 
-    table = TextTable(title="night test streets, IoU in percent")
+    table = TextTable(title="IoU on the night test images, in percent")
     table.add_column("class")
     columns = [(name, result) for results in (source_only, cmda) for name, result in results.items()]
     for i, (name, _) in enumerate(columns):
@@ -122,7 +129,7 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
 
 
 def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
-    """Draw night streets, what both trainings see in them, and the truth; the file."""
+    """Draw night images with both predictions and the label, and return the path of the picture."""
     import cv2
     import numpy as np
 
@@ -152,7 +159,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         }
         given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
         pictures = {**given, **seen, "truth": label_picture(sample["label"])}
-        # inputs and predictions may differ in size
+        # Inputs and predictions may differ in size.
         size = dataset.prediction_size[::-1]
         rows.append(panel({k: cv2.resize(v, size, interpolation=cv2.INTER_NEAREST) for k, v in pictures.items()}))
     path = cmda / "comparison.png"
@@ -162,22 +169,22 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
 
 
 def main() -> None:
-    """Data, two trainings, their tests, one table."""
+    """Run the demo and print the comparison."""
     args = parse_args()
     started = time.monotonic()
     make_city(args)
     source_only = train("source_only", args)
-    # as an adaptation starts: from a network that knows the day
+    # Adaptation starts from a network trained on the day.
     cmda = train("cmda", args, newest_checkpoint(source_only))
     baseline = test(source_only, ("fusion",), args)
     scores = test(cmda, ("image", "events", "fusion"), args)
     print()
     compare(baseline, scores)
-    print(f"both at night:     {draw(source_only, cmda, args)}")
-    print(f"the city:          {Path(args.data) / 'contact_sheet.png'}")
-    print(f"steps of CMDA:     {cmda / 'pictures'}")
-    print(f"CMDA's night:      {cmda / 'preds_fusion' / 'panels'}")
-    print(f"source-only night: {source_only / 'preds_fusion' / 'panels'}")
+    print(f"comparison:          {draw(source_only, cmda, args)}")
+    print(f"toy city:            {Path(args.data) / 'contact_sheet.png'}")
+    print(f"training pictures:   {cmda / 'pictures'}")
+    print(f"CMDA panels:         {cmda / 'preds_fusion' / 'panels'}")
+    print(f"source-only panels:  {source_only / 'preds_fusion' / 'panels'}")
     print(f"finished in {(time.monotonic() - started) / 60:.1f} minutes")
 
 

@@ -1,4 +1,4 @@
-"""Segment pictures of your own with a trained network: images, folders, a video, with or without events."""
+"""Segment your own images, folders or a video with a trained network, with or without events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import PRECISION_NAMES, Parser, add_config_options, whole_number
+from mmseg.apis.arguments import (
+    OUTPUT_NAMES,
+    PRECISION_NAMES,
+    ImageSize,
+    Parser,
+    add_config_options,
+    add_content_map_option,
+    whole_number,
+)
 from mmseg.errors import run_as_script
 from mmseg.system.text import printable
 
@@ -17,7 +25,7 @@ LISTED = 50
 
 
 def share(text: str) -> float:
-    """Argument type: a number of 0..1."""
+    """Argument type: a number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
@@ -30,69 +38,73 @@ def share(text: str) -> float:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Segment pictures of your own. Into --out go <name>.png (train ids 0..18) and overlay/<name>.png, "
-        "if asked for color/<name>.png and confidence/<name>.png (probability of the label, 0..255), of a video also "
-        "overlay.mp4 (H.264 or VP9 if OpenCV can). A picture that cannot be read is named at the end, with exit status "
-        "1.",
+        description="Segment your own images. Writes <name>.png (train ids 0..18) and overlay/<name>.png to the folder "
+        "--out; on request color/<name>.png and confidence/<name>.png (probability of the label, 0..255); for a video "
+        "also overlay.mp4 (H.264 or VP9 if OpenCV supports it). Images that cannot be read are listed at the end, with "
+        "exit status 1.",
         epilog="example: python tools/infer.py photos --work-dir work_dirs/local-basic/<run> --out out",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders of images, or one video")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where results go")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="output folder")
 
-    network = parser.add_argument_group("network", "a work dir, or a checkpoint")
-    network.add_argument("--work-dir", "--work_dir", type=Path, help="of a training, ours or as published")
+    network = parser.add_argument_group("network", "given by a work dir or a checkpoint")
+    network.add_argument("--work-dir", type=Path, help="work dir of a training, or a published checkpoint folder")
     network.add_argument("--config", type=Path, help="config file, .py or .json (default: the checkpoint's own)")
     network.add_argument("--checkpoint", type=Path, help="checkpoint file")
-    network.add_argument("--model", choices=("student", "teacher"), default="student", help="(default: student)")
+    network.add_argument(
+        "--model", choices=("student", "teacher"), default="student", help="weights (default: student)"
+    )
     network.add_argument(
         "--output",
-        choices=("image", "events", "fusion", "fusion_isr", "fusion_all"),
-        help="(default: fusion for pictures with events, else image)",
+        choices=OUTPUT_NAMES,
+        help="output of the network (default: fusion with --events, else image)",
     )
-    network.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if there is one)")
-    network.add_argument("--precision", choices=PRECISION_NAMES, default="fp32", help="(default: fp32)")
-    network.add_argument("--batch", type=whole_number(1), default=1, help="pictures a call (default: 1)")
+    network.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if available)")
+    network.add_argument("--precision", choices=PRECISION_NAMES, default="fp32", help="number format (default: fp32)")
+    network.add_argument("--batch", type=whole_number(1), default=1, help="images per call (default: 1)")
     sizes = network.add_mutually_exclusive_group()
     sizes.add_argument(
         "--resize",
-        type=whole_number(1),
-        nargs=2,
-        metavar=("H", "W"),
-        help="size at which the network sees pictures (default: their own, unless far from that of the training)",
+        type=ImageSize(1, former_order="HW"),
+        metavar="HxW",
+        help="resize images to this size before the network (default: their own size, unless it is far from that of "
+        "training)",
     )
-    sizes.add_argument("--no-resize", action="store_true", help="it sees pictures of any size at their own")
+    sizes.add_argument("--no-resize", action="store_true", help="never resize")
     network.add_argument(
         "--rows",
         type=whole_number(1),
-        help="upper rows of pictures to use; tests on DSEC take 440, above the car's hood",
+        metavar="N",
+        help="use only the upper N rows of images; tests on DSEC use 440, above the car's hood",
     )
-    network.add_argument(
-        "--train_isr_parms",
-        action="store_true",
-        help="extract content maps with the parameters of the training (default: those of the published tests)",
-    )
+    add_content_map_option(network)
     add_config_options(network)
 
     events = parser.add_argument_group(
-        "events", "the pictures must show what the event camera sees, see docs/quickstart.md"
+        "events", "images and events must show the same view, pixel for pixel; see docs/quickstart.md"
     )
     events.add_argument(
-        "--events", type=Path, help="recording: DSEC's .h5, .npz or .csv; .raw, .dat, .aedat4 with the package faery"
+        "--events",
+        type=Path,
+        help="recording: .h5 (DSEC), .npz or .csv; with the package faery also .raw, .dat and .aedat4",
     )
     events.add_argument("--rectify-map", type=Path, help="rectify_map.h5 of the recording, as in DSEC")
-    events.add_argument("--timestamps", type=Path, metavar="FILE", help="time of each picture, in µs, a line each")
+    events.add_argument("--timestamps", type=Path, metavar="FILE", help="time of each image in µs, one per line")
     events.add_argument(
-        "--start-time", type=whole_number(0), metavar="US", help="time of a video's first frame, or of a single picture"
+        "--start-time",
+        type=whole_number(0),
+        metavar="US",
+        help="time of a video's first frame, or of a single image, in µs",
     )
     events.add_argument(
         "--window-us",
         type=whole_number(1),
         metavar="US",
-        help="events of so many µs before a picture (default: 50000 as in training, or since the picture before where "
-        "that is about as long)",
+        help="use the events of this many µs before an image (default: 50000 as in training, or since the previous "
+        "image if that is about as long)",
     )
 
-    saved = parser.add_argument_group("files")
+    saved = parser.add_argument_group("output")
     saved.add_argument(
         "--save",
         nargs="+",
@@ -100,10 +112,14 @@ def parse_args() -> argparse.Namespace:
         default=("label", "overlay"),
         help="what to write (default: label overlay)",
     )
-    saved.add_argument("--opacity", type=share, default=0.5, help="of the colours in overlays (default: 0.5)")
+    saved.add_argument(
+        "--opacity", type=share, default=0.5, help="opacity of the colours in overlays, 0..1 (default: 0.5)"
+    )
     args = parser.parse_args()
     if (args.work_dir is None) == (args.checkpoint is None) or (args.work_dir and args.config):
-        parser.error("give --work-dir, or --checkpoint (and --config where the checkpoint does not carry its config)")
+        parser.error(
+            "give either --work-dir or --checkpoint (and --config if the checkpoint does not contain its config)"
+        )
     return args
 
 
@@ -115,7 +131,7 @@ def main() -> None:
     from mmseg.inference.pictures import open_pictures
     from mmseg.work_dir.layout import WorkDir
 
-    # A misspelt path shall show before a large network is loaded.
+    # Report a misspelt path before loading a large network.
     open_pictures(args.inputs)
     config, checkpoint = args.config, args.checkpoint
     if args.work_dir:
@@ -137,7 +153,7 @@ def main() -> None:
         save=args.save,
         opacity=args.opacity,
         batch=args.batch,
-        size="image" if args.no_resize else args.resize and tuple(args.resize),
+        size="image" if args.no_resize else args.resize,
         rows=args.rows,
     )
     for line in report.lines():

@@ -1,9 +1,8 @@
-"""Make the two domains that train the style-transfer generator: image changes and night event frames."""
+"""Make the training data of the style-transfer generator: image changes and night event frames."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import Parser, whole_number
+from mmseg.apis.arguments import ImageSize, Parser, add_workers, usable_cores, whole_number
 from mmseg.errors import run_as_script
 
 
@@ -19,29 +18,29 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
         description="Write OUT/trainA (crops of day image changes), OUT/trainB (normalised night event frames), and "
-        "OUT/testA, OUT/testB, which are cut from the last tenth of the source files. 8-bit grey PNG. A run that was "
-        "interrupted goes on when it is started again.",
-        epilog="example: python tools/make_style_transfer_data.py data/style_transfer --nproc 8",
+        "OUT/testA, OUT/testB from the last tenth of the source files, as 8-bit grey PNG. An interrupted run continues "
+        "where it stopped.",
+        epilog="example: python tools/make_style_transfer_data.py data/style_transfer --workers 8",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
+    parser.add_argument("out", metavar="OUT", type=Path, help="output folder")
     parser.add_argument("--cityscapes", type=Path, default=Path("data/cityscapes"), help="Cityscapes root")
-    parser.add_argument("--dsec-list", type=Path, default=Path("night_dataset_warp.txt"), help="list of night frames")
-    parser.add_argument("--count", type=whole_number(1), default=1000, help="pictures of each domain", metavar="N")
-    parser.add_argument("--held-out", type=whole_number(0), default=50, help="held-out pictures of each", metavar="N")
     parser.add_argument(
-        "--size", type=whole_number(24), nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="of a picture"
+        "--dsec-list", type=Path, default=Path("night_dataset_warp.txt"), help="list of the night frames"
     )
-    for option, size, what in (
-        ("--day-size", (1024, 512), "image changes"),
-        ("--night-size", (640, 480), "event frames"),
+    parser.add_argument("--count", type=whole_number(1), default=1000, help="training pictures per domain", metavar="N")
+    parser.add_argument(
+        "--held-out", type=whole_number(0), default=50, help="held-out pictures per domain", metavar="N"
+    )
+    size = ImageSize(24, former_order="WH")
+    for option, default, text in (
+        ("--size", "480x640", "size of a picture"),
+        ("--day-size", "512x1024", "resize image changes to this size before cropping, as in training of CMDA"),
+        ("--night-size", "480x640", "resize event frames to this size before cropping, as in training of CMDA"),
     ):
-        words = f"that {what} are resized to before they are cropped, as the training of CMDA sees them"
-        metavar = ("WIDTH", "HEIGHT")
-        parser.add_argument(option, type=whole_number(24), nargs=2, default=size, metavar=metavar, help=words)
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="equal seeds give equal pictures")
-    parser.add_argument("--nproc", type=whole_number(1), default=processors, help="processes")
+        parser.add_argument(option, type=size, default=default, metavar="HxW", help=text)
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="the same seed gives the same pictures")
+    add_workers(parser, default=usable_cores())
     return parser.parse_args()
 
 
@@ -51,14 +50,16 @@ def main() -> None:
     from mmseg.style_transfer.make_pictures import PictureSettings, make_pictures
 
     start = time.monotonic()
-    sizes = tuple(args.day_size), tuple(args.night_size)
-    settings = PictureSettings(args.count, args.held_out, *args.size, args.seed, *sizes)
-    report = make_pictures(args.cityscapes, args.dsec_list, args.out, settings, args.nproc)
+    height, width = args.size
+    # PictureSettings holds sizes as (width, height).
+    sizes = args.day_size[::-1], args.night_size[::-1]
+    settings = PictureSettings(args.count, args.held_out, width, height, args.seed, *sizes)
+    report = make_pictures(args.cityscapes, args.dsec_list, args.out, settings, args.workers)
     if report["left_out"]:
         print(report["left_out"])
     for folder, number in report["pictures"].items():
         asked = args.count if folder.startswith("train") else args.held_out
-        fewer = f" (not {asked}: each source file gives one picture of this size)" if number < asked else ""
+        fewer = f" (instead of {asked}: a source file gives one picture of this size)" if number < asked else ""
         print(f"{args.out / folder}: {number} pictures{fewer}")
     print(f"{report['written']} written now, in {time.monotonic() - start:.0f} s")
 

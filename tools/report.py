@@ -1,4 +1,4 @@
-"""Make the HTML report of a test or a run, or put several side by side."""
+"""Write the HTML report of a test or a run, or compare several."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
         description="Write one HTML file with scores, classes, confusion, training curves and frames of a test or a "
-        "run. Several folders are put side by side. The file needs nothing else and loads nothing.",
+        "run; several folders are shown side by side. The file is self-contained and loads nothing from the network.",
         epilog="example: python tools/report.py work_dirs/local-basic/<run> work_dirs/local-basic/<other run>",
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="work dir, or folder of a test (with metrics.json)"
+        "folders", nargs="+", metavar="FOLDER", help="work dir, or output folder of a test (with metrics.json)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="file to write (default: report.html in the folder, of several here)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: report.html in the folder; for several, in the current one)",
     )
     parser.add_argument(
-        "--frames", type=whole_number(0), default=60, help="frames to show at most, the worst ones (default: 60)"
+        "--frames", type=whole_number(0), default=60, metavar="N", help="show at most the N worst frames (default: 60)"
     )
     return parser.parse_args()
 
@@ -41,8 +44,8 @@ def main() -> None:
     try:
         report = write_report(args.folders, out, args.frames)
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
-    left_out = f"; {report.left_out} frames are left out, --frames shows more" if report.left_out else ""
+        raise ConfigError(f"{out} cannot be written ({error.strerror}); choose another file with --out") from error
+    left_out = f"; {report.left_out} frames left out; --frames shows more" if report.left_out else ""
     print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {len(report.frames)} frames{left_out})")
 
 

@@ -1,4 +1,4 @@
-"""Test a checkpoint with a config, as in MMSegmentation."""
+"""Test a checkpoint with a config, like the script of the same name in MMSegmentation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from mmseg.errors import run_as_script
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Test a checkpoint.",
+        description="Test a checkpoint: write predictions, panels and metrics.json, print IoU and accuracy.",
         epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
     )
     parser.add_argument("config", nargs="?", help="config file, .py or .json (default: the checkpoint's own)")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--out-dir",
-        help="folder of the predictions (default: preds/ beside the checkpoint, preds_<options>/ with options)",
+        "--out",
+        metavar="FOLDER",
+        help="output folder (default: preds/ next to the checkpoint, preds_<options>/ with options)",
+        former=("--out-dir",),
     )
     add_test_options(parser)
     return parser.parse_args()
@@ -37,7 +39,7 @@ def main() -> None:
     test(
         args.config,
         args.checkpoint,
-        args.out_dir,
+        args.out,
         **test_options(args),
     )
 

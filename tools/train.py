@@ -1,4 +1,4 @@
-"""Train a config, as in MMSegmentation."""
+"""Train a config, like the script of the same name in MMSegmentation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from mmseg.errors import run_as_script
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Train a config.",
+        description="Train a config as it is.",
         epilog="examples: python tools/train.py CONFIG; after an interruption: python tools/train.py CONFIG --resume "
         "auto; on several GPUs: torchrun --nproc_per_node 4 tools/train.py CONFIG --launcher pytorch",
     )
     parser.add_argument("config", help="config file, .py or .json")
-    parser.add_argument("--work-dir", help="folder of the run (default: the config's, else work_dirs/<its name>)")
-    add_resume(parser, "auto takes the newest sound checkpoint of the work dir, and starts anew without one")
+    parser.add_argument(
+        "--work-dir", help="folder of the run (default: as in the config, else work_dirs/<config name>)"
+    )
+    add_resume(
+        parser, "auto takes the newest valid checkpoint in the work dir, or starts from the beginning if there is none"
+    )
     add_launcher(parser)
     add_config_options(parser)
     return parser.parse_args()

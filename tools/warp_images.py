@@ -1,4 +1,4 @@
-"""Warp the images of DSEC's frame camera into the view of the rectified event camera: warp_images/%06d.png."""
+"""Warp the images of DSEC's frame camera into the view of the rectified event camera (warp_images)."""
 
 from __future__ import annotations
 
@@ -9,52 +9,61 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, whole_number
+from mmseg.apis.arguments import Parser, add_workers
 from mmseg.errors import DataError, run_as_script
 
-# Parallax of near things and the motion within the drawn events explain this many pixels.
+# Parallax of near objects and motion during the drawn events account for this many pixels.
 TOLERATED_SHIFT = 4
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        description="Write warp_images/%06d.png (640x480) of every image images/left/rectified/%06d.png (1440x1080) of "
-        "the sequences zurich_city_09_a .. e under a root, by the rotation between the cameras and, with --disparity, "
-        "the depth of the scene. What is there, whole and made with the same settings is kept, so an interrupted run "
-        "goes on where it was. A file that cannot be made is named at the end, with exit status 1.",
-        epilog="example: python tools/warp_images.py data/DSEC_Night --nproc 8 --check_picture check.png",
+        description="Write warp_images/%06d.png (480x640) for every image images/left/rectified/%06d.png (1080x1440) "
+        "of the sequences zurich_city_09_a to e under a root, using the rotation between the cameras and, with "
+        "--disparity, the depth of the scene. Complete files made with the same settings are kept, so an interrupted "
+        "run continues where it stopped. Files that cannot be made are listed at the end, with exit status 1.",
+        epilog="example: python tools/warp_images.py data/DSEC_Night --workers 8 --check-picture check.png",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("root", type=Path, help="folder of DSEC_Night, or of one DSEC sequence")
     parser.add_argument(
         "--calibration",
         type=Path,
-        help="cam_to_cam.yaml for all sequences; None: calibration/cam_to_cam.yaml or cam_to_cam.yaml of each",
+        help="cam_to_cam.yaml for all sequences; None: calibration/cam_to_cam.yaml or cam_to_cam.yaml in each",
     )
     parser.add_argument(
-        "--interpolation", choices=("nearest", "bilinear", "area"), default="bilinear", help="area: mean of the pixel"
+        "--interpolation",
+        choices=("nearest", "bilinear", "area"),
+        default="bilinear",
+        help="area: mean over the area of the pixel",
     )
     parser.add_argument(
         "--disparity",
         action="store_true",
-        help="move every pixel by its depth too, in frames that have a disparity/event/%%06d.png",
+        help="also shift pixels by their depth, in frames that have disparity/event/%%06d.png",
     )
-    parser.add_argument("--nproc", type=whole_number(1), default=1, help="number of processes")
-    parser.add_argument("--out_dir", default="warp_images", help="folder below each sequence")
+    add_workers(parser)
     parser.add_argument(
-        "--check_picture",
+        "--out",
+        default="warp_images",
+        metavar="FOLDER",
+        help="output folder, in each sequence",
+        former=("--out-dir",),
+    )
+    parser.add_argument(
+        "--check-picture",
         type=Path,
         metavar="FILE",
-        help="first write a picture with events drawn over one warped image of each sequence",
+        help="first write a picture of events drawn over one warped image per sequence",
     )
-    parser.add_argument("--force", action="store_true", help="replace what is there")
-    parser.add_argument("--stop_at_first", action="store_true", help="stop at the first file that cannot be made")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--stop-at-first", action="store_true", help="stop at the first file that cannot be made")
     return parser.parse_args()
 
 
 def write_check_picture(path: Path, tasks_of: dict[Path, list], interpolation: str) -> None:
-    """Draw the middle frame with events of every sequence, and say how well both fit."""
+    """Draw events over the middle frame of every sequence, and print how well they fit."""
     import numpy as np
 
     from mmseg.preparation.dsec_warp_check import agreement, draw_events, frame_event_counts
@@ -75,16 +84,19 @@ def write_check_picture(path: Path, tasks_of: dict[Path, list], interpolation: s
             fit = agreement(image, counts)
             title = f"{sequence.name} frame {task.image.stem}"
             print(
-                f"{title}: events fit the edges best when moved by {fit.shift} pixels (x, y), correlation "
-                f"{fit.best:.2f}, unmoved {fit.unshifted:.2f}"
+                f"{title}: events fit the edges best when shifted by {fit.shift} pixels (x, y): correlation "
+                f"{fit.best:.2f}, without shift {fit.unshifted:.2f}"
             )
             if max(map(abs, fit.shift)) > TOLERATED_SHIFT:
-                print("  that is far: is the calibration of this sequence, and are the images rectified?")
+                print(
+                    "the shift is large: check that the calibration belongs to this sequence and that the images are "
+                    "rectified"
+                )
             pictures[title] = image
             pictures[f"{title}, events; best shift {fit.shift}"] = draw_events(image, counts)
             break
         else:
-            raise DataError(f"--check_picture: no image of {sequence} has events around it ({reason})")
+            raise DataError(f"--check-picture: no image of {sequence} has events around its time ({reason})")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_picture(path, panel(pictures, columns=2))
@@ -100,9 +112,9 @@ def main() -> None:
     from mmseg.preparation.dsec_warp import read_calibration, seen_share
     from mmseg.preparation.dsec_warp_files import find_raw_sequences, make_warp_images, warp_tasks
 
-    options = (args.calibration, args.interpolation, args.disparity, args.out_dir)
+    options = (args.calibration, args.interpolation, args.disparity, args.out)
     tasks_of = {sequence: warp_tasks(sequence, *options) for sequence in find_raw_sequences(args.root)}
-    # The sequences of one drive have copies of one calibration.
+    # The sequences of one drive hold copies of the same calibration.
     for calibration in {
         tasks[0].calibration.read_bytes(): tasks[0].calibration for tasks in tasks_of.values()
     }.values():
@@ -111,7 +123,7 @@ def main() -> None:
     if args.check_picture:
         write_check_picture(args.check_picture, tasks_of, args.interpolation)
     tasks = [task for of_sequence in tasks_of.values() for task in of_sequence]
-    report = make_warp_images(tasks, args.interpolation, args.nproc, args.force, args.stop_at_first)
+    report = make_warp_images(tasks, args.interpolation, args.workers, args.force, args.stop_at_first)
     if args.disparity:
         print(f"{sum(task.disparity is not None for task in tasks):,} of {len(tasks):,} images have a disparity map")
     print(f"{args.root} ({', '.join(sequence.name for sequence in tasks_of)}): {report.summary()}")

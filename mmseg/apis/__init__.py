@@ -1,4 +1,4 @@
-"""What scripts and users call. Each name is imported on first use, so that ``--help`` does not wait for torch."""
+"""Functions for scripts and users. Each name is imported on first use, so that ``--help`` does not load torch."""
 
 from importlib import import_module
 from typing import Any

@@ -1,37 +1,125 @@
-"""Command-line arguments that several scripts share."""
+"""Command-line arguments shared by the scripts, and the parser that all of them use."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, NoReturn
 
+from mmseg.config.components import LEAST_SIDE as LEAST_SIDE
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.system.interpreter import check_version
 
-# Every script imports this module first: an old Python shall say so before it meets what it does not understand.
+# Every script imports this module first, so an old Python is reported before it fails on newer syntax.
 check_version()
 
 
-class Parser(argparse.ArgumentParser):
-    """Parser of all scripts: of an option that does not exist, its error names the closest one that does; an address
-    of the web is no path."""
+class ImageSize:
+    """Argument type: ``HxW`` in pixels, read as ``(height, width)``.
 
-    _words: Sequence[str] = ()
+    Args:
+        least: smallest height and width.
+        former_order: order of the two separate numbers that the option took in earlier versions, ``"HW"`` or
+            ``"WH"``; they are still accepted.
+    """
+
+    def __init__(self, least: int, former_order: str = "") -> None:
+        self.least = least
+        self.former_order = former_order
+
+    def __call__(self, text: str) -> tuple[int, int]:
+        match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+        size = (int(match[1]), int(match[2])) if match else (-1, -1)
+        if min(size) < self.least:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: give <height>x<width>, each at least {self.least} pixels, e.g. 440x640"
+            )
+        return size
+
+    def joined(self, words: Sequence[str]) -> str:
+        """The two numbers of the former spelling as one word; an empty string if the words are something else."""
+        if not self.former_order or len(words) < 2 or not all(re.fullmatch("[0-9]+", word) for word in words[:2]):
+            return ""
+        first, second = words[:2]
+        return f"{first}x{second}" if self.former_order == "HW" else f"{second}x{first}"
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of all scripts.
+
+    - Every option is accepted with hyphens and with underscores (``--work-dir``, ``--work_dir``), and so are the
+      ``former`` names of :meth:`add_argument`. Help shows the name that the script gives.
+    - The error for an unknown option suggests the closest known one.
+    - A web address in place of a path is refused.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._words: Sequence[str] = ()
+        # former name -> name
+        self._former: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def add_argument(self, *names: str, former: Sequence[str] = (), **kwargs: Any) -> argparse.Action:
+        """As in argparse.
+
+        Args:
+            former: names of the option in earlier versions, accepted but not shown.
+        """
+        action = super().add_argument(*names, **kwargs)
+        self._former |= dict.fromkeys(former, action.option_strings[-1] if former else "")
+        return action
 
     def parse_known_args(self, args=None, namespace=None):
         self._words = sys.argv[1:] if args is None else list(args)
-        found, rest = super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(self._current_spelling(self._words), namespace)
         for name, given in vars(found).items():
             for value in given if isinstance(given, (list, tuple)) else [given]:
                 remedy = address_remedy(value) if isinstance(value, (str, PurePath)) else ""
                 if remedy:
                     raise ConfigError(f"{name} {value}: {remedy}")
         return found, rest
+
+    def _current_spelling(self, words: Sequence[str]) -> list[str]:
+        """The words with every option under the name that argparse knows."""
+        spelled = []
+        left = list(words)
+        while left:
+            word = left.pop(0)
+            if word == "--":
+                return [*spelled, word, *left]
+            name, equals, value = word.partition("=")
+            name = self._current_name(name)
+            action = self._option_string_actions.get(name)
+            if action and not equals and isinstance(action.type, ImageSize):
+                size = action.type.joined(left)
+                if size:
+                    equals, value, left = "=", size, left[2:]
+            spelled.append(f"{name}{equals}{value}")
+        return spelled
+
+    def _current_name(self, name: str) -> str:
+        """The known name of an option in any spelling, former or abbreviated; other words as they are."""
+        known = self._option_string_actions
+        if not name.startswith("--") or name in known:
+            return name
+        folded = _folded(name)
+        options = {_folded(option): option for option in known if option.startswith("--")}
+        everything = {**{_folded(option): new for option, new in self._former.items()}, **options}
+        if folded in everything:
+            return everything[folded]
+        if not self.allow_abbrev:
+            return name
+        # An abbreviation of an option that argparse itself finds takes precedence over one of a former name.
+        for table in (options, everything):
+            meant = {option for spelling, option in table.items() if spelling.startswith(folded)}
+            if meant:
+                return meant.pop() if len(meant) == 1 else name
+        return name
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, with suggestions, and exit with status 2."""
@@ -44,16 +132,20 @@ class Parser(argparse.ArgumentParser):
         for word in self._words:
             if word == "--":
                 break
-            name = word.split("=")[0]
+            name = self._current_name(word.split("=")[0])
             # -1 is a number, -ofile the short option -o with its value
             if not re.match(r"--?[^\W\d]", name) or name in known or name[:2] in known:
                 continue
-            if self.allow_abbrev and any(option.startswith(name) for option in shown):
+            if self.allow_abbrev and any(_folded(option).startswith(_folded(name)) for option in shown):
                 continue
             suggestion = did_you_mean(name, shown)
             if suggestion:
                 texts.append(f"there is no {name}{suggestion}")
         return texts
+
+
+def _folded(option: str) -> str:
+    return option.replace("_", "-")
 
 
 def parse_value(text: str) -> Any:
@@ -63,7 +155,7 @@ def parse_value(text: str) -> Any:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two where it nests deeply
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: deep nesting
         return text
 
 
@@ -82,8 +174,13 @@ def whole_number(least: int) -> Callable[[str], int]:
     return parse
 
 
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class KeyValueAction(argparse.Action):
-    """Collect ``a.b.c=value`` arguments into a dictionary of dotted keys."""
+    """Collect ``a.b.c=value`` arguments in a dictionary of dotted keys."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         options = dict(getattr(namespace, self.dest) or {})
@@ -95,12 +192,28 @@ class KeyValueAction(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
-# pixels a side that the encoders need
-LEAST_SIDE = 32
-# what a network can compute in, as of mmseg.engine.numerics, which would import torch
+# Number formats a network can compute in, as in mmseg.engine.numerics, which would import torch
 PRECISION_NAMES = ("fp32", "tf32", "bf16", "fp16")
-# what may start the processes of a training
+# What may start the processes of a training
 LAUNCHERS = ("none", "pytorch", "slurm")
+# Outputs of a network that can be tested
+OUTPUT_NAMES = ("fusion", "image", "events", "fusion_isr", "fusion_all")
+
+
+def add_workers(parser: Parser, text: str = "number of processes", default: int = 1) -> None:
+    """Add ``--workers``.
+
+    Args:
+        text: its help.
+    """
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1),
+        default=default,
+        metavar="N",
+        help=f"{text} (default: %(default)s)",
+        former=("--nproc", "--jobs"),
+    )
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +222,8 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=LAUNCHERS,
         default="none",
-        help="what started the processes of a training on several GPUs: torchrun (pytorch) or srun (default: none)",
+        help="what started the processes of a training on several GPUs: torchrun (pytorch) or srun (slurm) (default: "
+        "none)",
     )
 
 
@@ -122,11 +236,11 @@ def add_resume(parser: argparse.ArgumentParser, auto: str) -> None:
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help=f"go on with a training that was stopped: {auto}; or a checkpoint or work dir",
+        help=f"resume a training: {auto}; or give a checkpoint or work dir",
     )
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
+def add_config_options(parser: argparse._ActionsContainer) -> None:
     """Add ``--cfg-options``."""
     parser.add_argument(
         "--cfg-options",
@@ -134,49 +248,55 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action=KeyValueAction,
         default={},
         metavar="KEY=VALUE",
-        help="set any config key, e.g. runner.max_iters=100 'data.train.source.image_crop_size=(256,256)'",
+        help="override config keys, e.g. runner.max_iters=100 'data.train.source.image_crop_size=(256,256)'",
     )
 
 
-def add_test_options(parser: argparse.ArgumentParser) -> None:
-    """Add what ``my_test.py`` and ``tools/test.py`` share."""
+def add_content_map_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--train-isr-parms``."""
     parser.add_argument(
-        "--model", choices=("student", "teacher"), default="student", help="whose weights to test (default: student)"
+        "--train-isr-parms",
+        action="store_true",
+        help="extract content maps with the parameters of training (default: those of the published tests)",
+    )
+
+
+def add_test_options(parser: Parser) -> None:
+    """Add the options that ``my_test.py`` and ``tools/test.py`` share."""
+    parser.add_argument(
+        "--model", choices=("student", "teacher"), default="student", help="weights to test (default: student)"
     )
     parser.add_argument(
         "--output",
-        choices=("fusion", "image", "events", "fusion_isr", "fusion_all"),
-        help="fusion, image, events, fusion_isr or fusion_all (default: fusion with events where there are any, else "
-        "image)",
+        choices=OUTPUT_NAMES,
+        help="output of the network to test (default: fusion if the config uses events, else image)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISION_NAMES,
         default="fp32",
-        help="of the network; tf32 and fp16 need a GPU (default: %(default)s)",
+        help="number format of the network; tf32 and fp16 need a GPU (default: %(default)s)",
     )
     parser.add_argument(
-        "--image_isr",
+        "--image-isr",
         action="store_true",
-        help="Dark Zurich: test image and content map, fused, in place of the image alone",
+        help="Dark Zurich: test the fusion of image and content map instead of the image only",
     )
     parser.add_argument(
         "--split",
         choices=("val", "test"),
         help="Dark Zurich: val gives scores, test a submission for the evaluation server (default: the config's, val)",
     )
+    add_content_map_option(parser)
+    parser.add_argument("--root-path", help="folder with data/ and pretrained/, for a config from another machine")
     parser.add_argument(
-        "--train_isr_parms",
-        action="store_true",
-        help="extract content maps with the parameters of the training (default: those of the published tests)",
+        "--no-panels", action="store_true", help="do not write panels (image | events | prediction | label)"
     )
-    parser.add_argument("--root_path", help="folder with data/ and pretrained/, for a config of another machine")
-    parser.add_argument("--no_panels", action="store_true", help="write no panels image | events | prediction | label")
     add_config_options(parser)
 
 
 def test_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_test_options` added, as arguments of ``mmseg.apis.test``."""
+    """Values of :func:`add_test_options` as arguments of ``mmseg.apis.test``."""
     return {
         "model": args.model,
         "output": args.output,
