@@ -21,7 +21,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, whole_number
+from mmseg.apis.arguments import Parser, add_workers, whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.io.files import write_text
 from mmseg.work_dir.layout import WorkDir
@@ -77,9 +77,7 @@ def parse_args() -> argparse.Namespace:
         default="fp32",
         help="of the trainings, not of their start (%(default)s)",
     )
-    parser.add_argument(
-        "--jobs", type=whole_number(1), default=1, help="runs at a time, with the CPU's cores shared (%(default)s)"
-    )
+    add_workers(parser, "number of runs at a time; they share the CPU's cores")
     parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
     parser.add_argument("--markdown", type=Path, help="also write the tables and curves as text to this file")
     return parser.parse_args()
@@ -280,8 +278,8 @@ def main() -> None:
     if not (record.is_file() and json.loads(record.read_text()).get("complete")):
         more = ["--dark-zurich", "40"] if args.target == "dark_zurich" else []
         script("tools/make_toy_data.py", args.data, *more, log=args.out / "toy_data.out")
-    threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
-    with ThreadPoolExecutor(args.jobs) as pool:
+    threads = max(1, (os.cpu_count() or 1) // args.workers) if args.workers > 1 else None
+    with ThreadPoolExecutor(args.workers) as pool:
         begins = {
             variants: pool.submit(start, config, args, threads)
             for variants, config in STARTS[args.target].items()

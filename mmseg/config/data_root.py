@@ -1,4 +1,4 @@
-"""What ``--root_path`` of the scripts means to a config: its paths below one folder, and a word where they are not."""
+"""What ``--root-path`` of the scripts means to a config: its paths below one folder, and a word where they are not."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ def check_root(config: Config, root: str | Path, options: Mapping[str, Any], for
     root = Path(root)
     if not root.is_dir():
         state = "is not a folder" if root.exists() else "does not exist"
-        raise ConfigError(f"--root_path {root} {state}; give the folder that holds data/ (and pretrained/)")
+        raise ConfigError(f"--root-path {root} {state}; give the folder that holds data/ (and pretrained/)")
     paths = [path for _, path in _paths(config, options, for_training)]
     if not paths or (root / "data").is_dir() or any(_is_below(path, root) and path.exists() for path in paths):
         return
     likely = _likely_root(root)
     meant = f": {likely} holds one" if likely else ""
-    raise ConfigError(f"--root_path {root} holds no folder data/, nor anything else that the config names{meant}")
+    raise ConfigError(f"--root-path {root} holds no folder data/, nor anything else that the config names{meant}")
 
 
 def outside_root(config: Config, root: str | Path, options: Mapping[str, Any], for_training: bool = True) -> list[str]:
     """Lines on existing paths of a config that do not lie below the root, and so are read from where they are."""
     return [
-        f"{key} is not below --root_path {root}; it is read from {path}"
+        f"{key} is not below --root-path {root}; it is read from {path}"
         for key, path in _paths(config, options, for_training)
         if not _is_below(path, Path(root)) and path.exists()
     ]

@@ -207,7 +207,7 @@ class PathText:
     """A path; whether it exists is checked elsewhere.
 
     Attributes:
-        rooted: it is moved below ``--root_path`` when a config comes from another machine.
+        rooted: it is moved below ``--root-path`` when a config comes from another machine.
         empty: the empty text stands for "none".
     """
 

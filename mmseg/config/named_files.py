@@ -25,8 +25,8 @@ _TRAINING_DATA = {
     "data.val.dataset_txt_path": _MAKE_LIST,
 }
 _TEST_DATA = {
-    "data.test.dataset_txt_path": f"{_MAKE_LIST}, or give --root_path",
-    "data.test.dataset_path": "see data/README.md, or give --root_path",
+    "data.test.dataset_txt_path": f"{_MAKE_LIST}, or give --root-path",
+    "data.test.dataset_path": "see data/README.md, or give --root-path",
 }
 
 

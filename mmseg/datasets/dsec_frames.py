@@ -17,7 +17,7 @@ import numpy as np
 from mmseg.errors import DataError
 from mmseg.io.files import read_text
 
-_COMMAND = "python create_dsec_dataset_txt.py --root_dir data/DSEC_Night/"
+_COMMAND = "python create_dsec_dataset_txt.py --root-dir data/DSEC_Night/"
 _CREATE = f"Create it with '{_COMMAND}' (give the folder of your DSEC_Night)."
 # Rows of a frame that tests use; the car's hood covers those below.
 TEST_ROWS = 440

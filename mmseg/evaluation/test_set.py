@@ -35,11 +35,11 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     kind = get_key(config, "data.test.type")
     is_dark_zurich = kind == DarkZurichICDataset.__name__
     if (choices.split or choices.image_isr) and not is_dark_zurich:
-        option = "--split" if choices.split else "--image_isr"
+        option = "--split" if choices.split else "--image-isr"
         raise ConfigError(f"{option} is for Dark Zurich; data.test.type is {kind!r}")
     if choices.image_isr and choices.output not in (None, "fusion"):
         raise ConfigError(
-            f"--image_isr tests the fused output of image and content map, not {choices.output!r}; leave one out"
+            f"--image-isr tests the fused output of image and content map, not {choices.output!r}; leave one out"
         )
     output = "fusion" if choices.image_isr else choices.output
     if choices.split:
@@ -64,7 +64,7 @@ def use_training_isr(config: Config) -> None:
     given = {key: get_key(config, f"data.train.target.{key}") for key in ISR_KEYS}
     given = {key: value for key, value in given.items() if value is not None}
     if not given:
-        raise ConfigError(f"--train_isr_parms: data.train.target of the config has none of {', '.join(ISR_KEYS)}")
+        raise ConfigError(f"--train-isr-parms: data.train.target of the config has none of {', '.join(ISR_KEYS)}")
     config.data.test.update(given)
 
 

@@ -113,10 +113,10 @@ def find_sequences(root_dir: str | Path) -> list[Path]:
     """
     root = Path(root_dir)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root_dir.")
+        raise DataError(f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root-dir.")
     sequences = [root / name for name in sorted(HELD_OUT_FRAMES) if os.path.isdir(root / name)]
     if not sequences:
-        raise DataError(f"{root} holds no zurich_city_09_a ... _e. Give the folder that does as --root_dir.")
+        raise DataError(f"{root} holds no zurich_city_09_a ... _e. Give the folder that does as --root-dir.")
     for sequence in sequences:
         for part in ("images/timestamps.txt", "events/left/events.h5", "warp_images"):
             if not os.path.exists(sequence / part):
@@ -145,7 +145,7 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
             sequence.event_index,
             "The event index lies beside the images: make that folder writable, or use a writable copy.",
         )
-    remedy = "Make the folder writable, or choose another one with --out_dir."
+    remedy = "Make the folder writable, or choose another one with --out."
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

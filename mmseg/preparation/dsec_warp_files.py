@@ -114,7 +114,7 @@ def warp_tasks(
     if not numbers:
         raise DataError(f"{sequence / RAW_FOLDER} holds no image <6 digits>.png: extract the images there")
     if (sequence / out_dir).resolve() == (sequence / RAW_FOLDER).resolve():
-        raise DataError(f"--out_dir {out_dir} is the folder of the raw images: give another one")
+        raise DataError(f"--out {out_dir} is the folder of the raw images: give another one")
     calibration = calibration_file(sequence, calibration)
     read = read_calibration(calibration)
     if disparity and not (sequence / DISPARITY_FOLDER).is_dir():

@@ -62,11 +62,11 @@ def change_tasks(
     if not frames.is_dir():
         raise DataError(
             f"{frames} is not a folder: extract leftImg8bit_sequence_trainvaltest.zip into {root}, or give "
-            "their folder as --sequence_dir"
+            "their folder as --sequence-dir"
         )
     changes = root / out_dir / split
     if changes.resolve() in (images.resolve(), frames.resolve()):
-        raise DataError(f"--out_dir {out_dir} is the folder of the images themselves: give another one")
+        raise DataError(f"--out {out_dir} is the folder of the images themselves: give another one")
     tasks = []
     for path in visible(images, f"*/*{SUFFIX}"):
         match, city = _NAME.fullmatch(path.name), path.parent.name

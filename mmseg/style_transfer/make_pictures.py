@@ -104,7 +104,7 @@ def open_sources(cityscapes: str | Path, dsec_list: str | Path, settings: Pictur
     crop = (settings.width, settings.height)
     for (width, height), what in ((settings.day_size, "image changes"), (settings.night_size, "event frames")):
         if crop[0] > width or crop[1] > height:
-            raise ConfigError(f"--size {crop[0]} {crop[1]} does not fit into the resized {what}, {width}x{height}")
+            raise ConfigError(f"--size {crop[1]}x{crop[0]} does not fit into the resized {what}, {height}x{width}")
     for folder in ("leftImg8bit", MOTION_FOLDERS["image_change"]):
         if not (Path(cityscapes) / folder / "train").is_dir():
             raise DataError(

@@ -342,7 +342,7 @@ def test_script_exit_codes(data):
     result = run("check_data.py", "--root_path", data, expect=1)
     assert "2,975" in result.stdout
     error = run("check_data.py", "--root_path", data / "nowhere", expect=2).stderr
-    assert error.startswith("error: --root_path")
+    assert error.startswith("error: --root-path")
     assert len(error.splitlines()) == 1
 
 

@@ -169,7 +169,7 @@ def test_dark_zurich_trains_without_a_generator(root, tmp_path, variant):
         check_config(effective(config), for_training=True)
     config.merge_from_dict({"data.test.dataset_path": "/elsewhere/data/dark_zurich/"})
     (tmp_path / "data" / "dark_zurich").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"data\.test\.dataset_path: .* does not exist; .*--root_path"):
+    with pytest.raises(ConfigError, match=r"data\.test\.dataset_path: .* does not exist; .*--root-path"):
         check_config(effective(config, for_training=False), for_training=False)
     set_root(config, tmp_path)
     check_config(effective(config, for_training=False), for_training=False)

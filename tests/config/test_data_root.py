@@ -1,4 +1,4 @@
-"""``--root_path``: what lies below it, what does not, and levels that were not meant."""
+"""``--root-path``: what lies below it, what does not, and levels that were not meant."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_wrong_level_names_the_right_one(city, given, for_training):
     with pytest.raises(ConfigError) as error:
         use_root(config, f"{city}/{given}", {}, for_training)
     message = str(error.value)
-    assert message.startswith(f"--root_path {city / given} holds no folder data/")
+    assert message.startswith(f"--root-path {city / given} holds no folder data/")
     assert str(city) in message.split(": ")[1]
     assert "\n" not in message
 
@@ -45,12 +45,12 @@ def test_wrong_level_names_the_right_one(city, given, for_training):
     ("given", "state"), [("nowhere", "does not exist"), ("night_dataset_warp.txt", "is not a folder")]
 )
 def test_what_is_no_folder(city, given, state):
-    with pytest.raises(ConfigError, match=rf"--root_path .*{given} {state}; give the folder that holds data/"):
+    with pytest.raises(ConfigError, match=rf"--root-path .*{given} {state}; give the folder that holds data/"):
         check_root(load_config(BASE), city / given, {})
 
 
 def test_launcher_refuses_it_too(city):
-    with pytest.raises(ConfigError, match=rf"--root_path .*: {city} holds one"):
+    with pytest.raises(ConfigError, match=rf"--root-path .*: {city} holds one"):
         plan_child(BASE, "n", str(city / "data"), {}).check()
 
 
@@ -72,7 +72,7 @@ def test_what_is_read_from_elsewhere_is_said(city, tmp_path):
     (city / "night_test_dataset_warp.txt").unlink()
     Path("night_test_dataset_warp.txt").touch()
     config = load_config(BASE)
-    line = f"data.test.dataset_txt_path is not below --root_path {city}; it is read from night_test_dataset_warp.txt"
+    line = f"data.test.dataset_txt_path is not below --root-path {city}; it is read from night_test_dataset_warp.txt"
     assert use_root(config, city, {}, for_training=False) == [line]
     assert config.data.test.root_path == str(city)
     child = plan_child(BASE, "n", str(city), {})

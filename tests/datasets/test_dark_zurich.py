@@ -220,7 +220,7 @@ def test_choices_of_a_test(root):
     _, test_set = chosen(output="events", train_isr_parms=True)
     assert "night_isr" in test_set.outputs
     assert test_set.isr_parms.to_dict() == TRAINED
-    with pytest.raises(ConfigError, match="--image_isr tests the fused output of image and content map, not 'image'"):
+    with pytest.raises(ConfigError, match="--image-isr tests the fused output of image and content map, not 'image'"):
         chosen(output="image", image_isr=True)
     dsec = "configs/fusion/cs2dsec_image+events_together_b5.py"
     for option in (dict(split="val"), dict(image_isr=True)):

@@ -840,7 +840,7 @@ def test_help_shows_every_flag_with_its_keys():
     shown = " ".join(launch("--help", cwd=ROOT).stdout.split())
     for flag in FLAGS:
         assert f"--{flag.name}" in shown
-    for text in ("the content map (ICE):", "[uda.lambda_feature_consistency]", "--exp NAME", "--dry_run"):
+    for text in ("the content map (ICE):", "[uda.lambda_feature_consistency]", "--exp NAME", "--dry-run"):
         assert text in shown
 
 
@@ -863,10 +863,10 @@ def test_dry_run_says_all_and_writes_nothing(existing, tmp_path):
     [
         (["--base_config", "x.py"], "--name"),
         (["--base_config", "x.py", "--exp", "y"], "not allowed with"),
-        (["--name", "n"], "--base_config --exp"),
-        (["--exp", "three_seeds", "--gpus", "0,0"], "give different GPUs"),
+        (["--name", "n"], "--base-config --exp"),
+        (["--exp", "three_seeds", "--gpus", "0,0"], "give distinct GPUs"),
         (["--exp", "three_seeds", "--seeds", "0,x"], "give whole numbers"),
-        (["--exp", "three_seeds", "--seeds", "0", "--seed", "1"], "--seeds and a seed exclude each other"),
+        (["--exp", "three_seeds", "--seeds", "0", "--seed", "1"], "--seeds cannot be combined with a seed"),
         (["--exp", "three_seeds", "--seed", "7"], "a list of seeds and a seed exclude each other: seeds 0, 1, 2 and"),
         (["--base_config", "x.py", "--name", "n", "--test_mode", "--debug"], "exclude each other"),
     ],

@@ -414,7 +414,7 @@ def test_missing_empty_or_binary_list_names_the_command(tmp_path, read, content)
     path = tmp_path / "list.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"python create_dsec_dataset_txt\.py --root_dir") as caught:
+    with pytest.raises(DataError, match=r"python create_dsec_dataset_txt\.py --root-dir") as caught:
         read(path)
     assert str(path) in str(caught.value)
 
@@ -537,7 +537,7 @@ def test_out_dir_is_created_and_must_be_a_folder(tmp_path):
     create(tmp_path / "root", tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder" / dsec_lists.TRAIN_LIST).is_file()
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="--out_dir"):
+    with pytest.raises(DataError, match="--out"):
         create(tmp_path / "root", tmp_path / "file")
 
 
@@ -604,4 +604,4 @@ def test_help_imports_nothing_heavy(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    assert "--root_dir" in result.stdout
+    assert "--root-dir" in result.stdout

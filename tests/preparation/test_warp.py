@@ -282,7 +282,7 @@ def test_script_warps_and_goes_on(data):
     picture = data / "pictures" / "check.png"
     result = run(data, "--check_picture", picture)
     assert "3 files: 3 written, 0 up to date, 0 failed" in result.stdout
-    assert "events fit the edges best when moved by" in result.stdout
+    assert "events fit the edges best when shifted by" in result.stdout
     with Image.open(picture) as image:
         assert image.width > 2 * 640
     files = warped_files(data)

@@ -32,7 +32,7 @@ def test_both_trainings_are_tested_and_compared(demo):
 
 def test_it_names_pictures_that_exist(demo):
     folder, printed = demo
-    lines = "both at night|the city|steps of CMDA|CMDA's night|source-only night"
+    lines = "comparison|toy city|training pictures|CMDA panels|source-only panels"
     named = re.findall(rf"^(?:{lines}): +(.*)$", printed, re.MULTILINE)
     assert len(named) == 5
     for path in named:

@@ -157,7 +157,7 @@ def test_refusals_of_the_data_tool(project, data, tmp_path):
     (tmp_path / "thesis.tex").write_text("dear to someone")
     with pytest.raises(DataError, match="is not empty and holds no"):
         make(project, tmp_path)
-    with pytest.raises(ConfigError, match="--size 800 480 does not fit into the resized event frames, 640x480"):
+    with pytest.raises(ConfigError, match="--size 480x800 does not fit into the resized event frames, 480x640"):
         make(project, tmp_path / "x", settings=PictureSettings(**{**SETTINGS.__dict__, "width": 800, "height": 480}))
     result = run("make_style_transfer_data.py", "x", "--cityscapes", "nowhere", cwd=tmp_path, expect=2)
     assert "nowhere/leftImg8bit/train does not exist" in one_line(result)
