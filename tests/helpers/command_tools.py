@@ -23,7 +23,7 @@ SCRIPTS = sorted(
 )
 STARTERS = ("python", "torchrun", "srun", "make")
 # what lines that begin with "..." continue
-LAUNCHER = "python my_run_experiments.py --base_config CONFIG --name NAME"
+LAUNCHER = "python my_run_experiments.py --base-config CONFIG --name NAME"
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ OPTIONS_OF_OTHERS = {
     "--gpus-per-task": "srun",
     "--no-onednn": "pytest",
     "--figures": "pytest",
+    "--exhaustive": "pytest",
 }
 
 
@@ -249,7 +250,7 @@ def run(document: str, start: str, *more: str, run_name: str = "") -> None:
         run_name: what ``<run>`` stands for.
     """
     command = next(c for c in COMMANDS if c.document == f"docs/{document}.md" and c.text.startswith(start))
-    text = command.text.replace("<run>", run_name).replace("--nproc 8", "--nproc 1")
+    text = command.text.replace("<run>", run_name).replace("--workers 8", "--workers 1")
     text = text.replace("$NIGHT", NIGHT).replace("$RUN", f"work_dirs/local-basic/{run_name}")
     filled = Command(command.document, text)
     words: list[str] = []
@@ -284,16 +285,16 @@ def test_the_documented_way(project, monkeypatch):
     run("data", "python tools/cache_events.py", *small)
     assert (project / "data/cache/night_dataset_warp").is_dir()
 
-    run("train", "python my_run_experiments.py --root_path .", *small)
+    run("train", "python my_run_experiments.py --root-path .", *small)
     (work_dir,) = (project / "work_dirs/local-basic").glob("*_cmda_cs2dsec_?????")
     assert (work_dir / "iter_1.pth").is_file()
     run("train", "python tools/train.py work_dirs", run_name=work_dir.name)
-    run("ablations", "python my_run_experiments.py --root_path <repo>/ --exp", "--dry_run")
+    run("ablations", "python my_run_experiments.py --root-path <repo>/ --exp", "--dry-run")
 
     run("test", "python my_test.py", run_name=work_dir.name)
     made = {path.name for path in (work_dir / "preds").iterdir()}
     assert {"color", "panels", "metrics.json", "details.json", "report.html"} <= made
-    run("test", "python my_test.py --work_dir work_dirs/local-basic/<run> --output image", run_name=work_dir.name)
+    run("test", "python my_test.py --work-dir work_dirs/local-basic/<run> --output image", run_name=work_dir.name)
     assert (work_dir / "preds_image/metrics.json").is_file()
     run("test", "python tools/report.py", run_name=work_dir.name)
     assert (work_dir / "report.html").is_file()
