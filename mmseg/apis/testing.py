@@ -11,6 +11,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmseg.config.data_root import use_root
+from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
@@ -119,10 +120,10 @@ def test(
             out_dir,
             panels=panels,
             color=True,
-            workers=config.data.get("workers_per_gpu", 0) if device.type == "cuda" else 0,
+            workers=value_of(config, "data.workers_per_gpu") if device.type == "cuda" else 0,
             progress=partial(progress, description=f"testing on {device}"),
             tested=tested,
-            predictor=Predictor(segmentor, device, dtype, recorder_for(device, config.get("cuda_graphs")), tell),
+            predictor=Predictor(segmentor, device, dtype, recorder_for(device, value_of(config, "cuda_graphs")), tell),
         )
         print_scores(result, console)
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")

@@ -9,6 +9,8 @@ from typing import Any
 from mmseg.checks.findings import NOTE, Finding, all_of, judged, published_count, unneeded_count
 from mmseg.checks.images import ImageFiles, check_image_files
 from mmseg.classes import CLASSES, IGNORE_LABEL
+from mmseg.config.components import RareClassSampling
+from mmseg.config.fields import parse
 from mmseg.datasets.class_statistics import (
     REMEDY,
     STATISTICS_FILES,
@@ -94,7 +96,7 @@ def check_statistics(root: Path, settings: Mapping[str, Any], sampling: Mapping[
             sorted(known ^ names),
         )
     )
-    least = sampling.get("min_pixels", 3000)
+    least = parse(RareClassSampling, "data.train.rare_class_sampling", sampling).min_pixels
     present = [c for c in range(len(CLASSES)) if by_class.get(c)]
     lacking = [CLASSES[c] for c in present if not any(n > least for _, n in by_class[c])]
     remedy = "lower data.train.rare_class_sampling.min_pixels"

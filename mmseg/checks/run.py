@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ from mmseg.checks.dsec import FrameList, check_test_classes
 from mmseg.checks.findings import Finding, judged
 from mmseg.checks.images import ImageContent, ImageFiles, ImageTask, content_findings, read_image
 from mmseg.checks.recordings import EventTask, check_recordings, event_findings, read_events
-from mmseg.config.load import get_key
+from mmseg.config.arguments import with_defaults
+from mmseg.config.dotted import get_key
+from mmseg.config.named_files import named_weights
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.io.file_work import run_tasks
 from mmseg.registry import DATASETS
@@ -80,12 +81,7 @@ def _sections(config: Config) -> list[tuple[str, dict[str, Any], bool]]:
         if component is None or kind == "UDADataset":
             known = sorted(set(DATASETS.module_dict) - {"UDADataset"})
             raise ConfigError(f"{name}.type is {kind!r}{did_you_mean(str(kind), known)}; known: {', '.join(known)}")
-        parameters = inspect.signature(component.__init__).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        entry = (kind, {**defaults, **{k: v for k, v in section.items() if k != "type"}}, name == SECTIONS[1])
-        required = [p.name for p in parameters if p.default is p.empty and p.name not in ("self", *entry[1])]
-        if required:
-            raise ConfigError(f"{name} has no {', '.join(required)}")
+        entry = (kind, with_defaults(component, section, name), name == SECTIONS[1])
         if entry not in found:
             found.append(entry)
     if not found:
@@ -95,20 +91,8 @@ def _sections(config: Config) -> list[tuple[str, dict[str, Any], bool]]:
 
 def _check_weights(config: Config) -> list[Finding]:
     """Check that the weight files of a config are there and look like weights."""
-    where = "pretrained/README.md says where to get it"
-    remedies = {
-        "model.pretrained": f"{where}; None starts from random weights",
-        "uda.cyclegan_itrd2en_path": f"{where}; '' takes image changes as day events",
-        "load_from": "give a checkpoint that exists",
-    }
-    if "img_time_res" not in (get_key(config, "data.train.source.outputs") or ()):
-        # Without image changes there is nothing to translate, and nothing loads the generator.
-        del remedies["uda.cyclegan_itrd2en_path"]
     findings = []
-    for key, remedy in remedies.items():
-        value = get_key(config, key)
-        if not value:
-            continue
+    for key, value, remedy in named_weights(config):
         try:
             with open(value, "rb") as file:
                 start = file.read(4)

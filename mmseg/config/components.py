@@ -118,20 +118,26 @@ DARK_ZURICH = {
 DATASETS = Variants(
     "dataset", {"CityscapesICDataset": CITYSCAPES, "DSECDataset": DSEC, "DarkZurichICDataset": DARK_ZURICH}
 )
-RARE_CLASSES = Section(
-    {
-        "min_pixels": Key(Whole(0), 3000, "pixels of a class that an image needs to be drawn for it"),
-        "class_temp": Key(Number(1e-4, 1000), 0.1, "the lower, the more the rarest classes prevail"),
-        "min_crop_ratio": Key(SHARE, 0.5, "share of min_pixels that the crop needs"),
-    }
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RareClassSampling:
+    """Source images of rare classes are drawn more often."""
+
+    min_pixels: int = key(Whole(0), 3000, "pixels of a class that an image needs to be drawn for it")
+    class_temp: float = key(Number(1e-4, 1000), 0.1, "temperature; the lower, the more often the rarest are drawn")
+    min_crop_ratio: float = key(SHARE, 0.5, "share of min_pixels that the crop needs")
+
+
 PAIRS = {
     "source": Key(DATASETS, REQUIRED, "the labelled day images"),
     "target": Key(DATASETS, REQUIRED, "the night images"),
     "source_json_root": Key(
         PathText(rooted=True), None, "folder of sample_class_stats.json and samples_with_class.json", none=True
     ),
-    "rare_class_sampling": Key(RARE_CLASSES, None, "draw images of rare classes more often", none=True),
+    "rare_class_sampling": Key(
+        section_of(RareClassSampling), None, "draw images of rare classes more often", none=True
+    ),
     "on_bad_sample": Key(Choice(("raise", "skip")), "raise", "what to do about a file that cannot be used"),
 }
 TRAIN_SETS = Variants("dataset", {"UDADataset": PAIRS})

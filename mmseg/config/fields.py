@@ -30,10 +30,14 @@ def key(kind: Kind, default: Any, help: str, *, none: bool = False) -> Any:
     return shared(Key(kind, default, help, none))
 
 
-def section(cls: type, help: str, *, none: bool = False) -> Any:
-    """Field that holds another section; a config may leave it out if each of its keys has a default."""
+def section(cls: type, help: str, *, none: bool = False, required: bool = False) -> Any:
+    """Field that holds another section.
+
+    Args:
+        required: a config must have it; it must in any case if one of its keys has no default.
+    """
     kind = section_of(cls)
-    required = any(known.default is REQUIRED for known in kind.keys.values())
+    required = required or any(known.default is REQUIRED for known in kind.keys.values())
     metadata = {_KEY: Key(kind, REQUIRED if required else None, help, none)}
     return field(metadata=metadata) if required else field(default_factory=cls, metadata=metadata)
 

@@ -6,11 +6,15 @@ Needs the standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmseg.config.components import BATCH_NORM, UNREAD
+from mmseg.config.dotted import Loaded
 from mmseg.config.fields import section_of
-from mmseg.config.kinds import Key, Off, PathText
+from mmseg.config.kinds import REQUIRED, Key, Off, PathText
 from mmseg.config.run import EvalConfig, RunConfig
-from mmseg.config.sections import walk
+from mmseg.config.sections import Section, inner_section, walk
 
 # Published configs carry these; nothing reads them, either in the reference too or because its frameworks are gone.
 _REST = {
@@ -45,3 +49,16 @@ IGNORED_KEYS = tuple(dict.fromkeys(name for name, key in walk(CONFIG) if key.unr
 DATA_PATH_KEYS = tuple(
     dict.fromkeys(name for name, key in walk(CONFIG) if isinstance(key.kind, PathText) and key.kind.rooted)
 )
+
+
+def value_of(config: Mapping[str, Any] | Loaded, key: str) -> Any:
+    """Value of a dotted key; where it is absent or None, its default; None without one."""
+    values: Any = config if isinstance(config, Mapping) else config.to_dict()
+    section: Section | None = CONFIG
+    for part in key.split("."):
+        known = section.keys.get(part) if section else None
+        values = values.get(part) if isinstance(values, Mapping) else None
+        if values is None and known and known.default is not REQUIRED:
+            values = known.default
+        section = inner_section(known.kind, values if values is not None else {}) if known else None
+    return values

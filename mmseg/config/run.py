@@ -198,7 +198,7 @@ class EvalConfig:
     """What a test reads of a config."""
 
     model: Component = key(MODELS, REQUIRED, "the network")
-    data: EvalData = section(EvalData, "the data sets")
+    data: EvalData = section(EvalData, "the data sets", required=True)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> EvalConfig:

@@ -173,7 +173,7 @@ def check_complete(section: Section, values: Mapping[str, Any], prefix: str = ""
             if not prefix and isinstance(key.kind, (Section, Variants)):
                 raise ConfigError(f"the config has no section {name!r}; take one of configs/ as a base")
             raise ConfigError(f"the config lacks {prefix}{name}; give {key.kind.text}")
-        inner = _section_of(key.kind, values[name])
+        inner = inner_section(key.kind, values[name])
         if inner:
             check_complete(inner, values[name], f"{prefix}{name}.")
 
@@ -184,17 +184,17 @@ def drop_unread(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         key = section.keys[name]
         if not (key.unread or isinstance(key.kind, Off)):
-            inner = _section_of(key.kind, value)
+            inner = inner_section(key.kind, value)
             kept[name] = drop_unread(inner, value) if inner else value
     return kept
 
 
-def _section_of(kind: Kind, value: Any) -> Section | None:
+def inner_section(kind: Kind, value: Any) -> Section | None:
     """The section that describes a value, if one does."""
     if not isinstance(value, Mapping):
         return None
     if isinstance(kind, Variants):
         return Section(kind.section_keys(value["type"])) if kind.describes(value) else None
     if isinstance(kind, Either):
-        return next((section for inner in kind.kinds if (section := _section_of(inner, value))), None)
+        return next((section for inner in kind.kinds if (section := inner_section(inner, value))), None)
     return kind if isinstance(kind, Section) else None

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from mmseg.classes import CLASSES
-from mmseg.config.components import RARE_CLASSES
+from mmseg.config.components import RareClassSampling
+from mmseg.config.fields import parse
 from mmseg.datasets.base import SourceSet
 from mmseg.datasets.class_statistics import file_key, read_class_pixels, read_files_by_class
 from mmseg.datasets.crops import CropDraw
-from mmseg.errors import ConfigError, DataError, did_you_mean
-
-DEFAULTS = {name: key.default for name, key in RARE_CLASSES.keys.items()}
+from mmseg.errors import ConfigError, DataError
 
 
 def class_probabilities(stats: Sequence[Mapping[str, Any]], temperature: float) -> tuple[list[int], np.ndarray]:
@@ -46,7 +45,7 @@ class RareClassSampler:
     Args:
         source: the source images.
         root: folder of ``sample_class_stats.json`` and ``samples_with_class.json``.
-        settings: ``min_pixels``, ``class_temp``, ``min_crop_ratio``; defaults for those that are missing.
+        settings: fields of :class:`.RareClassSampling`.
 
     Attributes:
         classes, probabilities: see :func:`class_probabilities`.
@@ -58,15 +57,12 @@ class RareClassSampler:
     """
 
     def __init__(self, source: SourceSet, root: str | Path, settings: Mapping[str, float]) -> None:
-        for key in settings:
-            if key not in DEFAULTS:
-                raise ConfigError(f"data.train.rare_class_sampling: unknown key {key!r}{did_you_mean(key, DEFAULTS)}")
-        known = {**DEFAULTS, **settings}
+        known = parse(RareClassSampling, "data.train.rare_class_sampling", settings)
         self.source = source
-        self.min_pixels: float = known["min_pixels"]
-        self.min_crop_pixels: float = known["min_pixels"] * known["min_crop_ratio"]
+        self.min_pixels = known.min_pixels
+        self.min_crop_pixels = known.min_pixels * known.min_crop_ratio
         root = Path(root)
-        self.classes, self.probabilities = class_probabilities(read_class_pixels(root), known["class_temp"])
+        self.classes, self.probabilities = class_probabilities(read_class_pixels(root), known.class_temp)
         self.samples_with_class = self._find_samples(root)
 
     def _find_samples(self, root: Path) -> dict[int, list[int]]:

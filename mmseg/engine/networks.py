@@ -14,7 +14,7 @@ from mmseg.registry import SEGMENTORS
 
 def _model_config(config: Config) -> dict[str, Any]:
     cfg = effective(config, for_training=False)
-    test_set = (cfg.get("data") or {}).get("test") or {}
+    test_set = cfg["data"].get("test") or {}
     for key in ("dataset_path", "dataset_txt_path", "cache"):
         test_set.pop(key, None)
     check_config(cfg, for_training=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from mmengine.config import Config
 
 import mmseg
 from mmseg.classes import CLASSES, PALETTE
+from mmseg.config.arguments import arguments_of
 from mmseg.config.load import get_key
 from mmseg.datasets.base import Size, pair
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
@@ -52,8 +52,7 @@ class InputRecipe:
                 f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset' or "
                 "'DarkZurichICDataset'"
             )
-        defaults = {name: value.default for name, value in inspect.signature(kind).parameters.items()}
-        settings: dict[str, Any] = {**defaults, **given}
+        settings = {**arguments_of(kind), **given}
         self.is_dsec = kind is DSECDataset
         self.TEST_STREAMS: dict[str, str] = kind.TEST_STREAMS
         self.outputs = frozenset(settings["outputs"])

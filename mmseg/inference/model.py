@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.components import LEAST_SIDE
-from mmseg.config.load import check_values, get_key
+from mmseg.config.keys import value_of
+from mmseg.config.load import check_values
 from mmseg.datasets.base import Size
 from mmseg.engine.checkpoint import SegmentorWeights, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
@@ -218,9 +219,9 @@ def init_model(
     segmentor = empty_segmentor(config)
     weights = load_segmentor(segmentor, checkpoint, model)
     segmentor.to(place).eval().requires_grad_(False)
-    recorder = recorder_for(place, config.get("cuda_graphs"))
+    recorder = recorder_for(place, value_of(config, "cuda_graphs"))
     predictor = Predictor(segmentor, place, set_precision(precision, place), recorder)
-    width, height = get_key(config, "data.train.source.image_resize_size") or PUBLISHED_SIZE
+    width, height = value_of(config, "data.train.source.image_resize_size") or PUBLISHED_SIZE
     return InferenceModel(segmentor, recipe, place, (height, width), weights, predictor)
 
 

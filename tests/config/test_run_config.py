@@ -4,14 +4,17 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.config import Config
 
+from mmseg.config.arguments import with_defaults
 from mmseg.config.fields import section_of
-from mmseg.config.keys import CONFIG
+from mmseg.config.keys import CONFIG, value_of
 from mmseg.config.load import effective, load_config
 from mmseg.config.run import EvalConfig, RunConfig
 from mmseg.config.sections import Section
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
+from mmseg.registry import DATASETS
 
 PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
 
@@ -74,3 +77,40 @@ def test_settings_made_by_hand_are_checked():
 def test_import_is_light():
     code = "import sys, mmseg.config.run; sys.exit(bool({'torch', 'numpy', 'mmengine'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("runner.max_iters", 40000),
+        ("log_config.interval", 50),
+        ("seed", 0),
+        ("cuda_graphs", "auto"),
+        ("model.test_cfg.mode", "whole"),
+        ("data.train.source.cs_isr_data_type", "day"),
+        ("data.train.rare_class_sampling.class_temp", 0.01),
+        ("data.train.source.absent", None),
+        ("absent.absent", None),
+    ],
+)
+def test_value_or_default(root, key, value):
+    config = load_config(root / PUBLISHED, {"seed": None}).to_dict()
+    del config["log_config"]
+    assert value_of(config, key) == value
+
+
+def test_data_is_required_by_a_test(root):
+    content = load_config(root / PUBLISHED).to_dict()
+    del content["data"]
+    with pytest.raises(ConfigError, match="the config has no section 'data'; take one of configs/ as a base"):
+        effective(Config(content), for_training=False)
+
+
+def test_arguments_of_a_component(root):
+    DATASETS.import_from_location()
+    kind = DATASETS.get("DSECDataset")
+    section = {"type": "DSECDataset", "dataset_txt_path": "x.txt", "events_num": 3}
+    values = with_defaults(kind, section, "data.test")
+    assert (values["events_num"], values["image_change_range"], "type" in values) == (3, 1, False)
+    with pytest.raises(ConfigError, match=r"^data\.test has no dataset_txt_path$"):
+        with_defaults(kind, {"type": "DSECDataset"}, "data.test")
