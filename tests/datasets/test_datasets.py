@@ -244,7 +244,7 @@ def test_labels_that_are_no_train_ids(tmp_path):
     dataset = cityscapes(dataset_path=str(tmp_path / "cs"))
     path = dataset.label_path(dataset.names[0])
     shutil.copy(str(path).replace("labelTrainIds", "labelIds"), path)
-    with pytest.raises(DataError, match=r"labelTrainIds\.png holds the values .* no train ids"):
+    with pytest.raises(DataError, match=r"labelTrainIds\.png holds the values .* not train ids"):
         dataset.sample(0, CropDraw(0, 0, False))
 
 
