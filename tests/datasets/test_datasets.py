@@ -314,7 +314,7 @@ def test_uniform_sources_without_rare_class_sampling(in_mini):
 def test_bad_rare_class_sampling(in_mini, tmp_path):
     with pytest.raises(ConfigError, match=r"more than 3000 pixels of class .*rare_class_sampling\.min_pixels"):
         uda_dataset(min_pixels=3000)
-    with pytest.raises(ConfigError, match="unknown key 'min_pixel', did you mean 'min_pixels'"):
+    with pytest.raises(ConfigError, match=r"unknown config key 'data\.train\.rare_class_sampling\.min_pixel', did you"):
         uda_dataset(min_pixel=3)
     with pytest.raises(DataError, match=r"sample_class_stats\.json does not exist"):
         uda_dataset(root=tmp_path)
