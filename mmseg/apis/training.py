@@ -57,7 +57,7 @@ def _train(config: Config, given: str | Path | None, console: Console, process: 
     work_dir = work_dir_of(config, given)
     note = partial(say, console)
     start = agree_on_start(config, work_dir, process, note)
-    if start.is_finished:
+    if start.is_finished and start.checkpoint is not None:
         if process.is_main:
             note(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")
         return work_dir.path

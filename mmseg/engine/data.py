@@ -1,4 +1,4 @@
-"""Loaders whose samples depend on their number alone, and moving batches to the device."""
+"""Loaders whose samples depend only on their number, and the transfer of batches to the device."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank
 from mmseg.system.signals import leave_signals_to_parent, signal_name
 
-# How long a process may take to die of what has broken its connection.
+# Time for a process to exit after its connection broke.
 DEATH_SECONDS = 2.0
 
 
 class LoaderDied(DataError):
-    """A loader process was killed, or crashed."""
+    """A loader process was killed or crashed."""
 
 
 class Loader(DataLoader):
-    """A loader that knows its processes.
+    """A loader that keeps track of its processes.
 
-    They leave signals to stop to this process, which ends them, and end with it. The death of one is an error of
-    :func:`read`, between two iterations: torch itself would raise it wherever this process happens to be.
+    They ignore signals to stop, which this process handles, and end with it. :func:`read` raises the death of one
+    between two iterations; torch itself would raise it at any point of this process.
     """
 
     def __init__(self, dataset: Any, **options: Any) -> None:
@@ -44,7 +44,7 @@ class Loader(DataLoader):
         self.processes: list[BaseProcess] = []
         _loaders.add(self)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # callers need no more of the private class
         before = set(multiprocessing.active_children())
         iterator = super().__iter__()
         self.processes = [p for p in multiprocessing.active_children() if p not in before]
@@ -52,15 +52,15 @@ class Loader(DataLoader):
         return iterator
 
     def dead(self) -> list[BaseProcess]:
-        """Processes that have ended before their time."""
+        """Processes that have ended early."""
         return [process for process in self.processes if not process.is_alive()]
 
     def dying(self) -> bool:
-        """Whether one of the processes ends before its time, now or in a moment."""
+        """Whether one of the processes ends early, now or within :data:`DEATH_SECONDS`."""
         return bool(self.processes and wait([process.sentinel for process in self.processes], DEATH_SECONDS))
 
     def end(self) -> None:
-        """End the processes, whatever they do."""
+        """Kill the processes."""
         for process in self.processes:
             process.kill()
         for process in self.processes:
@@ -72,18 +72,18 @@ _loaders: weakref.WeakSet[Loader] = weakref.WeakSet()
 
 
 def end_loaders() -> None:
-    """End the processes of all loaders."""
+    """Kill the processes of all loaders."""
     for loader in list(_loaders):
         with suppress(AssertionError, ValueError):  # of another process, before a fork
             loader.end()
 
 
-# Before multiprocessing's own, which tells them to stop, politely, and waits.
+# Runs before the handler of multiprocessing, which asks them to stop and waits.
 atexit.register(end_loaders)
 
 
 def _leave_deaths_to_reader() -> None:
-    """Drop torch's handler of a child's death, which raises in the middle of whatever runs."""
+    """Remove torch's handler of a child's death, which raises at any point of the main thread."""
     with suppress(ValueError):  # not the main thread: torch has set none
         if getattr(signal.getsignal(signal.SIGCHLD), "__module__", "") == "torch.utils.data._utils.signal_handling":
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -92,23 +92,25 @@ def _leave_deaths_to_reader() -> None:
 def _prepare_worker(_: int) -> None:
     """Set up a loader process."""
     sys.excepthook = _quiet_about_connections
-    leave_signals_to_parent(multiprocessing.parent_process().pid)
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None, "runs in loader processes only"
+    leave_signals_to_parent(parent.pid)
 
 
 def _quiet_about_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A parent that was told to stop hangs up on the thread that hands over samples, which would print that."""
+    """Do not print the error of a thread whose parent process has closed the connection."""
     if not issubclass(kind, (EOFError, OSError)):
         sys.__excepthook__(kind, error, trace)
 
 
 def read(loader: Loader, progress: Callable[[Iterable], Iterable] = iter) -> Iterator[Any]:
-    """What a loader gives; an error of one of its processes comes back as its own message.
+    """Batches of a loader. An error of one of its processes is raised with its original message.
 
     Args:
         progress: wraps the loader, e.g. with a progress bar.
 
     Raises:
-        LoaderDied: a loader process died; it names what that process was reading.
+        LoaderDied: a loader process died; the message names what it was reading.
     """
     try:
         for batch in progress(loader):
@@ -118,7 +120,7 @@ def read(loader: Loader, progress: Callable[[Iterable], Iterable] = iter) -> Ite
     except CMDAError as error:
         raise own_message(error) from error
     except (RuntimeError, OSError, EOFError) as error:
-        # A process that dies while it hands over a sample also leaves a broken connection.
+        # A process that dies while it sends a sample also leaves a broken connection.
         if "DataLoader worker" not in str(error) and not loader.dying():
             raise
         raise LoaderDied(_death_of_worker(str(error), loader)) from error
@@ -127,7 +129,7 @@ def read(loader: Loader, progress: Callable[[Iterable], Iterable] = iter) -> Ite
 
 
 class WatchedSamples(Dataset):
-    """A dataset whose loader processes leave word which sample they prepare, for the case that one dies of it.
+    """A dataset whose loader processes record which sample they prepare, in case one dies of it.
 
     Args:
         dataset: has ``describe(number)``.
@@ -136,7 +138,7 @@ class WatchedSamples(Dataset):
 
     def __init__(self, dataset: Any, workers: int) -> None:
         self.dataset = dataset
-        # process and number of its sample, by worker; in memory that all of them share
+        # process id and sample number by worker, in shared memory
         self.current = torch.full((max(workers, 1), 2), -1, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -148,7 +150,7 @@ class WatchedSamples(Dataset):
         return self.dataset[number]
 
     def prepared_by(self, processes: set[int]) -> list[str]:
-        """What the given processes prepared last; that of all, where none of them is known."""
+        """What the given processes prepared last, or all processes if none of them is known."""
         rows = [(process, number) for process, number in self.current.tolist() if number >= 0]
         chosen = [number for process, number in rows if process in processes] or [number for _, number in rows]
         return [self.dataset.describe(number) for number in chosen]
@@ -157,7 +159,7 @@ class WatchedSamples(Dataset):
 def sample_numbers(iteration: int, batch_size: int, process: ProcessRank = SINGLE_PROCESS) -> range:
     """Numbers of this process's samples in an iteration.
 
-    Sample k of iteration i, of all processes together, has number ``i * world * batch_size + k``, from which the
+    Sample k of iteration i, over all processes, has the number ``i * world_size * batch_size + k``, from which the
     dataset draws it.
     """
     start = (iteration * process.world_size + process.rank) * batch_size
@@ -184,24 +186,24 @@ def training_loader(
 
 
 def batch_of(dataset: Any, numbers: range) -> dict[str, Any]:
-    """The batch of some samples, as a loader gives it."""
+    """Batch of the given samples, as a loader makes it."""
     batch = default_collate([dataset[number] for number in numbers])
     batch.pop(SKIPPED, None)
     return batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move every tensor of nested dictionaries."""
+    """Move the tensors in nested dictionaries to a device."""
     if isinstance(batch, dict):
         return {key: to_device(value, device) for key, value in batch.items()}
     return batch.to(device, non_blocking=True) if isinstance(batch, torch.Tensor) else batch
 
 
 def batches(loader: Loader, device: torch.device, on_skip: Callable[[str], None] = print) -> Iterator[Any]:
-    """Batches on the device, read as :func:`read` does.
+    """Batches of :func:`read`, on the device.
 
     Args:
-        on_skip: told of every file that was left out, see ``UDADataset.on_bad_sample``.
+        on_skip: called with the reason for every file that was skipped, see ``UDADataset.on_bad_sample``.
     """
     for batch in read(loader):
         for text in batch.pop(SKIPPED, ()):
@@ -211,20 +213,20 @@ def batches(loader: Loader, device: torch.device, on_skip: Callable[[str], None]
 
 
 def _death_of_worker(message: str, loader: Loader) -> str:
-    """What to say of a loader process that died; ``message`` is torch's, if it has one."""
+    """Message for a loader process that died; ``message`` is torch's, if there is one."""
     if "shared memory" in message:
         return (
             "a loader process ran out of shared memory (/dev/shm): make that larger (docker run --shm-size=8g), or set "
             "data.workers_per_gpu=0"
         )
-    dead = {process.pid: process.exitcode for process in loader.dead()}
+    dead = {process.pid or 0: process.exitcode for process in loader.dead()}
     named = {int(number) for number in re.findall(r"\d+", message.split("pid", 1)[-1])} if message else set()
     samples = loader.dataset
     read_last = samples.prepared_by(named | set(dead)) if isinstance(samples, WatchedSamples) else []
     ends = [f"number {pid}: {_end_of_process(code)}" for pid, code in dead.items()]
     return (
         f"a loader process died ({'; '.join(ends) or message.splitlines()[0]}); it was reading "
-        f"{'; or '.join(read_last) or 'what is not known'}. If the machine was short of memory, lower "
+        f"{'; or '.join(read_last) or 'an unknown sample'}. If the machine was short of memory, lower "
         "data.workers_per_gpu; if it dies of the same files again, replace them"
     )
 

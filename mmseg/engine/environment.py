@@ -1,4 +1,4 @@
-"""What a run ran on: device, library versions, revision."""
+"""Device, library versions and revision of a run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pill
 
 
 def choose_device() -> torch.device:
-    """CUDA if present, else the CPU."""
+    """CUDA if available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def named_device(name: str | torch.device | None) -> torch.device:
-    """Device of a name: ``cpu``, ``cuda`` or ``cuda:<number>``; None gives :func:`choose_device`'s.
+    """Device named ``cpu``, ``cuda`` or ``cuda:<number>``; None is for :func:`choose_device`.
 
     Raises:
-        ConfigError: another name, or a GPU that is not there.
+        ConfigError: unknown name, or a GPU that does not exist.
     """
     if name is None:
         return choose_device()
@@ -43,13 +43,13 @@ def named_device(name: str | torch.device | None) -> torch.device:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library reuse the memory of freed tensors in this process, for a training on the CPU.
+    """Let the C library reuse the memory of freed tensors in this process, for training on a CPU.
 
-    By default it returns large blocks to the system, which hands them out again page by page, zeroed: at the published
-    size that is a quarter of a step (benchmarks/step_speed.py).
+    By default it returns large blocks to the system, which zeroes them page by page when they are allocated again: at
+    the published size that takes a quarter of a step (benchmarks/step_speed.py).
 
     Returns:
-        False where the C library is not glibc, whose parameters these are.
+        False if the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -60,7 +60,7 @@ def keep_freed_memory() -> bool:
 
 
 def git_revision() -> str | None:
-    """Commit of this checkout, or None outside of one."""
+    """Commit of this checkout; None outside of one."""
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -76,7 +76,7 @@ def git_revision() -> str | None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Plain record of machine, device and versions."""
+    """Record of machine, device and versions, as plain data."""
     record: dict[str, Any] = {
         "cmda": mmseg.__version__,
         "git_rev": git_revision(),

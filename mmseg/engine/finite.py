@@ -1,4 +1,4 @@
-"""Watching that losses and gradients stay finite, without waiting for the device in every iteration."""
+"""Checks that losses and gradients stay finite, without synchronising with the device in every iteration."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ GRADIENT = "grad_norm"
 
 @dataclass(frozen=True)
 class NonFinite:
-    """The first iteration (from 0) whose losses or gradient were not finite, and their values."""
+    """The first iteration (from 0) with losses or a gradient that are not finite, and their values."""
 
     iteration: int
     values: dict[str, float]
 
     def describe(self) -> str:
-        """What is not finite, then the rest."""
+        """The values, those that are not finite first."""
         ordered = sorted(self.values.items(), key=lambda item: math.isfinite(item[1]))
         return ", ".join(f"{name} {value:.4g}" for name, value in ordered)
 
 
 class FiniteWatch:
-    """Keeps the losses and gradient norms of the iterations since it was last asked, on the device.
+    """Keeps the losses and gradient norms since the last check, on the device.
 
-    An update by a gradient that is not finite must not reach the weights. A fused optimiser is told on the device to
-    leave such an update out (``found_inf``, as gradient scalers tell it); for others, and on the CPU, where nothing has
-    to be waited for, :meth:`see` has the answer at once.
+    A gradient that is not finite must not reach the weights. A fused optimiser skips such an update on the device
+    (``found_inf``, as gradient scalers use it). For other optimisers, and on the CPU, where nothing has to be waited
+    for, :meth:`see` checks at once.
 
     Args:
         optimizer: the one that updates the weights.
@@ -45,13 +45,13 @@ class FiniteWatch:
         self._seen: list[tuple[int, list[str], Tensor]] = []
 
     def see(self, iteration: int, logs: dict[str, Tensor], parameters: Iterable[nn.Parameter]) -> NonFinite | None:
-        """Note an iteration before its update.
+        """Record an iteration before its update.
 
         Args:
-            logs: its losses, 0-d; the norm of the gradient joins them as ``grad_norm``.
+            logs: its losses, 0-d; the norm of the gradient is added as ``grad_norm``.
 
         Returns:
-            What is wrong, where that is known without waiting.
+            What is not finite, if that is known without waiting.
         """
         logs[GRADIENT] = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         values = torch.stack([value.detach().float() for value in logs.values()])
@@ -59,14 +59,14 @@ class FiniteWatch:
         broken = all_reduce_any(~values.isfinite().all())
         if not self.can_wait:
             return self.found(anywhere=bool(broken))
-        self.optimizer.found_inf = broken.float()
+        self.optimizer.found_inf = broken.float()  # type: ignore[attr-defined]  # torch does not declare it
         return None
 
     def found(self, anywhere: bool = False) -> NonFinite | None:
-        """The first noted iteration that was not finite; those before are forgotten.
+        """The first recorded iteration that was not finite; the records are cleared.
 
         Args:
-            anywhere: the last noted iteration was not finite in one of the processes, be it another.
+            anywhere: whether the last recorded iteration was not finite in any of the processes.
         """
         seen, self._seen = self._seen, []
         if not seen:

@@ -1,7 +1,4 @@
-"""Told to stop: a training finishes its iteration, saves, and leaves.
-
-What leads to which end is in :mod:`mmseg.engine.ending`.
-"""
+"""Signals to stop: a training finishes its iteration, saves, and exits; see :mod:`mmseg.engine.ending`."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ from mmseg.system.signals import HANG_SECONDS, Listener, StopNow, say_and_exit, 
 
 __all__ = ["Interrupted", "Interruptions", "StopNow"]
 
-# The same signal again within this time belongs to the same request: a launcher passes on what its group has had.
+# The same signal within this time is one request: a launcher forwards signals that its process group got too.
 REPEAT_SECONDS = 2.0
-# Signals of people, who may become impatient; batch systems repeat theirs while they wait.
+# Signals that people repeat when they lose patience; batch systems repeat others while they wait.
 REPEATABLE = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruptions:
-    """Context in which a signal to stop is noted, to be acted upon when an iteration has ended.
+    """Context in which a signal to stop is recorded, and handled when an iteration has ended.
 
     The same signal again (Ctrl-C or SIGTERM, ``REPEAT_SECONDS`` later) ends the process at once. Of several
     processes, all stop after the same iteration.
 
     Args:
-        rescue: called in another thread when the main one hangs in a place that it should have left at once; saves
-            what can be saved, and says what became of it.
-        end_children: ends the processes that this one started; called before it ends without its main thread.
+        rescue: called in another thread when the main one hangs although a signal should have interrupted it; saves
+            what it can and returns a sentence on the result.
+        end_children: ends child processes; called before this one exits without its main thread.
 
     Attributes:
-        received: number of the signal that came first, 0 before.
-        repeated: whether it came again.
+        received: number of the first signal; 0 if there was none.
+        repeated: whether it was repeated.
     """
 
     def __init__(
@@ -58,17 +55,17 @@ class Interruptions:
         self._context.close()
 
     def _note(self, number: int) -> None:
-        """In the main thread, when it comes to it."""
+        """Runs in the main thread, once it is free to."""
         self.received = self.received or stop_peers(number)
         if self._at_once:
             self._at_once = False
             raise StopNow(self.received)
 
     def _heard(self, number: int | None) -> None:
-        """In the listening thread, at once; without a number, from time to time."""
+        """Runs in the listening thread: at once for a signal, and from time to time without a number."""
         now = time.monotonic()
         if number is not None:
-            # The main thread may be waiting for one of them.
+            # The main thread may be waiting for another process.
             stop_peers(number)
             since = now - self._came.setdefault(number, now)
             if number in REPEATABLE and since >= REPEAT_SECONDS:
@@ -76,11 +73,11 @@ class Interruptions:
                 self.leave_at_once(number)
         elif self._at_once and self._came and now - min(self._came.values()) > HANG_SECONDS:
             first = min(self._came, key=self._came.__getitem__)
-            what = f"interrupted by {signal_name(first)} while it waited for something that does not come"
+            what = f"interrupted by {signal_name(first)} while it waited for something that did not happen"
             self._leave(f"{what}; {self._rescue()}", first)
 
     def leave_at_once(self, number: int) -> None:
-        """What a repeated signal does."""
+        """Exit at once because of a repeated signal."""
         self._leave(f"{signal_name(number)} came again: ended at once, without saving", number)
 
     def _leave(self, message: str, number: int) -> None:
@@ -88,12 +85,12 @@ class Interruptions:
         say_and_exit(message, 128 + number)
 
     def requested(self) -> bool:
-        """Whether to stop; every process of a training asks after the same iterations."""
+        """Whether any process got a signal; all of them call this after the same iterations."""
         return any_rank(self.received > 0)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Context of something that can be done again: a signal ends it, also one that came before.
+        """Context of work that can be repeated: a signal interrupts it, even one that came before.
 
         Raises:
             StopNow: a signal came.

@@ -1,7 +1,6 @@
-"""Where the numbers and pictures of a training go beside its log file: TensorBoard, Weights & Biases, MLflow.
+"""Sinks for metrics and images in addition to the log file: TensorBoard, Weights & Biases, MLflow.
 
-The entries of ``log_config.hooks`` choose them by the names that MMSegmentation's users know; TensorBoard is always
-there.
+``log_config.hooks`` selects them by their MMSegmentation names; TensorBoard is always on.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from mmseg.work_dir.layout import WorkDir
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-# bytes that must be free for event files to be begun anew
+# Free bytes needed to start new event files.
 ROOM = 2**20
 
 
 class Logger(Protocol):
-    """What a training tells of itself."""
+    """Sink for metrics and images."""
 
     def scalars(self, mode: str, iteration: int, values: Mapping[str, float]) -> None:
-        """Finite numbers of an iteration; ``mode`` is ``train`` or ``val``."""
+        """Log finite metrics of an iteration; ``mode`` is ``train`` or ``val``."""
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB."""
+        """Log a picture, (H, W, 3) uint8 RGB."""
 
     def forget_after(self, iteration: int) -> None:
-        """Later iterations will be written anew: the training was resumed after this one."""
+        """Drop later iterations: the training was resumed after this one and will log them again."""
 
     def close(self) -> None:
-        """Write what is left, and end."""
+        """Flush and close."""
 
 
 class TensorBoardLogger:
@@ -77,7 +76,7 @@ class TensorBoardLogger:
 
     @contextmanager
     def _writer(self) -> Iterator[SummaryWriter]:
-        """The writer; one that a full disk has ended is replaced when there is room again."""
+        """The writer; if a full disk has broken it, a new one is made once there is space."""
         if self._board is None:
             if shutil.disk_usage(self._folder).free < ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -90,7 +89,7 @@ class TensorBoardLogger:
 
 
 def _quiet_about_tensorboard(failure: threading.ExceptHookArgs) -> None:
-    """The thread that writes event files hands its error to the next call, too; it need not print it."""
+    """Do not print errors of the thread that writes event files: the next call raises them."""
     if not type(failure.thread).__module__.startswith("tensorboard"):
         threading.__excepthook__(failure)
 
@@ -98,7 +97,7 @@ def _quiet_about_tensorboard(failure: threading.ExceptHookArgs) -> None:
 class WandbLogger:
     """A Weights & Biases run; ``init_kwargs`` go to ``wandb.init``.
 
-    A resumed training goes on with the run that ``<work_dir>/wandb_run.txt`` names.
+    A resumed training continues the run that ``<work_dir>/wandb_run.txt`` names.
     """
 
     def __init__(self, work_dir: Path, name: str, config: Mapping[str, Any], init_kwargs: Mapping[str, Any]) -> None:
@@ -116,7 +115,7 @@ class WandbLogger:
         self._run.log({tag: self._wandb.Image(picture)}, step=iteration)
 
     def forget_after(self, iteration: int) -> None:
-        """Steps that were logged already are kept by the service as they were."""
+        """The service keeps steps that were already logged."""
 
     def close(self) -> None:
         self._run.finish()
@@ -138,25 +137,25 @@ class MlflowLogger:
         self._mlflow.log_image(picture, f"{tag}/iter_{iteration:06d}.png")
 
     def forget_after(self, iteration: int) -> None:
-        """A resumed training is a run of its own there."""
+        """A resumed training is a new run there."""
 
     def close(self) -> None:
         self._mlflow.end_run()
 
 
-# hook -> its settings
+# hook -> names of its settings
 HOOKS: Mapping[str, set[str]] = {name: set(keys) for name, keys in HOOK_KEYS.items()}
 
 
 def check_hooks(hooks: Sequence[Mapping[str, Any]]) -> None:
-    """Check ``log_config.hooks`` before anything is built, and that the packages they need are there.
+    """Check ``log_config.hooks`` before anything is built, and that the packages they need are installed.
 
     Raises:
         ConfigError: an unknown hook or setting, or a missing package.
     """
     for hook in hooks:
         kind = hook.get("type") if isinstance(hook, Mapping) else hook
-        if kind not in HOOKS:
+        if not isinstance(kind, str) or kind not in HOOKS:
             raise ConfigError(
                 f"log_config.hooks: {kind!r} is unknown{did_you_mean(str(kind), HOOKS)}; known: {', '.join(HOOKS)}"
             )
@@ -185,8 +184,8 @@ def open_loggers(
 
     Args:
         hooks: checked entries of ``log_config.hooks``.
-        name: of the run.
-        config: the resolved config, in JSON types, for services that keep it.
+        name: name of the run.
+        config: the resolved config in JSON types, for services that store it.
     """
     loggers: list[Logger] = [TensorBoardLogger(work_dir)]
     for hook in hooks:

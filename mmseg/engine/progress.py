@@ -1,4 +1,4 @@
-"""How fast a training is, how long it will take, and what its log lines and its bar show of it."""
+"""Speed and remaining time of a training, its log lines and its progress bar."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from mmseg.system.printing import text_column
@@ -16,19 +17,17 @@ from mmseg.system.printing import text_column
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mmseg.engine.run_log import RunLog
-
-# The first iterations try algorithms, compile and fill queues; nothing is foretold from them.
+# The first iterations try algorithms, compile and fill queues; estimates ignore them.
 WARM_UP = 2
-# How many of the last iterations say how fast the training is.
+# Number of recent iterations that determine the speed.
 RECENT = 100
 
 
 class Pace:
-    """Clock of a training, which is held in pauses: evaluations, checkpoints, pictures.
+    """Clock of a training, which stops during evaluations, checkpoints and pictures.
 
     Args:
-        period: iterations over which pauses repeat themselves; one in the first of them does not foretell many.
+        period: iterations after which pauses recur; an early pause does not count as one per iteration.
         clock: seconds, from any origin.
     """
 
@@ -40,36 +39,33 @@ class Pace:
         self._ends: deque[float] = deque(maxlen=RECENT + 1)
 
     def now(self) -> float:
-        """Seconds of work, from any origin."""
+        """Seconds of training, from any origin."""
         return (self._clock() if self._held is None else self._held) - self._paused
 
     def hold(self) -> None:
-        """What follows is part of no iteration."""
+        """Stop the clock: what follows is not part of an iteration."""
         self._held = self._clock()
 
     def go_on(self) -> None:
-        """The pause is over."""
+        """Restart the clock."""
         if self._held is not None:
             self._paused += self._clock() - self._held
             self._held = None
 
     def tick(self) -> None:
-        """An iteration has ended."""
+        """Count a finished iteration."""
         self._iterations += 1
         if self._iterations >= WARM_UP:
             self._ends.append(self.now())
 
     def seconds(self) -> float | None:
-        """Seconds an iteration, over the last ones; None while only the first are known."""
+        """Seconds per iteration over recent ones; None during warm-up."""
         if len(self._ends) < 2:
             return None
         return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
 
     def remaining(self, iterations: int) -> float | None:
-        """Seconds that so many further iterations take, with pauses as long and as frequent as those so far.
-
-        None while only the first iterations are known.
-        """
+        """Estimated seconds for further iterations, with pauses as so far; None during warm-up."""
         seconds = self.seconds()
         if seconds is None:
             return None
@@ -78,7 +74,7 @@ class Pace:
 
 @dataclass
 class LogWindow:
-    """Sums of what is logged since the last line; tensors stay on the device until then."""
+    """Sums of the metrics since the last log line, kept on the device."""
 
     pace: Pace
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -95,15 +91,15 @@ class LogWindow:
         self.data_time += data_time
 
     def means(self) -> dict[str, float]:
-        """Fetch the means, with ``time`` and ``data_time`` in seconds an iteration, pauses left out."""
+        """Fetch the means; ``time`` and ``data_time`` are in seconds per iteration, without pauses."""
         values = {key: value.item() / self.steps for key, value in self.sums.items()}
         values["time"] = (self.pace.now() - self.started) / self.steps
         values["data_time"] = self.data_time / self.steps
         return values
 
 
-def progress_bar(log: RunLog) -> Progress:
-    """Bar on a terminal. Its tasks have the fields ``remaining``, of :func:`remaining_text`, and ``shown``."""
+def progress_bar(console: Console) -> Progress:
+    """Bar on a terminal. Its tasks have the fields ``remaining``, see :func:`remaining_text`, and ``shown``."""
     return Progress(
         text_column(),
         BarColumn(),
@@ -111,17 +107,17 @@ def progress_bar(log: RunLog) -> Progress:
         TimeElapsedColumn(),
         text_column("{task.fields[remaining]}"),
         text_column("{task.fields[shown]}"),
-        console=log.console,
-        disable=not log.console.is_terminal,
+        console=console,
+        disable=not console.is_terminal,
     )
 
 
 def remaining_text(seconds: float | None) -> str:
-    """What a log line and the bar say of the time that is left; nothing while it is unknown."""
+    """Remaining time for a log line or the bar; empty while it is unknown."""
     return "" if seconds is None else f"remaining {duration(seconds)}"
 
 
-# what stands beside the progress bar: name in the log -> name there
+# Metrics shown next to the progress bar: log key -> label.
 SHOWN = {
     "decode.loss_seg": "source",
     "mix.decode.loss_seg": "mixed",
@@ -133,12 +129,12 @@ SHOWN = {
 
 
 def short(values: Mapping[str, float]) -> str:
-    """The numbers beside the bar."""
+    """Text next to the bar."""
     return "  ".join(f"{short} {values[name]:.3g}" for name, short in SHOWN.items() if name in values)
 
 
 def log_line(done: int, last: int, values: Mapping[str, float], remaining: float | None) -> str:
-    """Line for people about an iteration. Cross entropies of single streams are left to the curves."""
+    """Log line of an iteration, without the cross entropies of single streams."""
     shown = {name: value for name, value in values.items() if ".ce_" not in name}
     parts = [*(f"{name} {value:.4g}" for name, value in shown.items()), remaining_text(remaining)]
     return f"iteration {done}/{last}: {', '.join(filter(None, parts))}"

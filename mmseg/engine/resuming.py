@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from, and whether that is one of its own run."""
+"""Which checkpoint a training resumes from, and whether it belongs to the same run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mmseg.models.weights import has_right_checksums
 from mmseg.work_dir.identity import RunIdentity, read_identity, state_of
 
 AUTO = "auto"
-# differences that are named, and letters of each value
+# Differences that are named, and characters of each value.
 MOST_DIFFERENCES, LONGEST_VALUE = 50, 200
-# Keys that may differ between a training and its resumption without a difference in its weights.
+# Keys that a resumed training may change without a difference in its weights.
 HARMLESS_KEYS = {
     "checkpoint_config",
     "data.workers_per_gpu",
@@ -41,12 +41,10 @@ HARMLESS_KEYS = {
     *IGNORED_KEYS,
 }
 
-
-# Settings that make another run of it: --resume auto does not carry a checkpoint over to them.
+# Settings that make it a different run: --resume auto does not carry a checkpoint over to them.
 OTHER_RUN_KEYS = ("seed", "model", "uda.type", "uda.train_type", "data.train.source.type", "data.train.target.type")
 
-
-# Settings of how a run is computed, which do not make another of a finished one.
+# Settings of how a run is computed, which do not make a finished one a different run.
 HOW_KEYS = ("deterministic", "gradient_checkpointing", "micro_batch", "data.train.on_bad_sample")
 
 
@@ -55,10 +53,10 @@ class Start:
     """Where a training starts.
 
     Attributes:
-        identity: of the run; its number is that of the run that it goes on with.
-        checkpoint: what it goes on from, None for a start from the beginning.
-        is_finished: nothing is left to train.
-        remark: what to tell the user, or ''.
+        identity: identity of the run; that of the resumed run if there is one.
+        checkpoint: what to resume from; None for a new run.
+        is_finished: whether nothing is left to train.
+        remark: a warning for the user, or ''.
         seen: :func:`mmseg.work_dir.identity.state_of` the work dir before the choice.
     """
 
@@ -70,18 +68,18 @@ class Start:
 
 
 def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], text: str, processes: int) -> Start:
-    """Where a training starts.
+    """Choose where a training starts.
 
     Args:
-        given: a checkpoint; a work dir, for the newest in it; ``auto``, for the newest of this run in its own work dir,
-            if there is one; or None.
+        given: a checkpoint; a work dir, for its newest checkpoint; ``auto``, for the newest checkpoint of this run in
+            its own work dir, if there is one; or None.
         work_dir: folder of the run.
-        config: the resolved config, in JSON types.
+        config: the resolved config in JSON types.
         text: the same as text.
-        processes: number of processes that train.
+        processes: number of processes.
 
     Raises:
-        CheckpointError: nothing at the given place, nothing but damaged checkpoints, or, for ``auto``, checkpoints of
+        CheckpointError: the given path does not exist, all checkpoints are damaged, or, for ``auto``, they belong to
             another run.
     """
     seen = state_of(work_dir)
@@ -96,7 +94,7 @@ def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], t
 
 
 def _given_start(given: str, work_dir: Path, new: RunIdentity) -> Start:
-    """Where a training starts for which a checkpoint or a folder was named."""
+    """Start from a given checkpoint or folder."""
     path, remark = Path(given), ""
     if path.is_dir():
         found, remark = newest_of_run(path, read_identity(path))
@@ -112,10 +110,10 @@ def _given_start(given: str, work_dir: Path, new: RunIdentity) -> Start:
 
 
 def _own_start(work_dir: Path, config: Mapping[str, Any], processes: int, new: RunIdentity) -> Start:
-    """Where a run goes on in its own work dir.
+    """Start from the newest checkpoint in the run's own work dir.
 
     Raises:
-        CheckpointError: what lies there is of another run.
+        CheckpointError: it belongs to another run.
     """
     known = read_identity(work_dir)
     path, remark = newest_of_run(work_dir, known)
@@ -136,16 +134,16 @@ def _own_start(work_dir: Path, config: Mapping[str, Any], processes: int, new: R
         names = listed([changed[key] for key in another])
         raise CheckpointError(
             f"{path} is of another run, with other settings ({names}): choose another work dir, or give the "
-            "checkpoint by name (--resume PATH) to start from it in spite of them"
+            "checkpoint by name (--resume PATH) to start from it anyway"
         )
     return Start(identity, path, is_over, remark)
 
 
 def newest_of_run(work_dir: Path, identity: RunIdentity | None) -> tuple[Path | None, str]:
-    """Newest sound checkpoint of a run in its work dir, and what to say of others that are newer.
+    """Newest intact checkpoint of a run in its work dir, and a remark on newer ones that were passed over.
 
     Args:
-        identity: the run; None takes every checkpoint for its own.
+        identity: the run; with None every checkpoint counts.
 
     Raises:
         CheckpointError: every checkpoint of the run is damaged.
@@ -174,12 +172,12 @@ def newest_of_run(work_dir: Path, identity: RunIdentity | None) -> tuple[Path | 
 
 
 def changes(meta: Mapping[str, Any], config: Mapping[str, Any], processes: int) -> dict[str, str]:
-    """Settings that a checkpoint was made with and that are others now: key -> text ``key: before -> now``.
+    """Settings that have changed since a checkpoint was made: key -> text ``key: before -> now``.
 
     Args:
-        meta: that of the checkpoint.
-        config: the resolved config, in JSON types.
-        processes: number of processes that train.
+        meta: metadata of the checkpoint.
+        config: the resolved config in JSON types.
+        processes: number of processes.
     """
     text = meta.get("config")
     try:
@@ -197,11 +195,11 @@ def changes(meta: Mapping[str, Any], config: Mapping[str, Any], processes: int) 
 
 
 def listed(texts: Collection[str]) -> str:
-    """Texts of :func:`changes` for a message, the first of very many."""
+    """Texts of :func:`changes` for a message; only the first ones of very many."""
     rest = len(texts) - MOST_DIFFERENCES
     return "; ".join([*list(texts)[:MOST_DIFFERENCES], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _printable(text: str) -> str:
-    """A text of a checkpoint for a line of the log: without control characters, cut where it is long."""
+    """Text from a checkpoint for a log line: without control characters, truncated."""
     return ascii(text)[1:-1][:LONGEST_VALUE] if not text.isprintable() else text[:LONGEST_VALUE]

@@ -1,4 +1,4 @@
-"""Logs of a run: text, JSON lines, and the loggers beside them."""
+"""Log of a run: text, JSON lines, and further loggers."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ LOGGER_NAME = "mmseg"
 
 
 class LineFile:
-    """A text file that lines are added to. What a full disk does not take is kept, and written with the next line."""
+    """A text file to append lines to. Lines that a full disk refuses are kept and written with the next one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # unbuffered: what was written is known to the byte
+        # unbuffered, to know what was written to the byte
         self._file = path.open("ab", buffering=0)
         self._pending = b""
 
     def add(self, line: str) -> None:
-        """Add a line.
+        """Append a line.
 
         Raises:
-            OSError: it cannot be written now.
+            OSError: it cannot be written at present.
         """
         self._pending += f"{line}\n".encode("utf-8", "backslashreplace")
         self._write()
@@ -47,21 +47,21 @@ class LineFile:
             self._pending = self._pending[self._file.write(self._pending) :]
 
     def close(self) -> None:
-        """Release the file, after a last try to write what it lacks."""
+        """Try once more to write pending lines, and close the file."""
         with suppress(OSError):
             self._write()
         self._file.close()
 
 
 class _LogFile(logging.Handler):
-    """Lines for people in a file."""
+    """Writes log lines to a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.lines = LineFile(path)
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The numbers, which go to the same disk, say what is wrong.
+        # The JSON log on the same disk reports the error.
         with suppress(OSError, ValueError):
             self.lines.add(self.format(record))
 
@@ -71,10 +71,10 @@ class _LogFile(logging.Handler):
 
 
 class RunLog:
-    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object a line) and the loggers.
+    """Writes to ``<work_dir>/<name>.log``, ``<name>.log.json`` (one JSON object per line) and the loggers.
 
-    None of its methods fails: a full disk, a service that does not answer or a closed terminal cost lines, not the run.
-    What a file did not take is written when the disk has room again.
+    None of its methods fails: a full disk, an unresponsive service or a closed terminal costs lines, not the run. Lines
+    that a file refused are written once the disk has space.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RunLog:
         self.logger = logging.getLogger(LOGGER_NAME)
         self.logger.setLevel(level)
         self._handlers = [
-            # In a pipe or a batch job, lines of one length are better served plain.
+            # Pipes and batch jobs get plain, unwrapped lines.
             RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
             if console.is_terminal
             else logging.StreamHandler(SteadyStream(console.file)),
@@ -105,74 +105,74 @@ class RunLog:
         self.loggers = [TensorBoardLogger(work_dir)] if loggers is None else list(loggers)
 
     def info(self, message: str, *args: Any) -> None:
-        """Line for people."""
+        """Log a message."""
         self.logger.info(message, *args)
 
     def warning(self, message: str) -> None:
-        """Line for people that they should not miss."""
+        """Log a warning."""
         self.logger.warning(message)
 
     def error(self, message: str) -> None:
-        """What stopped the run, for the log file alone: the script shows it itself."""
+        """Log what stopped the run, to the log file only: the script prints it itself."""
         self._handlers[1].handle(logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, message, (), None))
 
     def record(
         self, mode: str, iteration: int, values: Mapping[str, float | None], unit: Mapping[str, str] | None = None
     ) -> None:
-        """Numbers of an iteration, for the JSON lines and the loggers; what is not finite becomes null.
+        """Log metrics of an iteration to the JSON lines and the loggers; values that are not finite become null.
 
         Args:
-            unit: fields by which the readers of the JSON line know the unit of its numbers.
+            unit: fields that tell readers of the JSON line the unit of its values.
         """
         values = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
         line = json.dumps({"mode": mode, "iter": iteration, **(unit or {}), **values})
         self._try("the log files", lambda: self._json.add(line))
         finite = {key: value for key, value in values.items() if value is not None}
-        self._tell_loggers(lambda logger: logger.scalars(mode, iteration, finite))
+        self._send(lambda logger: logger.scalars(mode, iteration, finite))
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB, for the loggers."""
-        self._tell_loggers(lambda logger: logger.picture(tag, iteration, picture))
+        """Send a picture, (H, W, 3) uint8 RGB, to the loggers."""
+        self._send(lambda logger: logger.picture(tag, iteration, picture))
 
-    def _tell_loggers(self, act: Callable[[Logger], None]) -> None:
+    def _send(self, act: Callable[[Logger], None]) -> None:
         for logger in self.loggers:
             self._try(type(logger).__name__, partial(act, logger))
 
     def _try(self, name: str, act: Callable[[], None]) -> None:
-        """Do what may fail without harm to the run; say so the first time, and when it works again."""
+        """Do something that may fail without ending the run; report the first failure, and when it works again."""
         try:
             act()
-        # services have errors of their own
+        # services raise their own error classes
         except Exception as error:
             if name not in self._in_trouble:
                 self._in_trouble.add(name)
                 why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-                self.warning(f"{name} cannot be written ({why}); the training goes on")
+                self.warning(f"{name} cannot be written ({why}); the training continues")
         else:
             if name in self._in_trouble:
                 self._in_trouble.discard(name)
                 self.info("%s can be written again", name)
 
     def forget_after(self, iteration: int) -> None:
-        """Drop the numbers of later iterations, which a resumed run writes anew."""
+        """Drop the metrics of later iterations, which a resumed run logs again."""
         self._json.close()
         path = self._json.path
         lines = path.read_bytes().splitlines(keepends=True)
         write_text(path, b"".join(line for line in lines if _iteration(line) <= iteration).decode())
         self._json = LineFile(path)
-        self._tell_loggers(lambda logger: logger.forget_after(iteration))
+        self._send(lambda logger: logger.forget_after(iteration))
 
     def close(self) -> None:
-        """Flush and release the files."""
+        """Flush and close the files."""
         self._json.close()
-        self._tell_loggers(lambda logger: logger.close())
+        self._send(lambda logger: logger.close())
         for handler in self._handlers:
             self.logger.removeHandler(handler)
             handler.close()
 
 
 def _iteration(line: bytes) -> float:
-    """Iteration of a JSON line; of one that was cut short by a crash, infinity."""
+    """Iteration of a JSON line; infinity for one that a crash has cut short."""
     try:
         return read_record(line)["iter"]
     except ConfigError:
@@ -180,30 +180,30 @@ def _iteration(line: bytes) -> float:
 
 
 class SilentLog:
-    """Stands for :class:`RunLog` in processes that write nothing."""
+    """Replaces :class:`RunLog` in processes that write nothing."""
 
     def __init__(self) -> None:
         self.console = Console(quiet=True)
 
     def info(self, message: str, *args: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def warning(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def error(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def forget_after(self, iteration: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def record(
         self, mode: str, iteration: int, values: Mapping[str, float | None], unit: Mapping[str, str] | None = None
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def picture(self, tag: str, iteration: int, picture: np.ndarray) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Which samples a training left out, in all of its processes."""
+"""Samples that a training skipped, in all of its processes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from mmseg.parallel.distributed import gather
 
 
 class SkippedSamples:
-    """Counts the reasons why samples were left out, and tells of each the first time.
+    """Counts the reasons why samples were skipped, and logs each the first time.
 
     Args:
-        log: of the run; only the first process has one.
-        allowed: whether samples may be left out at all.
+        log: log of the run; only that of the first process writes.
+        allowed: whether samples may be skipped at all.
     """
 
     def __init__(self, log: RunLog | SilentLog, allowed: bool) -> None:
         self._log, self._allowed = log, allowed
         self._counts: Counter[str] = Counter()
-        # what the other processes do not know yet
+        # not yet shared with the other processes
         self._new: Counter[str] = Counter()
 
     def note(self, reason: str) -> None:
-        """A sample was left out in this process."""
+        """Count a sample that this process skipped."""
         self._new[reason] += 1
         self._add(reason, 1)
 
@@ -33,7 +33,7 @@ class SkippedSamples:
         self._counts[reason] += count
 
     def share(self) -> None:
-        """Tell the first process, which writes the log; all processes call this after the same iterations."""
+        """Send the counts to the first process, which logs them; all processes call this at the same iterations."""
         if not self._allowed:
             return
         own, self._new = self._new, Counter()

@@ -1,4 +1,4 @@
-"""Stages of work on a sequence of items that run at the same time, in threads, and keep the order."""
+"""Pipelines of threads over a sequence of items that keep the order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mmseg.errors import CMDAError
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-# Threads that read and write beside a network.
+# Threads that read and write while a network predicts.
 THREADS = max(2, min(8, os.cpu_count() or 1))
-# Items of a thread of its own that wait for the next stage.
+# Items of a background thread that may wait for the next stage.
 WAITING = 4
 
 
@@ -26,7 +26,7 @@ class _Closed(Exception):
 
 
 class _Channel(Generic[Item]):
-    """Hands items from one thread to another; at most ``room`` of them wait."""
+    """Passes items from one thread to another; at most ``room`` of them wait."""
 
     def __init__(self, room: int) -> None:
         self._waiting: deque[Item] = deque()
@@ -60,13 +60,13 @@ class _Channel(Generic[Item]):
 
 
 class Stages:
-    """Threads of a pipeline. Used as a context manager, which ends all of them, also when an error leaves it.
+    """Threads of a pipeline, as a context manager that ends all of them, also on an error.
 
-    Every stage is an iterator over its outcomes, in the order of its items, and reads those of the stage before. An
-    error of a stage is raised where its outcome would be taken.
+    Every stage is an iterator over its results, in the order of its items, and reads from the stage before. An error of
+    a stage is raised when its result would be taken.
 
     Args:
-        threads: of :meth:`each`, all calls together.
+        threads: number of threads for all calls of :meth:`each`.
     """
 
     def __init__(self, threads: int = THREADS) -> None:
@@ -86,7 +86,7 @@ class Stages:
             thread.join()
 
     def each(self, work: Callable[[Item], Outcome], items: Iterable[Item]) -> Iterator[Outcome]:
-        """Outcomes of a function; several threads work on the next items meanwhile."""
+        """Results of a function; several threads work ahead on the next items."""
         pending: deque[Future[Outcome]] = deque()
         for item in items:
             pending.append(self._pool.submit(work, item))
@@ -96,7 +96,7 @@ class Stages:
             yield pending.popleft().result()
 
     def beside(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, made in a thread of their own."""
+        """The items, produced in a background thread."""
         channel: _Channel[tuple[Any, BaseException | None, bool]] = _Channel(WAITING)
         thread = Thread(target=_fill, args=(channel, items), daemon=True)
         self._channels.append(channel)
@@ -106,7 +106,7 @@ class Stages:
 
 
 def _fill(channel: _Channel, items: Iterable[Any]) -> None:
-    iterator = iter(())
+    iterator: Iterator[Any] = iter(())
     try:
         iterator = iter(items)
         for item in iterator:
@@ -118,7 +118,7 @@ def _fill(channel: _Channel, items: Iterable[Any]) -> None:
         with suppress(_Closed):
             channel.put((None, error, True))
     finally:
-        # what it holds open, such as a file, is closed in this thread
+        # resources that it holds, such as a file, are closed in this thread
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
@@ -136,15 +136,15 @@ def _emptied(channel: _Channel) -> Iterator[Any]:
 
 @contextmanager
 def one_message(doing: str, *known: type[Exception]) -> Iterator[None]:
-    """Say in one message what failed; errors that are messages already, and ``known`` ones, stay as they are.
+    """Turn an unexpected error into one message; a :class:`CMDAError` and ``known`` errors pass unchanged.
 
     Raises:
-        CMDAError: in place of any other error.
+        CMDAError: instead of any other error.
     """
     try:
         yield
-    except (CMDAError, _Closed, *known):
-        raise
     except Exception as error:
+        if isinstance(error, (CMDAError, _Closed, *known)):
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise CMDAError(f"{doing} failed ({type(error).__name__}{': ' if reason else ''}{reason})") from error

@@ -25,7 +25,9 @@ from mmseg.work_dir.layout import WorkDir
 class Logged(Protocol):
     """Result of a step."""
 
-    logs: dict[str, Tensor]
+    @property
+    def logs(self) -> Mapping[str, Tensor]:
+        """Losses to log, 0-d tensors on the device."""
 
 
 Step = TypeVar("Step", bound=Logged)
@@ -118,7 +120,7 @@ class TrainingLoop(ABC, Generic[Step]):
         self.pace = Pace(period=self.intervals.longest)
         self.window = LogWindow(self.pace)
         self.ending = Ending(self, self.undo)
-        with self.ending, progress_bar(self.log) as bar:
+        with self.ending, progress_bar(self.log.console) as bar:
             task = bar.add_task("training", total=self.last, completed=self.first, remaining="", shown="")
             for iteration in range(self.first, self.last):
                 batch, data_time = self.next_batch(batches)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -126,7 +126,11 @@ def process_group(launcher: str) -> Iterator[ProcessRank]:
         store = rendezvous(launcher, rank, world, TIMEOUT)
         timeout = None if backend == "nccl" else TIMEOUT
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-        _on_cpu = dist.new_group(backend="gloo", timeout=TIMEOUT) if backend == "nccl" else dist.group.WORLD
+        if backend == "gloo":
+            _on_cpu = dist.group.WORLD
+        else:
+            # Not the number that torch returns to processes outside of a group.
+            _on_cpu = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
         peers = Peers(rank, world, gather)
     try:
         with peers:

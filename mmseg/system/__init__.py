@@ -1,1 +1,1 @@
-"""The process and its surroundings: signals, console, text, Python itself. Nothing here needs torch or numpy."""
+"""The process and its environment: signals, console, text, the interpreter. Does not import torch."""

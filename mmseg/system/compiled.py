@@ -1,4 +1,4 @@
-"""Loops compiled by numba, whose machine code is kept between runs wherever a folder for it can be written."""
+"""Loops compiled by numba; their machine code is cached between runs if a folder for it can be written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numba.core.caching import FunctionCache
 
 
 class _ForgivingCache(FunctionCache):
-    """Cache of one function that never ends a run: what it cannot read or write is compiled again."""
+    """Cache of a function that never ends a run: what it cannot read or write is compiled again."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -39,13 +39,13 @@ class _ForgivingCache(FunctionCache):
 
 
 def compiled(function: Callable) -> Any:
-    """Compile a function at its first call, without the interpreter's lock.
+    """Compile a function at its first call; it runs without the interpreter lock.
 
-    The machine code is kept where numba keeps it (``__pycache__`` beside the source, else the user's cache), else in a
-    folder of this user below the system's temporary one; where none can be written it is compiled in every process.
+    The machine code is cached in numba's usual place (``__pycache__`` next to the source, or the user's cache), or in a
+    private folder in the system's temporary one. If none can be written, every process compiles it.
     """
-    dispatcher = numba.njit(nogil=True)(function)
-    # numba's own cache=True ends the import where it finds no folder.
+    dispatcher: Any = numba.njit(nogil=True)(function)
+    # With cache=True numba itself would fail at import if it finds no folder.
     with suppress(RuntimeError):
         dispatcher._cache = _cache_of(function)
     return dispatcher
@@ -58,12 +58,12 @@ def _cache_of(function: Callable) -> FunctionCache:
         folder = _private_temporary_folder()
         if folder is None:
             raise
-        numba.config.CACHE_DIR = str(folder)
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba sets its options at import
         return _ForgivingCache(function)
 
 
 def _private_temporary_folder() -> Path | None:
-    """A folder that only this user can write, since what lies in it is run; None where there is no such folder."""
+    """A folder that only this user can write, since its content is executed; None if there is none."""
     user = os.geteuid() if hasattr(os, "geteuid") else None
     try:
         folder = Path(tempfile.gettempdir()) / f"cmda-compiled-{user}"

@@ -1,28 +1,28 @@
-"""Printing that does not end a run: the reader of stdout may go, its terminal may be closed, its disk may be full."""
+"""Printing that does not end a run when stdout breaks: a closed pipe or terminal, a full disk."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import IO, Any, cast
 
 from rich.console import Console
 
 
 class SteadyStream:
-    """A text stream that drops what cannot be written; in all else it is the stream that it wraps."""
+    """Wraps a text stream and drops what cannot be written."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, if that is possible."""
+        """Write if possible."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what is buffered, if that is possible."""
+        """Flush if possible."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -31,9 +31,9 @@ class SteadyStream:
 
 
 def steady_console(**options: Any) -> Console:
-    """Console on stdout whose prints never fail.
+    """Console on stdout that never fails.
 
     Args:
-        options: of :class:`rich.console.Console`.
+        options: arguments of :class:`rich.console.Console`.
     """
-    return Console(file=SteadyStream(sys.stdout), **options)
+    return Console(file=cast(IO[str], SteadyStream(sys.stdout)), **options)

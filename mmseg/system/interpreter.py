@@ -1,6 +1,6 @@
-"""Says which Python runs, and what to do, where it is too old or lacks what the project needs.
+"""Messages for a Python that is too old or lacks a package.
 
-Only the standard library is imported, and nothing that an old Python does not have.
+Imports only what an old standard library has too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def check_version() -> None:
-    """End the program with one line where Python is too old.
+    """Exit with one line if Python is too old.
 
     Raises:
         SystemExit: 2.
@@ -28,7 +28,7 @@ def check_version() -> None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """What to tell the user of a package that cannot be imported; None where the module is one of ours."""
+    """Message for a package that cannot be imported; None if the module belongs to this project."""
     package = (error.name or "mmseg").partition(".")[0]
     if package == "mmseg":
         return None
@@ -41,7 +41,7 @@ def _running() -> str:
 
 
 def _remedies() -> tuple[str, str]:
-    """What to do about a missing package, and about an old Python."""
+    """Remedies for a missing package and for an old Python."""
     environment = REPOSITORY / ".venv"
     python = environment / "bin" / "python"
     if not python.exists():

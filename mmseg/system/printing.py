@@ -1,4 +1,4 @@
-"""Printing for people. Names and messages are text: rich takes nothing in them for markup, emoji or control."""
+"""Printing of text as it is: rich interprets no markup, emoji or control characters in names and messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a text as it is, unwrapped, so that paths can be copied."""
+    """Print a text unchanged and unwrapped, so that paths can be copied."""
     console.print(Text(printable(text), style), highlight=False, soft_wrap=True)
 
 
@@ -25,7 +25,7 @@ def _text(cell: Any) -> Any:
 
 
 class TextTable(Table):
-    """A table whose title, headers and cells are shown as they are."""
+    """A table that shows title, headers and cells unchanged."""
 
     def __init__(self, *headers: Any, title: Any = None, **options: Any) -> None:
         super().__init__(title=Text(printable(title), "table.title") if isinstance(title, str) else title, **options)
@@ -33,16 +33,16 @@ class TextTable(Table):
             self.add_column(header)
 
     def add_column(self, header: Any = "", *args: Any, **options: Any) -> None:
-        """As rich's; a text is shown as it is."""
+        """As in rich, but text is shown unchanged."""
         super().add_column(_text(header), *args, **options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """As rich's; a text is shown as it is."""
+        """As in rich, but text is shown unchanged."""
         super().add_row(*map(_text, cells), **options)
 
 
 def text_column(template: str = "{task.description}") -> TextColumn:
-    """Column of a progress bar with a text that is shown as it is."""
+    """Column of a progress bar that shows text unchanged."""
     return TextColumn(template, markup=False)
 
 
@@ -54,7 +54,7 @@ def track(
     transient: bool = False,
     disable: bool = False,
 ) -> Iterator[T]:
-    """Items with a progress bar, as rich's ``track``; the description is shown as it is."""
+    """Items with a progress bar, as rich's ``track``; the description is shown unchanged."""
     columns = (text_column(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=console, transient=transient, disable=disable) as progress:
         yield from progress.track(items, total=total, description=printable(description, keep=""))

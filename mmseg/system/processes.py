@@ -1,4 +1,4 @@
-"""Which process of which machine: marks that tell a live process from one that has ended, and from its successor."""
+"""Identification of processes across machines and time: is a process still running, and is it the same one?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-# Largest process number of any system that has such numbers.
+# Largest process id of any system.
 LARGEST_PID = 2**31 - 1
 
 
 @functools.cache
 def host_mark() -> str:
-    """Eight hexadecimal digits of this machine as processes see one another on it.
+    """Eight hexadecimal digits that identify this machine as its processes see it.
 
-    Equal host names do not make one machine of two: the mark also depends on the start of the kernel, and on the
-    container, whose processes have numbers of their own.
+    Two machines may have the same host name: the mark also depends on the boot id of the kernel, and on the container,
+    which has its own process ids.
     """
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -30,12 +30,12 @@ def host_mark() -> str:
 
 
 def is_running(pid: int, started: str | None = None) -> bool:
-    """Whether a process of this machine runs.
+    """Whether a process of this machine is running.
 
     Args:
-        pid: its number; one that no process can have does not run.
-        started: what :func:`start_of` said of it, to tell it from a later process of the same number; None asks for
-            the number only.
+        pid: its process id; no process has an id out of range.
+        started: result of :func:`start_of` for it, to distinguish it from a later process with the same id; None
+            compares only the id.
     """
     if not 0 < pid <= LARGEST_PID:
         return False
@@ -45,7 +45,7 @@ def is_running(pid: int, started: str | None = None) -> bool:
         except ProcessLookupError:
             return False
         except OSError:
-            pass  # it is of another user
+            pass  # it belongs to another user
     now = start_of(pid)
     if now == "ended":
         return False
@@ -53,12 +53,12 @@ def is_running(pid: int, started: str | None = None) -> bool:
 
 
 def start_of(pid: int) -> str | None:
-    """When a process of this machine started, as the system has it; None where that cannot be known.
+    """Start time of a process of this machine as the system reports it; None if unknown.
 
-    A process that has ended and waits for its parent to notice has started ``"ended"``.
+    For a process that has ended but was not yet reaped by its parent it is ``"ended"``.
     """
     try:
-        # the name before the fields may hold spaces and brackets
+        # the name before the fields may contain spaces and brackets
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return "ended" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):

@@ -141,7 +141,7 @@ def run(tmp_path, monkeypatch) -> SimpleNamespace:
     """Ten iterations, the first two slow, an evaluation of 100 s after 5 and 10, a checkpoint of 10 s after 4 and 8."""
     clock, bar = Clock(), Bar()
     monkeypatch.setattr(training_loop, "Pace", lambda period: Pace(period, clock))
-    monkeypatch.setattr(training_loop, "progress_bar", lambda log: bar)
+    monkeypatch.setattr(training_loop, "progress_bar", lambda console: bar)
     log = RunLog(tmp_path, "run", Console(quiet=True), loggers=[])
     Timed(clock, [30.0, 10.0, *[2.0] * 8], Intervals(log=2, checkpoint=4, evaluation=5), log, tmp_path).run()
     log.close()
