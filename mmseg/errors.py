@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Scripts print their message only, without a traceback."""
+"""Errors that a user can fix. Scripts print only their message, without a traceback."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class CMDAError(Exception):
     """Bad input. The message names the file, key or value at fault and the remedy.
 
     Attributes:
-        status: exit status of a script that it ends.
+        status: exit status of a script that ends with it.
     """
 
     status = 2
 
     def __str__(self) -> str:
-        """The message, without characters of file names that a terminal or a log may act upon."""
+        """The message; characters that a terminal or a log may interpret are escaped."""
         return printable(super().__str__())
 
 
@@ -45,10 +45,10 @@ class CheckpointError(CMDAError):
 
 
 class Interrupted(CMDAError):
-    """A training was told to stop.
+    """A signal stopped a training.
 
     Attributes:
-        number: the signal's, e.g. 15 for SIGTERM. The exit status of a script is 128 more, as shells have it.
+        number: signal number, such as 15 for SIGTERM. The exit status of a script is 128 more, as in shells.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -58,7 +58,7 @@ class Interrupted(CMDAError):
 
 
 def own_message(error: CMDAError) -> CMDAError:
-    """The error as it was raised, where a loader process handed it over with its traceback in the text."""
+    """The original error, if a loader process passed it on with its traceback in the text."""
     text = str(error)
     if not text.startswith("Caught "):
         return error
@@ -66,7 +66,7 @@ def own_message(error: CMDAError) -> CMDAError:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's text; its class where it has none, as a bare ``MemoryError`` has not."""
+    """First line of an error's message; its class name if there is none, as for a bare ``MemoryError``."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -77,7 +77,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-# What can be done about errors of the system that no check of ours can foresee.
+# Remedies for operating system errors that no check can prevent.
 _SYSTEM_REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOSPC: "free some space, or write elsewhere",
@@ -92,19 +92,19 @@ _SYSTEM_REMEDIES = {
 
 
 def address_remedy(path: object) -> str:
-    """What to do where an address of the web stands for a path, else an empty string."""
-    # Two letters or more: one is a drive. A path drops the second slash.
+    """Remedy for a URL that was given as a path; '' for anything else."""
+    # At least two letters: one is a drive. Path() drops the second slash.
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         return ""
     return "this is an address, and nothing is downloaded here: download it, and give the path of the file"
 
 
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run ``main`` and turn what a user can mend into one line on stderr and an exit status.
+    """Run ``main`` and turn errors that a user can fix into one line on stderr and an exit status.
 
-    These are a :class:`CMDAError`, a package that is not installed, and errors of the system such as a full disk.
-    A signal to stop ends it likewise, with a status of 128 and its number; and so does a reader of stdout that has
-    gone, silently, as other programs do. What the encoding of the terminal lacks is printed escaped.
+    These are a :class:`CMDAError`, a missing package, and operating system errors such as a full disk. A signal to stop
+    also ends it with one line and a status of 128 plus its number. If the reader of stdout has gone, it exits silently,
+    as other programs do. Characters that the terminal's encoding lacks are escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -123,7 +123,7 @@ def run_as_script(main: Callable[[], None]) -> None:
             raise
         _end(message)
     except BrokenPipeError:
-        # Who reads along has seen enough, as in "| head"; another pipe is another matter.
+        # The reader of stdout has seen enough, as in "| head"; other broken pipes are errors.
         if _has_reader(sys.stdout):
             raise
         raise SystemExit(128 + signal.SIGPIPE) from None
@@ -138,7 +138,7 @@ def run_as_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end_by_signal("interrupted", signal.SIGINT)
     finally:
-        # Python would complain of a dead stdout or stderr after the last line, and change the exit status.
+        # Otherwise Python would report a broken stdout or stderr at exit, and change the exit status.
         for stream in (sys.stdout, sys.stderr):
             if not _can_flush(stream):
                 _drop_output(stream)
@@ -170,7 +170,7 @@ def _can_flush(stream: TextIO | None) -> bool:
 
 
 def _has_reader(stream: TextIO | None) -> bool:
-    """Whether what is written to a stream can still be read. A text that could not be written has left its buffer."""
+    """Whether someone still reads a stream. Text that could not be written has left its buffer."""
     if stream is None or not _can_flush(stream):
         return False
     try:

@@ -1,7 +1,7 @@
 """CycleGAN between image changes and night events: two generators, two discriminators, and their losses.
 
 Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017, with the
-least-squares loss of Mao et al., ICCV 2017. CMDA (section 3.2) keeps one of the generators, ``to_events``.
+least-squares loss of Mao et al., ICCV 2017. CMDA (section 3.2) uses one of the generators, ``to_events``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CycleGAN(nn.Module):
 
     def generator_losses(self, change: Tensor, events: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted losses of the generators, and their detached translations ``events`` and ``change``."""
-        # Instance norm treats samples apart, so translation and identity can share one pass.
+        # Instance norm treats samples separately, so translation and identity share one pass.
         fake_events, same_events = self.to_events(torch.cat((change, events))).chunk(2)
         fake_change, same_change = self.to_change(torch.cat((events, change))).chunk(2)
         identity = self.cycle_weight * self.identity_weight
@@ -81,7 +81,7 @@ class CycleGAN(nn.Module):
     def discriminator_losses(
         self, change: Tensor, events: Tensor, fake_change: Tensor, fake_events: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of the discriminators on real pictures and on translations without gradient."""
+        """Losses of the discriminators on real pictures and on detached translations."""
         losses = {}
         for name, discriminator, real, fake in (
             ("events", self.events_discriminator, events, fake_events),

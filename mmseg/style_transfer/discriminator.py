@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-# strides of the five 4x4 convolutions; with them one output sees 70x70 pixels
+# Strides of the five 4x4 convolutions: one output sees 70x70 pixels.
 STRIDES = (2, 2, 2, 1, 1)
 SLOPE = 0.2
 
@@ -15,7 +15,7 @@ SLOPE = 0.2
 class PatchDiscriminator(nn.Module):
     """(B, in_channels, H, W) in [-1, 1] -> (B, 1, about H/8 - 2, about W/8 - 2), near 1 where a patch looks real.
 
-    Sides of at least 24 pixels. Its weights are drawn by :class:`CycleGAN`.
+    Sides must have at least 24 pixels. :class:`CycleGAN` initialises the weights.
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64) -> None:

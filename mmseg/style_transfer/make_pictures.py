@@ -1,9 +1,9 @@
 """Make the pictures that train the style-transfer generator (CMDA, section 3.2).
 
-Domain A, image change: crops of ``leftImg8bit_IC1`` resized to 1024x512, as a training of CMDA sees it. Domain B,
-night events: normalised voxel grids of one bin, likewise, of the frames of a DSEC_Night list. Both as 8-bit levels.
+Domain A, image change: crops of ``leftImg8bit_IC1`` resized to 1024x512, as the training of CMDA sees it. Domain B,
+night events: crops of normalised voxel grids of one bin, from the frames of a DSEC_Night list. Both as 8-bit levels.
 
-The last tenth of the source files of each domain, in their order, gives the held-out pictures and nothing else.
+The last tenth of the source files of each domain, in their order, gives only the held-out pictures.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from mmseg.style_transfer.pictures import DOMAINS, MANIFEST, to_levels
 # Cityscapes as a training of CMDA resizes it: width, height
 DAY_SIZE = (1024, 512)
 HELD_OUT_SHARE = 10
-# keeps the stream of these crops apart from those of the trainings
+# separates the random stream of these crops from those of training
 PICTURE_KEY = 2
 
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """What is made; equal settings and sources give equal bytes.
+    """Settings of the pictures; equal settings and sources give equal bytes.
 
     Attributes:
-        count, held_out: pictures of each domain for training, and held out.
+        count, held_out: pictures per domain, for training and held out.
         width, height: of a picture, in pixels.
         seed: 0 or more.
         day_size, night_size: (width, height) that image changes and event frames are resized to before they are
-            cropped: the scale at which the training of CMDA sees them.
+            cropped: the scale in the training of CMDA.
     """
 
     count: int
@@ -64,7 +64,7 @@ class PictureSettings:
 
 @dataclass(frozen=True)
 class PictureTask:
-    """One picture: a crop of source file ``index`` of a domain, and where it goes."""
+    """One picture: a crop of source file ``index`` of a domain, and its path."""
 
     domain: str
     index: int
@@ -95,7 +95,7 @@ class Sources:
 
 
 def open_sources(cityscapes: str | Path, dsec_list: str | Path, settings: PictureSettings) -> Sources:
-    """Open both data sets and check that the crop fits and all files are there.
+    """Open both data sets and check that the crop fits and all files exist.
 
     Raises:
         DataError: a folder or file is missing.
@@ -124,8 +124,8 @@ def open_sources(cityscapes: str | Path, dsec_list: str | Path, settings: Pictur
 def picture_tasks(sources: Sources, settings: PictureSettings, out: Path) -> list[PictureTask]:
     """Every picture, in order of domain, part and number.
 
-    All files of a part are used equally often. Where a file gives one crop only, it is used once, and there may be
-    fewer pictures than asked for.
+    All files of a part are used equally often. If a file has room for one crop only, it is used once, and there may be
+    fewer pictures than requested.
 
     Raises:
         DataError: a domain has too few files to hold some out.
@@ -156,7 +156,7 @@ def picture_tasks(sources: Sources, settings: PictureSettings, out: Path) -> lis
 
 
 def _write(sources: Sources, task: PictureTask) -> str:
-    """Write one picture, unless it is there; a file under its final name is whole."""
+    """Write one picture unless it exists; a file with its final name is complete."""
     if task.path.is_file():
         return "kept"
     levels = sources.levels(task)
@@ -171,20 +171,20 @@ def _write(sources: Sources, task: PictureTask) -> str:
 def make_pictures(
     cityscapes: str | Path, dsec_list: str | Path, out: str | Path, settings: PictureSettings, nproc: int = 1
 ) -> dict:
-    """Write both domains; pictures that are there already stay.
+    """Write both domains; existing pictures are kept.
 
     Args:
         cityscapes: root with ``leftImg8bit`` (it names the files) and ``leftImg8bit_IC1``.
         dsec_list: list of frames written by ``create_dsec_dataset_txt.py``.
-        out: folder; empty, absent, or of an interrupted run with equal settings and sources.
-        nproc: processes; the result does not depend on it.
+        out: folder; empty, absent, or from an interrupted run with equal settings and sources.
+        nproc: number of processes; the result does not depend on it.
 
     Returns:
-        ``pictures`` (number by folder), ``written`` and ``left_out`` (a remark on frames, or '').
+        ``pictures`` (number by folder), ``written`` and ``left_out`` (a note on skipped frames, or '').
 
     Raises:
         DataError: missing or damaged sources, or ``out`` holds other pictures or cannot be written.
-        ConfigError: a size that does not fit.
+        ConfigError: a size does not fit.
     """
     out = Path(out)
     sources = open_sources(cityscapes, dsec_list, settings)
@@ -213,7 +213,7 @@ def _write_manifest(out: Path, made_of: dict, pictures: dict[str, int], complete
 
 
 def _check_out(out: Path, made_of: dict) -> None:
-    """Refuse a folder with other content."""
+    """Check that a folder has no other content."""
     if not out.exists() or is_bare(out):
         return
     try:

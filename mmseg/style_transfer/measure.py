@@ -1,4 +1,4 @@
-"""How near translated image changes come to real night event frames: a measure of our own, without a network.
+"""Distance of translated image changes to real night event frames: a custom measure without a network.
 
 Four statistics of the pictures are compared as distributions, by the area between their cumulative distributions
 (1-Wasserstein distance, in the unit of the statistic; 0 for equal distributions):
@@ -8,8 +8,8 @@ Four statistics of the pictures are compared as distributions, by the area betwe
 * blocks: mean of every block of 4x4 pixels, in [-1, 1]; noise cancels in it, structure does not;
 * activity: share of pixels beyond 0.1 in magnitude in every block of 32x32, in [0, 1]: where and how sparse.
 
-The distance is their sum. Beside it, ``kept``: correlation of activity in blocks of 16x16 between a picture and its
-translation, averaged; a generator that forgets its input falls to 0.
+The distance is their sum. In addition, ``kept`` is the mean correlation of activity in blocks of 16x16 between a
+picture and its translation; it is 0 for a generator that ignores its input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmseg.system.printing import TextTable
 
 ACTIVE = 0.1
 BINS = 512
-# statistic -> lowest and highest value
+# Statistic -> lowest and highest value.
 RANGES = {"values": (-1.0, 1.0), "gradients": (0.0, 2.0), "blocks": (-1.0, 1.0), "activity": (0.0, 1.0)}
 BLOCK, ACTIVITY_BLOCK, KEPT_BLOCK = 4, 32, 16
 
@@ -62,7 +62,7 @@ class StyleStatistics:
             "activity": _active_share(picture, ACTIVITY_BLOCK),
         }
         for name, (low, high) in RANGES.items():
-            # Levels lie in the middle of bins: equal values must not fall left and right of an edge by rounding.
+            # Bins are centred on levels, so that rounding cannot split equal values between two bins.
             place = (values[name].numpy().ravel() - low) / (high - low) * (BINS - 1)
             self.counts[name] += np.bincount(np.clip(np.rint(place), 0, BINS - 1).astype(np.int64), minlength=BINS)
 
@@ -99,7 +99,7 @@ def evaluate_style(
     Args:
         generator: image change to events.
         change, events: held-out pictures (1, H, W) of both domains.
-        other_events: real event frames of the training: how near real frames come to each other.
+        other_events: real event frames from training, to measure the distance between real frames.
 
     Returns:
         ``image_change``, ``translated`` and ``other_events``, each with the distances; ``translated`` with ``kept``.
@@ -118,7 +118,7 @@ def evaluate_style(
 
 
 def style_table(result: Mapping[str, Mapping[str, float]]) -> Table:
-    """Result of :func:`evaluate_style` for people."""
+    """Table of a result of :func:`evaluate_style`."""
     table = TextTable("", *(*RANGES, "total", "kept"), title="Distance to held-out night event frames")
     titles = {"image_change": "before", "translated": "after", "other_events": "real frames"}
     for name, title in titles.items():

@@ -1,7 +1,7 @@
 """Unpaired pictures that train the style-transfer generator: image changes (A) and night event frames (B).
 
 Folders, as CycleGAN names them: ``trainA``, ``trainB``, and ``testA``, ``testB`` with held-out pictures; 8-bit grey
-PNG of any equal size, 128 where nothing changes. :mod:`mmseg.style_transfer.make_pictures` writes them.
+PNG of one size, 128 where nothing changes. :mod:`mmseg.style_transfer.make_pictures` writes them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mmseg.io.json_files import read_json
 
 MANIFEST = "style_transfer_data.json"
 MAKE_COMMAND = "python tools/make_style_transfer_data.py"
-# domain -> letter of its folders
+# Domain -> letter of its folders.
 DOMAINS = {"change": "A", "events": "B"}
-# keeps the stream of the training pairs apart from those of other samples
+# separates the random stream of the training pairs from those of other samples
 PAIR_KEY = 3
 
 
@@ -34,7 +34,7 @@ def to_levels(signed: Tensor) -> np.ndarray:
 
 
 def from_levels(image: Image.Image) -> Tensor:
-    """8-bit grey picture -> (1, H, W) float32 in [-1, 1], as in a training of CMDA."""
+    """8-bit grey picture -> (1, H, W) float32 in [-1, 1], as in the training of CMDA."""
     return signed_tensor(image)[None]
 
 
@@ -54,7 +54,7 @@ def domain_pictures(root: str | Path, part: str, domain: str) -> list[Path]:
         domain: ``change`` or ``events``.
 
     Raises:
-        DataError: there are none, or they were not written to the end.
+        DataError: there are none, or they are incomplete.
     """
     root = Path(root)
     folder = root / f"{part}{DOMAINS[domain]}"
@@ -62,21 +62,21 @@ def domain_pictures(root: str | Path, part: str, domain: str) -> list[Path]:
     if not found:
         raise DataError(f"{folder} holds no *.png; make them with '{MAKE_COMMAND} {root}'")
     if (root / MANIFEST).is_file() and not _is_complete(root / MANIFEST):
-        raise DataError(f"{root} was not written to the end; run '{MAKE_COMMAND} {root}' again with its options")
+        raise DataError(f"{root} is incomplete; run '{MAKE_COMMAND} {root}' again with its options")
     return found
 
 
 class UnpairedPictures(Dataset):
-    """Pairs of random crops, one a domain, for training. Sample k depends on (seed, k) alone.
+    """Pairs of random crops for training, one per domain. Sample k depends only on (seed, k).
 
     Args:
         root: folder of ``trainA`` and ``trainB``.
         crop: side of the square crop in pixels.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
-        DataError: a folder without pictures.
-        ConfigError: pictures smaller than the crop (the first of each domain is looked at).
+        DataError: a folder has no pictures.
+        ConfigError: pictures are smaller than the crop (the first of each domain is checked).
     """
 
     def __init__(self, root: str | Path, crop: int, seed: int) -> None:
@@ -107,7 +107,7 @@ class UnpairedPictures(Dataset):
 
 
 def whole_picture(path: Path) -> Tensor:
-    """A picture cut to multiples of 4 (which the generator keeps): (1, H, W) in [-1, 1].
+    """A picture cropped to multiples of 4, whose size the generator preserves: (1, H, W) in [-1, 1].
 
     Raises:
         DataError: it cannot be read.

@@ -1,6 +1,6 @@
-"""Signals that tell a process to stop, and processes that end with their parent.
+"""Signals that stop a process, and processes that end with their parent.
 
-Nothing here needs torch: every script handles signals from its first line on.
+Does not import torch: every script handles signals from its first line.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# Ctrl-C, a batch system or `timeout`, a closed terminal, notices of batch systems, the soft limit of CPU time
+# Ctrl-C, a batch system or `timeout`, a closed terminal, warnings of batch systems, the soft limit of CPU time
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-# by which processes of one training pass a signal on
+# Signal that processes of one training send each other.
 RELAY = getattr(signal, "SIGUSR2", signal.SIGTERM)
-# A launcher sets this to its process number for the processes that shall stop when it is gone.
+# A launcher sets this to its process id for child processes that must end with it.
 PARENT_VARIABLE = "CMDA_PARENT"
 PR_SET_PDEATHSIG = 1
 PARENT_POLL_SECONDS = 1.0
-# How long the main thread may take to leave what can be left at once, before it counts as hanging.
+# Time after which a main thread that should have been interrupted counts as hanging.
 HANG_SECONDS = 10.0
-# A process that is on its way out for longer than this ends by the next signal.
+# After exiting for longer than this, a process ends at the next signal.
 LEAVING_SECONDS = 5.0
 
 
 class StopNow(KeyboardInterrupt):
-    """A signal told this process to stop, where it can stop at once.
+    """A signal interrupted work that can be interrupted at once.
 
-    Not an ``Exception``, so that no library takes it for an error of its own.
+    Not an ``Exception``, so that no library handles it as an error.
     """
 
     def __init__(self, number: int) -> None:
@@ -53,7 +53,7 @@ def signal_name(number: int) -> str:
 
 
 def stop_now(number: int) -> None:
-    """End what the main thread is doing.
+    """Interrupt the main thread.
 
     Raises:
         StopNow: always.
@@ -61,10 +61,10 @@ def stop_now(number: int) -> None:
     raise StopNow(number)
 
 
-# What the signals do, the innermost context last; and what they did before the outermost one.
+# Actions of the nested contexts, the innermost last, and the handlers from before the outermost one.
 _actions: list[Callable[[int], None]] = []
 _before: dict[int, Any] = {}
-# When this process began to leave, and what it leaves with.
+# When this process began to exit, its message and its exit status.
 _leaving: tuple[float, str, int] | None = None
 
 
@@ -78,10 +78,10 @@ def _act(number: int, frame: FrameType | None) -> None:
 
 
 def leave(message: str, status: int) -> None:
-    """This process is on its way out: from now on, signals tell it nothing new, unless that takes long.
+    """Mark this process as exiting: signals have no effect from now on, unless the exit takes long.
 
     Args:
-        message: what it leaves with.
+        message: printed if a signal then ends it.
         status: exit status.
     """
     global _leaving
@@ -90,18 +90,18 @@ def leave(message: str, status: int) -> None:
 
 
 def ignore_signals() -> None:
-    """The last word is said: a signal must not change the exit status any more."""
+    """Ignore all signals to stop, so that none changes the exit status."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def signals_handled(action: Callable[[int], None]) -> Iterator[None]:
-    """Context in which ``action(number)`` is called, in the main thread, for each of the signals that come.
+    """Context in which the main thread calls ``action(number)`` for every signal to stop.
 
-    Of nested contexts the innermost counts. A signal that was ignored before stays ignored, as ``nohup`` wants it; but
-    not Ctrl-C, which shells also ignore on behalf of every process in the background, whoever sends it. Python handles
-    signals in the main thread only: in others, nothing changes.
+    Of nested contexts the innermost applies. A signal that was ignored before stays ignored, as ``nohup`` needs it,
+    except SIGINT, which shells ignore for every background process. Python handles signals in the main thread only: in
+    other threads, the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -126,7 +126,7 @@ def _restore() -> None:
     global _leaving
     _leaving = None
     for number, handler in _before.items():
-        # a context further in may have a handler of its own
+        # code inside may have set another handler
         if signal.getsignal(number) is _act:
             signal.signal(number, handler)
     _before.clear()
@@ -134,10 +134,10 @@ def _restore() -> None:
 
 
 class Listener(threading.Thread):
-    """Thread that hears of signals at once, also while the main thread is in compiled code and cannot handle them.
+    """Thread that receives signals at once, even while the main thread is in compiled code and cannot handle them.
 
     Args:
-        heard: called with the number of every signal that comes, and with None about once a second.
+        heard: called with the number of every signal, and with None about once per second.
     """
 
     def __init__(self, heard: Callable[[int | None], None]) -> None:
@@ -175,10 +175,10 @@ class Listener(threading.Thread):
 
 @contextmanager
 def signals_end(what: str) -> Iterator[None]:
-    """Context of a wait in compiled code, which a signal ends even if the main thread cannot handle it.
+    """Context of a wait in compiled code: a signal ends the process even if the main thread cannot handle it.
 
     Args:
-        what: this process does meanwhile, for the message.
+        what: what this process is doing, for the message.
     """
     came: list[tuple[float, int]] = []
 
@@ -204,23 +204,21 @@ if hasattr(os, "register_at_fork"):
 
 
 def leave_signals_to_parent(parent: int) -> None:
-    """Set up a helper process: no signal to stop is its business, and it ends with its parent.
-
-    Its parent ends it by SIGKILL.
+    """Set up a child process that ignores signals to stop and ends with its parent, which ends it by SIGKILL.
 
     Args:
-        parent: process number.
+        parent: process id.
     """
     ignore_signals()
     end_with_parent(signal.SIGKILL, parent)
 
 
 def end_with_parent(number: int, parent: int) -> None:
-    """Have a signal sent to this process when its parent is gone, however that ended.
+    """Send this process a signal when its parent has ended, for whatever reason.
 
     Args:
-        number: of the signal.
-        parent: process number.
+        number: number of the signal.
+        parent: process id.
     """
     try:
         known = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
@@ -228,7 +226,7 @@ def end_with_parent(number: int, parent: int) -> None:
         known = False
     if not known:
         threading.Thread(target=_watch_parent, args=(number, parent), name="parent watch", daemon=True).start()
-    # It may have ended before.
+    # It may have ended already.
     elif os.getppid() != parent:
         os.kill(os.getpid(), number)
 
@@ -240,27 +238,14 @@ def _watch_parent(number: int, parent: int) -> None:
 
 
 def follow_launcher() -> None:
-    """Stop, as SIGTERM does it, when the launcher that started this process is gone; see ``PARENT_VARIABLE``."""
+    """Send this process SIGTERM when the launcher that started it has ended; see ``PARENT_VARIABLE``."""
     parent = os.environ.pop(PARENT_VARIABLE, "")
     if parent.isdigit():
         end_with_parent(signal.SIGTERM, int(parent))
 
 
-def is_running(process: int) -> bool:
-    """Whether a process of this machine runs; one that has ended and waits for its parent to notice does not."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError), open(f"/proc/{process}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return True
-
-
 def say_and_exit(message: str, status: int) -> None:
-    """End this process from any thread, without waiting for the main one. Nothing is written but a line on stderr."""
+    """Exit from any thread without waiting for the main one, after printing one line on stderr."""
     with suppress(OSError, ValueError):
         os.write(2, f"error: {message}\n".encode(getattr(sys.stderr, "encoding", None) or "utf-8", "backslashreplace"))
     os._exit(status)

@@ -1,25 +1,25 @@
-"""Texts from outside, such as names of files and runs, on their way to people and into tables. Light to import."""
+"""Untrusted text, such as names of files and runs, made safe for terminals, tables and file names. Light to import."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# Characters that the name of a run cannot have: separators of folders, what globs, configs and rich give a meaning.
+# Characters not allowed in run names: path separators, and those that globs, configs and rich interpret.
 FORBIDDEN_IN_NAMES = "/\\[]{}="
-# Bytes that the name of a file may have; and those of a name that is made, which a date, a number and endings join.
+# Longest file name in bytes, and longest generated name, to which a date, an id and suffixes are added.
 NAME_BYTES, MADE_NAME_BYTES = 255, 200
-# Marks that turn the direction of the text around them.
+# Marks that change the text direction.
 _DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """The text with an escape such as ``\\x1b`` in the place of every character that a terminal may act upon.
+    """The text with an escape such as ``\\x1b`` in place of every character that a terminal may interpret.
 
-    These are control characters, marks of direction, separators of lines, and bytes of a file name that are no text.
+    These are control characters, direction marks, line separators, and bytes of a file name that are not valid text.
 
     Args:
-        keep: control characters that stay.
+        keep: control characters to keep.
     """
     if text.isprintable():
         return text
@@ -33,13 +33,13 @@ def _acts(character: str) -> bool:
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
-        # how Python holds a byte that is no text
+        # a byte that is not valid text, as Python represents it
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii") if code < 0xD800 or code > 0xDFFF else f"\\u{code:04x}"
 
 
 def name_fault(name: str) -> str:
-    """Why a text cannot be the name of a run; '' where it can."""
+    """Why a text cannot be a run name; '' if it can."""
     odd = next((c for c in name if c in FORBIDDEN_IN_NAMES or not (c.isprintable() or c == " ")), None)
     if odd is not None:
         return f"it holds {odd!r}: leave out control characters and {' '.join(FORBIDDEN_IN_NAMES)}"
@@ -52,7 +52,7 @@ def name_fault(name: str) -> str:
 
 
 def as_name(text: str) -> str:
-    """The text as the name of a run, with ``_`` in the place of what a name cannot hold."""
+    """The text as a run name, with ``_`` in place of characters that are not allowed."""
     kept = "".join("_" if c in FORBIDDEN_IN_NAMES or not c.isprintable() else c for c in text).strip()
     kept = kept.encode("utf-8")[:MADE_NAME_BYTES].decode("utf-8", "ignore").strip()
     return kept if kept.strip(".") else f"_{kept}"
@@ -64,9 +64,9 @@ def without_note(folder: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A cell of a CSV file that no spreadsheet takes for a formula: a text that begins like one gets a ``'`` before it.
+    """A CSV cell that no spreadsheet interprets as a formula: text that begins like one is prefixed with ``'``.
 
-    Numbers, and a lone ``-``, stay as they are.
+    Numbers and a single ``-`` do not change.
     """
     if not isinstance(value, str):
         return value
@@ -75,5 +75,5 @@ def csv_cell(value: object) -> object:
 
 
 def markdown_cell(text: str) -> str:
-    """A cell of a Markdown table: nothing in it ends the cell or begins an element of HTML."""
+    """A cell of a Markdown table; nothing in it ends the cell or starts an HTML element."""
     return printable(text, keep="").replace("|", r"\|").replace("<", "&lt;")

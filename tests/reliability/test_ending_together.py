@@ -13,7 +13,7 @@ from helpers.training_tools import LIGHT, LONG, config_of
 
 from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.models.weights import has_right_checksums
-from mmseg.system.signals import is_running
+from mmseg.system.processes import is_running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 # something that happens to the second of two processes

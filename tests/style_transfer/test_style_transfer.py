@@ -133,7 +133,7 @@ def test_interrupted_run_goes_on(project, data, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             make(project, tmp_path / "data")
     assert not json.loads((tmp_path / "data" / MANIFEST).read_text())["complete"]
-    with pytest.raises(DataError, match="was not written to the end"):
+    with pytest.raises(DataError, match="is incomplete"):
         UnpairedPictures(tmp_path / "data", 32, 0)
     report = make(project, tmp_path / "data")
     assert report["written"] == sum(report["pictures"].values()) - 3
