@@ -51,7 +51,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     from mmseg.models.backbones.mit import _keep_shares
     from mmseg.models.low_precision import PRECISIONS
     from mmseg.models.resnet_generator import ResnetGenerator
-    from mmseg.registry import SEGMENTORS
+    from mmseg.uda.segmentors import build_segmentor
     from mmseg.uda.streams import stream_plan
 
     cfg = effective(load_config(config, {"model.pretrained": None}))
@@ -94,7 +94,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
         _keep_shares.cache_clear()
         stack.callback(_keep_shares.cache_clear)
         stack.enter_context(FakeTensorMode())
-        model, generator = SEGMENTORS.build(dict(cfg["model"])).train(), ResnetGenerator()
+        model, generator = build_segmentor(cfg["model"]).train(), ResnetGenerator()
         student_pass = counted(student)
         parts = {
             "student, source (forward and backward)": student_pass,

@@ -123,7 +123,8 @@ class Steps:
         from mmseg.config.load import effective, load_config
         from mmseg.engine.data import to_device
         from mmseg.models.resnet_generator import ResnetGenerator
-        from mmseg.registry import SEGMENTORS, UDA
+        from mmseg.registry import UDA
+        from mmseg.uda.segmentors import build_segmentor
 
         self.torch, self.device = torch, device
         self.cfg = effective(load_config(CONFIG, network_options(tiny)))
@@ -133,7 +134,7 @@ class Steps:
             self.cfg["uda"]["cyclegan_itrd2en_path"] = str(Path(folder) / "generator.pth")
             torch.save(ResnetGenerator(width=8 if tiny else 64).state_dict(), self.cfg["uda"]["cyclegan_itrd2en_path"])
             with device:
-                model = SEGMENTORS.build(dict(self.cfg["model"]))
+                model = build_segmentor(self.cfg["model"])
                 self.method = UDA.build({**self.cfg["uda"], "model": model}).to(device)
         self.start = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
         torch.backends.cudnn.benchmark = bool(self.cfg.get("cudnn_benchmark"))

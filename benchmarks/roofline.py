@@ -114,8 +114,9 @@ def make_step(
     from mmseg.engine.numerics import make_scaler, set_numerics
     from mmseg.engine.optim import build_optimizer
     from mmseg.models.resnet_generator import ResnetGenerator
-    from mmseg.registry import SEGMENTORS, UDA
+    from mmseg.registry import UDA
     from mmseg.uda.draws import StepDraws
+    from mmseg.uda.segmentors import build_segmentor
 
     if device.place.type == "cpu":
         keep_freed_memory()
@@ -125,7 +126,7 @@ def make_step(
         if cfg["uda"].get("cyclegan_itrd2en_path"):
             cfg["uda"]["cyclegan_itrd2en_path"] = str(Path(folder) / "generator.pth")
             torch.save(ResnetGenerator().state_dict(), cfg["uda"]["cyclegan_itrd2en_path"])
-        method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))}).to(device.place)
+        method = UDA.build({**cfg["uda"], "model": build_segmentor(cfg["model"])}).to(device.place)
     numerics = replace(RunConfig.from_config(cfg).numerics, precision=precision, compile=compiled)
     set_numerics(method, numerics, device.place)
     optimizer, scaler = build_optimizer(method.model, build(Optimizer, cfg["optimizer"])), make_scaler(precision)

@@ -64,14 +64,15 @@ def build(form: str, options: dict[str, Any]) -> Any:
     from mmseg.engine.environment import keep_freed_memory
     from mmseg.engine.numerics import set_numerics
     from mmseg.engine.optim import build_optimizer
-    from mmseg.registry import SEGMENTORS, UDA
+    from mmseg.registry import UDA
+    from mmseg.uda.segmentors import build_segmentor
 
     fixed = {"model.pretrained": None, "model.fusion_isr_module": None, "uda.cyclegan_itrd2en_path": ""}
     cfg = effective(load_config(CONFIG, {**fixed, **options}))
     if form != "plain":
         keep_freed_memory()
     torch.manual_seed(0)
-    method = UDA.build({**cfg["uda"], "model": SEGMENTORS.build(dict(cfg["model"]))})
+    method = UDA.build({**cfg["uda"], "model": build_segmentor(cfg["model"])})
     set_numerics(method, Numerics(gradient_checkpointing=form == "checkpointing"), torch.device("cpu"))
     optimizer = build_optimizer(method.model, fields.build(Optimizer, cfg["optimizer"]), foreach=form != "plain")
     return method, optimizer

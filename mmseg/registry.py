@@ -12,7 +12,7 @@ FUSION_MODULES = Registry("fusion module", scope="mmseg", locations=["mmseg.mode
 HEADS = Registry("decode head", scope="mmseg", locations=["mmseg.models.decode_heads"])
 LOSSES = Registry("loss", scope="mmseg", locations=["mmseg.models.losses"])
 SEGMENTORS = Registry("segmentor", scope="mmseg", locations=["mmseg.models.segmentors"])
-UDA = Registry("adaptation method", scope="mmseg", locations=["mmseg.uda"])
+UDA = Registry("adaptation method", scope="mmseg", locations=["mmseg.uda.cmda"])
 DATASETS = Registry(
     "dataset",
     scope="mmseg",

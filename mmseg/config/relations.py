@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmseg.config.components import DATASETS, PredictionMode
-from mmseg.config.dotted import get_key
 from mmseg.config.fields import build
 from mmseg.config.run import OPTIMIZER_OPTIONS, Component, RunConfig, Schedule
-from mmseg.config.uda import UDASettings, uses_isr_fusion
+from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 
 # (height, width) of a DSEC frame, and of the part of it that a test sees
 DSEC_FRAME, DSEC_TEST = (480, 640), (440, 640)
-# where a config names the training variant
-TRAIN_TYPES = ("uda.train_type", "model.train_type", "model.decode_head.decoder_params.train_type")
 
 Size = tuple[int, int]
 
@@ -45,7 +42,6 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
             "image_crop_size (Dark Zurich)"
         )
     _check_method(run.uda, target)
-    _check_network(config, run.uda)
     _check_schedule(run.lr_config, run.optimizer.lr)
 
 
@@ -108,24 +104,6 @@ def _check_method(uda: UDASettings, size: Size | None) -> None:
             f"{size[0]} rows, so give less than {size[0]} in all"
         )
     _check_shift("uda.isr_parms", uda.isr_parms, min(size))
-
-
-def _check_network(config: Mapping[str, Any], uda: UDASettings) -> None:
-    """The network has what the method needs."""
-    given = {key: value for key in TRAIN_TYPES if (value := get_key(config, key)) is not None}
-    if len(set(given.values())) > 1:
-        listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        raise ConfigError(f"the train types of the config differ: {listed}; set them to one value")
-    if uses_isr_fusion(vars(uda)) and not get_key(config, "model.fusion_isr_module.type"):
-        raise ConfigError(
-            "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
-            "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
-        )
-    if uda.imnet_feature_dist_lambda > 0 and not config["model"].get("pretrained"):
-        raise ConfigError(
-            "uda.imnet_feature_dist_lambda compares with ImageNet features, but model.pretrained is None; give the "
-            "ImageNet weights or set the lambda to 0"
-        )
 
 
 def _check_optimizer(optimizer: Mapping[str, Any]) -> None:

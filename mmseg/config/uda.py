@@ -140,8 +140,3 @@ _REST = {
     "print_grad_magnitude": UNREAD,
 }
 METHODS = Variants("adaptation method", {"DACS": section_of(UDASettings, _REST).keys}, {"DACS": UDASettings})
-
-
-def uses_isr_fusion(uda: Mapping[str, Any]) -> bool:
-    """Whether a training fuses image and content map by a module of their own."""
-    return bool(uda.get("fuse_both_ice_and_e") or uda.get("isr_another_fusion"))

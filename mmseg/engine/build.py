@@ -12,9 +12,10 @@ from mmseg.config.run import RunConfig
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.loggers import check_hooks
 from mmseg.errors import ConfigError
-from mmseg.registry import DATASETS, SEGMENTORS, UDA
+from mmseg.registry import DATASETS, UDA
 from mmseg.uda.cmda import DACS
-from mmseg.uda.streams import StreamPlan, stream_plan
+from mmseg.uda.segmentors import build_segmentor
+from mmseg.uda.streams import StreamPlan, check_method, stream_plan
 
 
 def check_training(config: Config) -> RunConfig:
@@ -24,6 +25,7 @@ def check_training(config: Config) -> RunConfig:
         ConfigError: one line that names the key, its value and what it takes.
     """
     cfg = effective(config)
+    check_method(cfg)
     check_config(cfg, for_training=True)
     run = RunConfig.from_config(cfg)
     check_hooks(run.log_config.hooks)
@@ -47,7 +49,7 @@ def build_datasets(run: RunConfig) -> tuple[Any, Any]:
 def build_method(run: RunConfig) -> DACS:
     """Segmentor and training method on the CPU, with the weights that the config names."""
     torch.manual_seed(run.seed)
-    method = UDA.build({**vars(run.uda), "model": SEGMENTORS.build(dict(run.model))})
+    method = UDA.build({**vars(run.uda), "model": build_segmentor(run.model)})
     if run.load_from:
         # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
         load_segmentor(method.model, run.load_from)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmseg.config.load import check_config, effective
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import SEGMENTORS
+from mmseg.uda.segmentors import build_segmentor
 
 
 def _model_config(config: Config) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def empty_segmentor(config: Config) -> BaseSegmentor:
     """
     model = _model_config(config)
     with torch.device("meta"):
-        segmentor = SEGMENTORS.build(model)
+        segmentor = build_segmentor(model)
     return segmentor.to_empty(device="cpu")
 
 
@@ -41,4 +41,4 @@ def random_segmentor(config: Config) -> BaseSegmentor:
     """
     model = _model_config(config)
     torch.manual_seed(0)
-    return SEGMENTORS.build(model)
+    return build_segmentor(model)

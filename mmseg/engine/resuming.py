@@ -15,6 +15,7 @@ from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
 from mmseg.errors import CheckpointError, DataError, address_remedy
 from mmseg.io.json_files import parse_json
 from mmseg.models.weights import has_right_checksums
+from mmseg.uda.streams import VARIANT_KEY
 from mmseg.work_dir.identity import RunIdentity, read_identity, state_of
 
 AUTO = "auto"
@@ -42,7 +43,7 @@ HARMLESS_KEYS = {
 }
 
 # Settings that make it a different run: --resume auto does not carry a checkpoint over to them.
-OTHER_RUN_KEYS = ("seed", "model", "uda.type", "uda.train_type", "data.train.source.type", "data.train.target.type")
+OTHER_RUN_KEYS = ("seed", "model", "uda.type", VARIANT_KEY, "data.train.source.type", "data.train.target.type")
 
 # Settings of how a run is computed, which do not make a finished one a different run.
 HOW_KEYS = ("deterministic", "gradient_checkpointing", "micro_batch", "data.train.on_bad_sample")

@@ -110,7 +110,7 @@ def default_output(model: BaseSegmentor, dataset: Any) -> str:
     if named and streams[named] in dataset.outputs:
         return named
     with_events = streams["events"] in dataset.outputs and streams["events"] != streams.get("img_self_res")
-    return "fusion" if with_events and hasattr(model, "fusion_module") else "image"
+    return "fusion" if with_events and model.takes_second_input else "image"
 
 
 def check_test_set(model: BaseSegmentor, dataset: Any, output: str, key: str) -> None:

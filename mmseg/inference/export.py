@@ -20,7 +20,6 @@ from torch.export import Dim, ExportedProgram
 
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.load import check_values
-from mmseg.config.uda import uses_isr_fusion
 from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.networks import empty_segmentor
@@ -31,6 +30,7 @@ from mmseg.io.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.system.printing import say
+from mmseg.uda.streams import uses_isr_fusion
 from mmseg.work_dir.layout import WorkDir
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}

@@ -89,7 +89,7 @@ class InferenceModel:
     @property
     def takes_events(self) -> bool:
         """Whether the network has an input for events; networks for Dark Zurich take content maps there."""
-        return self.recipe.is_dsec and hasattr(self.segmentor, "backbone_events")
+        return self.recipe.is_dsec and self.segmentor.takes_second_input
 
     def usual_output(self, with_events: bool) -> str:
         """Output of an image if none is named: that of a test, or the image output if it has no events."""

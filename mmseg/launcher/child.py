@@ -23,7 +23,6 @@ from mmseg.config.load import (
     load_config,
     plain,
 )
-from mmseg.config.uda import uses_isr_fusion
 from mmseg.engine.build import check_training
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
@@ -34,7 +33,7 @@ from mmseg.io.json_files import read_json
 from mmseg.launcher.flag_rules import WIDE_CHANNELS, Base
 from mmseg.launcher.flags import flag_changes, flag_notes, name_prefix, naming_flags, read_flags
 from mmseg.system.text import name_fault
-from mmseg.uda.streams import check_switches
+from mmseg.uda.streams import check_method, uses_isr_fusion
 from mmseg.work_dir.layout import LONGEST_ENDING, WorkDir, is_run_of, new_run_name
 from mmseg.work_dir.lock import in_use, running_holder
 
@@ -94,9 +93,8 @@ class Child:
                 raise in_use(self.work_dir, holder)
         with _naming_flags(self.flags):
             cfg = effective(self.resolved)
-            # Before the files: who gives flags that exclude each other shall not look for data first.
-            if isinstance(cfg.get("uda"), Mapping):
-                check_switches(cfg["uda"].get("train_type"), cfg["uda"])
+            # Before the files: flags that exclude each other should be reported before missing data.
+            check_method(cfg)
             if self.root:
                 check_root(self.resolved, self.root, self.options)
             check_numerics(check_training(self.resolved).numerics, choose_device())

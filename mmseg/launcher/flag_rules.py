@@ -11,6 +11,7 @@ from typing import Any
 
 from mmseg.config.dotted import get_key
 from mmseg.errors import ConfigError, did_you_mean
+from mmseg.uda.streams import VARIANT_KEY, Variant, variant_of
 
 SOURCE, TARGET = "data.train.source", "data.train.target"
 # The car's hood covers the rows of a DSEC frame below.
@@ -36,6 +37,14 @@ class Base:
     def get(self, key: str) -> Any:
         """Value of a dotted key, or None where it is absent."""
         return get_key(self.config, key)
+
+    @property
+    def variant(self) -> Variant | None:
+        """The training variant; None if the config names none that exists, which its check will refuse."""
+        try:
+            return variant_of(self.config)
+        except ConfigError:
+            return None
 
     @property
     def has_events(self) -> bool:
@@ -242,15 +251,16 @@ def without_edges(base: Base) -> str:
 
 def without_isr_loss(base: Base) -> str:
     """Why the weight of the content map's output would not count, or ''."""
-    if str(base.get("uda.train_type")).endswith("_together"):
+    if base.variant is None or base.variant.weighs_content_map:
         return ""
-    return "content maps stand in the place of the events here, --loss_weight_events weighs them"
+    return "content maps take the slot of the events here; --loss_weight_events weighs them"
 
 
 def without_fusion(base: Base) -> str:
     """Why the fusion would not count, or ''."""
-    train_type = str(base.get("uda.train_type"))
-    return f"{train_type} fuses nothing" if train_type.endswith(("_split", "_no-fusion")) else ""
+    if base.variant is None or base.variant.is_fused:
+        return ""
+    return f"{base.get(VARIANT_KEY)} fuses nothing"
 
 
 def without_draw(base: Base) -> str:

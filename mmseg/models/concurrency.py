@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import torch
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class _Recording:

@@ -1,4 +1,4 @@
-"""Segmentation losses and the accuracy that is logged beside them (CMDA, section 3.5)."""
+"""Segmentation losses and the accuracy that is logged with them (CMDA, section 3.5)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CrossEntropyLoss(nn.Module):
     def __init__(self, use_sigmoid: bool = False, loss_weight: float = 1.0) -> None:
         super().__init__()
         if use_sigmoid:
-            raise ConfigError("loss_decode.use_sigmoid=True is not built here; set it to False")
+            raise ConfigError("loss_decode.use_sigmoid=True is not supported; set it to False")
         self.loss_weight = loss_weight
 
     def forward(
@@ -58,7 +58,7 @@ class CrossEntropyLoss(nn.Module):
 
 @torch.no_grad()
 def pixel_accuracy(logits: Tensor, label: Tensor) -> Tensor:
-    """Percentage of all pixels whose class is right; ignored pixels count as wrong (reference behaviour)."""
+    """Percentage of all pixels whose class is correct; ignored pixels count as wrong (reference behaviour)."""
     predicted = resize_logits(logits, label.shape[1:]).argmax(dim=1)
     return 100.0 * (predicted == label).float().mean()
 
@@ -80,21 +80,22 @@ def masked_feature_distance(features: Tensor, reference: Tensor, mask: Tensor) -
 
 def feature_consistency(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
     """Sum over the stages of the mean squared difference; no gradient flows into ``reference``."""
-    return sum(F.mse_loss(f, r.detach()) for f, r in zip(features, reference, strict=True))
+    distances = [F.mse_loss(f, r.detach()) for f, r in zip(features, reference, strict=True)]
+    return sum(distances[1:], distances[0])
 
 
 @torch.no_grad()
 def edge_label(label: Tensor) -> Tensor:
-    """Edges of a label: 1 where the mean of its 3x3 window differs from it, else 0; 0 beside ignored pixels too.
+    """Edges of a label: 1 where the mean of its 3x3 window differs from it, else 0; also 0 next to ignored pixels.
 
     Args:
-        label: (B, H, W) int64, 255 is ignored. The border repeats its own pixels, so it is no edge.
+        label: (B, H, W) int64, 255 is ignored. The border is replicated, so it is not an edge.
 
     Returns:
         (B, H, W) int64 of 0 and 1.
     """
     padded = F.pad(label[:, None].float(), (1, 1, 1, 1), mode="replicate")
-    # Means of whole numbers differ by a ninth or more; what is less is rounding.
+    # Different means of whole numbers differ by at least a ninth; anything less is rounding.
     differs = (F.avg_pool2d(padded, 3, stride=1) - padded[..., 1:-1, 1:-1])[:, 0].abs() > 0.05
     ignored = F.max_pool2d(padded, 3, stride=1)[:, 0] == IGNORE_INDEX
     return (differs & ~ignored).long()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # The layers whose products autocast computes in 16 bits. Norms keep their 32-bit weights.
 CAST_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -43,7 +43,8 @@ class WeightCopies:
                 if weight not in copies:
                     copies[weight] = nn.Parameter(weight.detach().to(dtype), weight.requires_grad)
                 self._slots.append((module._parameters, name, weight, copies[weight]))
-        self._weights, self._copies = list(copies), list(copies.values())
+        self._weights: list[Tensor] = list(copies)
+        self._copies: list[Tensor] = list(copies.values())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -74,10 +75,10 @@ class WeightCopies:
                 first, numbers = last, 0
 
     @staticmethod
-    def _collect(reached: list[tuple[nn.Parameter, nn.Parameter]]) -> None:
+    def _collect(reached: list[tuple[Tensor, Tensor]]) -> None:
         # to 32 bits first: lists of one format are summed by a single launch
         gradients = [torch.empty_like(weight) for weight, _ in reached]
-        torch._foreach_copy_(gradients, [copy.grad for _, copy in reached])
+        torch._foreach_copy_(gradients, [copy.grad for _, copy in reached if copy.grad is not None])
         sums, added = [], []
         for (weight, copy), gradient in zip(reached, gradients, strict=True):
             copy.grad = None

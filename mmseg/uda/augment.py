@@ -24,7 +24,7 @@ EPSILON = 1e-6
 
 @lru_cache(maxsize=8)
 def _mean_std_largest(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and deviation (3, 1, 1) and the largest grey level. Kept, since a copy to a GPU would make the step wait."""
+    """Mean and deviation (3, 1, 1) and the largest grey level. Cached, since a copy to a GPU would stall the step."""
     mean, std = (torch.tensor(v, device=device, dtype=dtype).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
     return mean, std, torch.tensor(255.0, device=device, dtype=dtype)
 
@@ -32,8 +32,8 @@ def _mean_std_largest(device: torch.device, dtype: torch.dtype) -> tuple[Tensor,
 def denormalize(image: Tensor) -> Tensor:
     """Network input (..., 3, H, W) -> intensities in [0, 1]."""
     mean, std, largest = _mean_std_largest(image.device, image.dtype)
-    # A GPU multiplies by the reciprocal of a number of the host, but divides by one of its own: only so are 8-bit
-    # images of it those of a CPU (0.4 % of their values would be one off).
+    # A GPU multiplies by the reciprocal of a Python number, but divides by a tensor on the device. Only the division
+    # gives the 8-bit images of a CPU; otherwise 0.4 % of the values are off by one.
     return (image * std + mean) / largest
 
 
@@ -53,13 +53,14 @@ def input_grey_level(images: Tensor) -> Tensor:
     if images.device.type != "cpu":
         return grey_level(to_uint8(images))
     grey = np.empty((len(images), *images.shape[2:]), np.uint8)
-    _grey_levels(images.numpy(), np.float32(IMAGE_MEAN), np.float32(IMAGE_STD), np.int32(GREY_WEIGHTS), grey)
+    mean, std = np.array(IMAGE_MEAN, np.float32), np.array(IMAGE_STD, np.float32)
+    _grey_levels(images.numpy(), mean, std, np.array(GREY_WEIGHTS, np.int32), grey)
     return torch.from_numpy(grey)
 
 
 @compiled
 def _grey_levels(images, mean, std, weights, grey):
-    """The operations of ``to_uint8`` and ``grey_level``, in their order, in one pass."""
+    """The operations of ``to_uint8`` and ``grey_level``, in the same order, in one pass."""
     largest, nothing, one = np.float32(255), np.float32(0), np.float32(1)
     for i in range(images.shape[0]):
         for row in range(images.shape[2]):

@@ -14,7 +14,7 @@ def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
     """Choose half of the classes for every sample and mark their pixels.
 
     The classes are those present anywhere in the batch (of all processes), the ignored label counting as one, so a
-    sample may get an empty or a full mask (reference behaviour). Nothing is fetched from the device.
+    sample may get an empty or a full mask (reference behaviour). Nothing is copied from the device.
 
     Args:
         label: (B, H, W) int64 source labels, 255 ignored.

@@ -31,7 +31,7 @@ from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
 from mmseg.uda.parts import PartRunner, PlainRunner, Tensors, map_tensors
-from mmseg.uda.streams import Passes, stream_plan
+from mmseg.uda.streams import Passes, StreamPlan, Variant, check_isr_fusion, find_variant, stream_plan
 from mmseg.uda.teacher import make_teacher, update_teacher, without_noise
 
 Streams = dict[str, Tensor]
@@ -74,6 +74,21 @@ class Supervision(TypedDict):
     weight: NotRequired[Tensor]
 
 
+def _check_network(model: BaseSegmentor, plan: StreamPlan, variant: Variant) -> None:
+    """Check that a network has the parts that its training needs.
+
+    Raises:
+        ConfigError: it lacks a fusion module, or its classifiers are those of another variant.
+    """
+    if plan.needs_isr_fusion:
+        check_isr_fusion(getattr(model, "fusion_isr_module", None) is not None)
+    if getattr(model.decode_head, "own_classifiers", False) != variant.own_classifiers:
+        raise ConfigError(
+            "the classifiers of the network are those of another training variant; set uda.train_type and "
+            "model.decode_head.decoder_params.train_type to one value"
+        )
+
+
 def _slots(streams: Streams, slots: Mapping[str, str]) -> Streams:
     """Input slots of a network, filled from the streams."""
     return {slot: streams[stream] for slot, stream in slots.items()}
@@ -96,7 +111,7 @@ def _named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Convert 16-bit numbers to 32 bits for losses and confidences."""
+    """16-bit numbers in 32 bits, for losses and confidences."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -109,7 +124,7 @@ class DACS(nn.Module):
         settings: the fields of :class:`UDASettings`, as in the config's ``uda`` section.
 
     Attributes:
-        plan: the streams of the training variant.
+        variant, plan: the training variant and its streams.
         numerics: how the step computes, see :meth:`configure`.
         parts: runs the parts of the step: the motion extractor, the teacher, the ImageNet encoder, a student pass.
     """
@@ -119,13 +134,10 @@ class DACS(nn.Module):
     def __init__(self, model: BaseSegmentor, **settings: Any) -> None:
         super().__init__()
         self.settings = UDASettings(**settings)
+        self.variant = find_variant(self.settings.train_type)
         self.plan = stream_plan(self.settings)
         self.content_params = mixed_content_params(self.settings)
-        if self.plan.needs_isr_fusion and getattr(model, "fusion_isr_module", None) is None:
-            raise ConfigError(
-                "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
-                "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
-            )
+        _check_network(model, self.plan, self.variant)
         self.model = model
         self.ema_model = make_teacher(model)
         self.imnet_model: ImageNetEncoder | None = None
@@ -327,7 +339,7 @@ class DACS(nn.Module):
         return logs
 
     def _cross_entropy(self, output: str, logits: Tensor, truth: Supervision) -> Tensor:
-        if output not in self.plan.edge_outputs:
+        if output not in self.variant.edge_outputs:
             return self.model.decode_head.loss(logits, truth["label"], truth.get("weight"))
         share = self.settings.isr_edge_class_weight
         classes = logits.new_tensor([1 - share, share]) if share > 0 else None

@@ -1,6 +1,6 @@
 """Every random draw of a training step, made in one place and keyed by (seed, iteration).
 
-A step that is run again, after a resume or on another number of workers, sees the same draws.
+A repeated step, after a resume or with another number of workers, sees the same draws.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmseg.config.uda import UDASettings
+from mmseg.errors import ConfigError
 from mmseg.extractors.content import random_direction
-from mmseg.uda.streams import events_threshold
 
-# classes 0..18 and, in the last place, the ignored label
+# classes 0..18 and, last, the ignored label
 CLASS_SLOTS = 20
-# keeps the step's stream apart from that of the samples
+# separates the random stream of the step from that of the samples
 STEP_KEY = 1
 
 
@@ -38,9 +38,9 @@ class StepDraws:
         iteration: number of the iteration, from 0.
         jitter, blur: uniform in [0, 1); compared with the probabilities of the config.
         sigma: standard deviation of the blur, uniform in [0.15, 1.15).
-        events: whether the teacher sees events (else isr).
-        class_priority: (B, 20) in [0, 1); of the classes present, the half with the lowest is pasted.
-        jitter_factors: one a sample.
+        events: whether the teacher sees events (otherwise isr).
+        class_priority: (B, 20) in [0, 1); of the classes present, the half with the lowest values is pasted.
+        jitter_factors: one per sample.
     """
 
     iteration: int
@@ -78,16 +78,41 @@ class StepDraws:
         )
 
     def shift_direction(self, shift_type: str) -> str:
-        """Shift of the mixed image's content map; ``random`` reads it off the digits of the jitter draw."""
+        """Shift of the mixed image's content map; ``random`` derives it from the digits of the jitter draw."""
         if shift_type != "random":
             return shift_type
         return random_direction(int(self.jitter * 10), int(self.jitter * 100))
 
 
+def events_threshold(spec: str | float, progress: float) -> float:
+    """Value that a uniform draw must exceed for events (otherwise isr) to feed the teacher.
+
+    Args:
+        spec: a number, ``'a-b'`` (from a to b over the training), ``'linear'`` (1-0), ``'nlinear'`` (0-1), or ''.
+        progress: share of the training done, in [0, 1].
+
+    Raises:
+        ConfigError: ``spec`` is none of these.
+    """
+    named = {"linear": (1.0, 0.0), "nlinear": (0.0, 1.0), "": (0.5, 0.5)}
+    try:
+        if spec in named:
+            first, last = named[spec]
+        elif isinstance(spec, str) and "-" in spec:
+            first, last = (float(part) for part in spec.split("-"))
+        else:
+            first = last = float(spec)
+    except ValueError:
+        raise ConfigError(
+            f"uda.random_choice_thres is {spec!r}; give a number such as '0.5', a range such as '0.7-0.3', "
+            "'linear' or 'nlinear'"
+        ) from None
+    return first + (last - first) * progress
+
+
 def _jitter(rng: np.random.Generator, strength: float) -> JitterFactors:
     factors = rng.uniform(1 - strength, 1 + strength, 3)
-    return JitterFactors(
-        tuple(int(i) for i in rng.permutation(4)),
-        *(float(f) for f in factors),
-        hue=float(rng.uniform(-strength, strength)),
-    )
+    first, second, third, fourth = (int(i) for i in rng.permutation(4))
+    brightness, contrast, saturation = (float(f) for f in factors)
+    hue = float(rng.uniform(-strength, strength))
+    return JitterFactors((first, second, third, fourth), brightness, contrast, saturation, hue)

@@ -30,7 +30,7 @@ def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: i
     Args:
         label: (B, 1, H, W) int64, 255 ignored.
         factor: side of a cell; a remainder at the border is dropped.
-        min_ratio: share of the cell from which its majority counts; below, the cell is ignored.
+        min_ratio: smallest share of a cell that its majority needs; otherwise the cell is ignored.
 
     Returns:
         (B, 1, H // factor, W // factor) int64; the lowest class wins a tie.
@@ -44,7 +44,7 @@ def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: i
 
 @lru_cache(maxsize=8)
 def _chosen(classes: tuple[int, ...], device: torch.device) -> Tensor:
-    """(256,) bool by train id. Kept, since a copy to a GPU would make the step wait."""
+    """(256,) bool by train id. Cached, since a copy to a GPU would stall the step."""
     table = torch.zeros(256, dtype=torch.bool)
     table[list(classes)] = True
     return table.to(device)

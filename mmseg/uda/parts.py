@@ -1,8 +1,8 @@
-"""The parts of a training step, and who runs them.
+"""The parts of a training step, and the interface of what runs them.
 
-A part is a function from tensors to tensors without decisions on the host: what it computes depends on its inputs, on
+A part is a function from tensors to tensors that makes no decisions on the host: its result depends on its inputs, on
 the weights, and on a *variant*, a hashable value that stays the same from iteration to iteration. A runner may
-therefore run it as it is, or record it once for each variant and replay it (``mmseg.engine.graphs``).
+therefore call it, or record it once per variant and replay it (``mmseg.engine.graphs``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-# Nested dictionaries of tensors; None stands for a tensor that is left out.
+# Nested dictionaries of tensors; None stands for a missing tensor.
 Tensors = Mapping[str, Any]
 Part = Callable[[Tensors], dict[str, Any]]
 
@@ -24,20 +24,20 @@ class PartRunner(Protocol):
         """Outputs of a part; its gradients are added to those of the weights.
 
         Args:
-            name: of the part, for messages.
-            variant: everything that the part depends on besides its inputs and the weights.
-            part: the function; calls with equal ``name`` and ``variant`` do the same.
+            name: name of the part, for messages.
+            variant: everything that the result depends on apart from inputs and weights.
+            part: the function; calls with equal ``name`` and ``variant`` compute the same function.
             inputs: its argument.
         """
         ...
 
     def begin(self, name: str, variant: Hashable, part: Part, inputs: Tensors) -> Callable[[], dict[str, Any]]:
-        """Start a part that takes no gradient, beside what follows; the result is called for its outputs."""
+        """Start a part without gradients, concurrently with what follows; call the result to get its outputs."""
         ...
 
 
 class PlainRunner:
-    """Runs every part as it is, at once; what was begun when it is asked for."""
+    """Calls every part directly; a part that was begun runs when its outputs are requested."""
 
     def run(self, name: str, variant: Hashable, part: Part, inputs: Tensors) -> dict[str, Any]:
         return part(inputs)
@@ -54,7 +54,7 @@ def map_tensors(function: Callable[[Tensor], Any], tensors: Any) -> Any:
 
 
 def flatten(tensors: Any) -> list[Tensor]:
-    """The tensors of nested dictionaries, in their order."""
+    """The tensors of nested dictionaries, in order."""
     if isinstance(tensors, Mapping):
         return [tensor for value in tensors.values() for tensor in flatten(value)]
     return [] if tensors is None else [tensors]

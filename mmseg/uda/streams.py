@@ -1,7 +1,8 @@
-"""What each ``train_type`` means: its streams, how they fuse, what labels the target, what each weighs.
+"""What each training variant means: its streams, how they fuse, what labels the target, what each loss weighs.
 
-``train_type`` is read here and nowhere else in the training; the step reads the plan. A new variant is one new entry
-in ``PLANS``.
+The keys ``train_type`` of a config are read here and nowhere else; everything else takes properties of the
+:class:`Variant` and of its :class:`StreamPlan`, or asks the functions below. Which switches of the section ``uda`` go
+together is decided here too. A new variant is one entry in ``PLANS``, see :func:`register_variant`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmseg.config.dotted import get_key
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError, did_you_mean
+
+# The key that names the variant; the other two, of published configs, must agree with it.
+VARIANT_KEY = "uda.train_type"
+VARIANT_KEYS = (VARIANT_KEY, "model.train_type", "model.decode_head.decoder_params.train_type")
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,11 @@ class Passes:
     """How student and teacher run in one iteration.
 
     Attributes:
-        student_streams: for each input slot of the student, the stream put there.
-        student_fusion: fusion mode of the student on source and mixed batch.
-        teacher_streams, teacher_fusion: the same of the teacher on the target.
+        student_streams: input slot of the student -> the stream that fills it.
+        student_fusion: fusion mode of the student on the source and mixed batches.
+        teacher_streams, teacher_fusion: the same for the teacher on the target.
         loss_weights: output of the student -> weight of its cross entropy.
-        source_consistency, mixed_consistency: weight of the distance of the image features from those of the slot
+        source_consistency, mixed_consistency: weight of the distance between the image features and those of the slot
             ``events``; 0 for none.
     """
 
@@ -42,12 +48,11 @@ class StreamPlan:
 
     Attributes:
         source_keys, target_keys: stream -> key of the sample.
-        passes: gives the passes of an iteration, by whether events were drawn (else isr).
+        passes: maps whether events were drawn (otherwise isr) to the passes of the iteration.
         labelled_by: output of the student -> output of the teacher that labels the target for it; outputs that are
-            not named take that of ``image``.
-        translated: stream whose source is a day image change to be turned into events, or None.
-        remixed: stream that holds the content map, extracted anew from the mixed image, or None.
-        edge_outputs: outputs that tell edges of the label from the rest, in place of classes.
+            not named use the labels of ``image``.
+        translated: stream whose source is a day image change to be translated to events, or None.
+        remixed: stream that holds the content map, which is extracted again from the mixed image, or None.
         needs_isr_fusion: whether a pass uses the fusion module of image and isr.
     """
 
@@ -57,28 +62,49 @@ class StreamPlan:
     labelled_by: Mapping[str, str] = field(default_factory=lambda: {"image": "fusion"})
     translated: str | None = None
     remixed: str | None = None
-    edge_outputs: tuple[str, ...] = ()
     needs_isr_fusion: bool = False
 
 
-# Streams of a sample by data set; all of them go by the same names inside the training step.
+@dataclass(frozen=True)
+class Variant:
+    """A training variant: the plan of its streams, and what holds whatever its settings are.
+
+    Attributes:
+        plan: builds the streams from the settings; raises ConfigError for settings that the variant cannot have.
+        switches: switches of the section ``uda`` that it reads; any other is refused.
+        is_fused: whether the student has a fused output.
+        weighs_content_map: whether the content map has its own output and loss weight, instead of taking the slot of
+            the events.
+        own_classifiers: whether the outputs ``events`` and ``fusion`` have their own classifiers.
+        edge_outputs: outputs that separate the edges of the label from the rest, instead of predicting classes.
+    """
+
+    plan: Callable[[UDASettings], StreamPlan]
+    switches: tuple[str, ...] = ()
+    is_fused: bool = True
+    weighs_content_map: bool = False
+    own_classifiers: bool = False
+    edge_outputs: tuple[str, ...] = ()
+
+
+# stream -> key of the sample, by data set; inside the training step the streams of all data sets have the same names
 CITYSCAPES = {"image": "image", "events": "img_time_res", "img_self_res": "img_self_res"}
 DSEC = {"image": "warp_image", "events": "events_vg", "img_self_res": "warp_img_self_res"}
 DARK_ZURICH = {"image": "image", "img_self_res": "night_isr"}
-ALONE = {"image": "image"}
-# The content map stands in the slot of the events, as the second input.
+IMAGE_ONLY = {"image": "image"}
+# The content map fills the slot of the events, as the second input.
 IMAGE_AND_ISR = {"image": "image", "events": "img_self_res"}
 
 
 def _images(target: Mapping[str, str]) -> Callable[[UDASettings], StreamPlan]:
-    """Images alone: the plain self-training of DAFormer."""
+    """Images only: the plain self-training of DAFormer."""
 
     def plan(settings: UDASettings) -> StreamPlan:
         del settings  # one stream, nothing to weigh
         return StreamPlan(
-            source_keys=ALONE,
+            source_keys=IMAGE_ONLY,
             target_keys={"image": target["image"]},
-            passes=lambda _: Passes(ALONE, "none", ALONE, "none", {"image": 1.0}),
+            passes=lambda _: Passes(IMAGE_ONLY, "none", IMAGE_ONLY, "none", {"image": 1.0}),
             labelled_by={"image": "image"},
         )
 
@@ -93,7 +119,7 @@ def _dsec_together(settings: UDASettings) -> StreamPlan:
         "fusion": weights["fusion"],
         "image": weights["image"],
         "img_self_res": weights["img_self_res"],
-        # beside isr, the events weigh half (reference behaviour)
+        # half the weight, as isr has an output too (reference behaviour)
         "events": weights["events"] / 2,
     }
 
@@ -119,7 +145,7 @@ def _three_stream_weights(settings: UDASettings) -> dict[str, float]:
 
 
 def _dsec_one_second_input(settings: UDASettings) -> StreamPlan:
-    """One second input in every pass, events or isr as drawn."""
+    """One second input in every pass: events or isr, as drawn."""
     weights = _three_stream_weights(settings)
     image_and_events = {"image": "image", "events": "events"}
 
@@ -160,11 +186,11 @@ def _dark_zurich(settings: UDASettings, **changes: Any) -> StreamPlan:
 
 
 def _dark_zurich_split(settings: UDASettings) -> StreamPlan:
-    """Image and content map side by side: each has its own classifier and labels its own target."""
+    """Image and content map separately: each has its own classifier and its own pseudo-labels."""
     given = settings.loss_weight
     if (given["image"], given["events"]) != (0.5, 0.5):
         raise ConfigError(
-            f"uda.train_type {settings.train_type!r} counts every stream once, which takes "
+            f"{VARIANT_KEY} {settings.train_type!r} weighs its streams equally and needs "
             "uda.forward_cfg.loss_weight.image=0.5 and .events=0.5; they are "
             f"{given['image']} and {given['events']}"
         )
@@ -177,127 +203,184 @@ def _dark_zurich_split(settings: UDASettings) -> StreamPlan:
 
 
 def _dark_zurich_edges(settings: UDASettings) -> StreamPlan:
-    """Images are classified, their content maps tell the edges of the labels; features are drawn together."""
+    """Images predict classes, content maps the edges of the labels; a loss draws their features together."""
     if not settings.isr_edge:
         raise ConfigError(
-            f"uda.train_type {settings.train_type!r} trains its content maps on the edges of the labels; set "
+            f"{VARIANT_KEY} {settings.train_type!r} trains content maps on the edges of the labels; set "
             "uda.isr_edge=True (and uda.lambda_isr_features to the weight of the feature distance)"
         )
     weights = {name: settings.loss_weight[name] for name in ("image", "events")}
     distance = max(settings.lambda_isr_features, 0) * settings.feature_consistency
     return _dark_zurich(
         settings,
-        passes=lambda _: Passes(IMAGE_AND_ISR, "none", ALONE, "none", weights, mixed_consistency=distance),
+        passes=lambda _: Passes(IMAGE_AND_ISR, "none", IMAGE_ONLY, "none", weights, mixed_consistency=distance),
         labelled_by={"image": "image"},
-        edge_outputs=("events",),
     )
 
 
 def _dark_zurich_translated(settings: UDASettings) -> StreamPlan:
     raise ConfigError(
-        f"uda.train_type {settings.train_type!r} needs content maps of Dark Zurich's day images, translated to night "
-        "(a folder 'day_t_isr'), which its authors never published; take 'cs2dz_image+raw-isr'"
+        f"{VARIANT_KEY} {settings.train_type!r} needs content maps of Dark Zurich's day images, translated to night "
+        "(a folder 'day_t_isr'), which its authors never published; use 'cs2dz_image+raw-isr'"
     )
 
 
-PLANS: dict[str, Callable[[UDASettings], StreamPlan]] = {
-    "cs2dsec_image": _images(DSEC),
-    "cs2dsec_image+events": _dsec_one_second_input,
-    "cs2dsec_image+events_together": _dsec_together,
-    "cs2dz_image": _images(DARK_ZURICH),
-    "cs2dz_image+d2n-isr": _dark_zurich_translated,
-    "cs2dz_image+raw-isr": _dark_zurich,
-    "cs2dz_image+raw-isr_split": _dark_zurich_split,
-    "cs2dz_image+raw-isr_no-fusion": _dark_zurich_edges,
+PLANS: dict[str, Variant] = {
+    "cs2dsec_image": Variant(_images(DSEC), is_fused=False),
+    "cs2dsec_image+events": Variant(
+        _dsec_one_second_input, switches=("isr_another_fusion", "isr_no_fusion", "without_events", "without_isd")
+    ),
+    "cs2dsec_image+events_together": Variant(
+        _dsec_together,
+        switches=("fuse_both_ice_and_e", "isr_another_fusion", "without_events", "without_isd"),
+        weighs_content_map=True,
+    ),
+    "cs2dz_image": Variant(_images(DARK_ZURICH), is_fused=False),
+    "cs2dz_image+d2n-isr": Variant(_dark_zurich_translated, is_fused=False),
+    "cs2dz_image+raw-isr": Variant(_dark_zurich),
+    "cs2dz_image+raw-isr_split": Variant(_dark_zurich_split, is_fused=False, own_classifiers=True),
+    "cs2dz_image+raw-isr_no-fusion": Variant(
+        _dark_zurich_edges,
+        switches=("isr_edge",),
+        is_fused=False,
+        own_classifiers=True,
+        edge_outputs=("events",),
+    ),
 }
-# Switches that mean something to some variants only.
-SWITCHES: dict[str, tuple[str, ...]] = {
-    "fuse_both_ice_and_e": ("cs2dsec_image+events_together",),
-    "isr_another_fusion": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
-    "isr_no_fusion": ("cs2dsec_image+events",),
-    "without_events": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
-    "without_isd": ("cs2dsec_image+events", "cs2dsec_image+events_together"),
-    "isr_edge": ("cs2dz_image+raw-isr_no-fusion",),
-}
-# Switches that one training cannot have together, and why.
+# Switches that some variants read and others refuse.
+SWITCHES = ("fuse_both_ice_and_e", "isr_another_fusion", "isr_no_fusion", "without_events", "without_isd", "isr_edge")
+# Switches that exclude each other, and why.
 EXCLUSIVE: tuple[tuple[str, str, str], ...] = (
     ("without_events", "without_isd", "nothing would be left to feed the teacher"),
     ("without_isd", "isr_no_fusion", "the second acts where the content map was drawn"),
     ("without_isd", "isr_another_fusion", "the second acts where the content map was drawn"),
-    ("isr_no_fusion", "isr_another_fusion", "the content map is fused or it is not"),
+    ("isr_no_fusion", "isr_another_fusion", "the content map is either fused or not"),
     ("fuse_both_ice_and_e", "without_events", "the first needs events"),
     ("fuse_both_ice_and_e", "without_isd", "the first needs content maps"),
-    ("fuse_both_ice_and_e", "isr_no_fusion", "the content map is fused or it is not"),
+    ("fuse_both_ice_and_e", "isr_no_fusion", "the content map is either fused or not"),
 )
-# Numbers that are read with a switch only; -1 leaves them open.
+# Numbers that are read only with a switch; -1 leaves them open.
 WITH_SWITCH = {"lambda_isr_features": "isr_edge", "isr_edge_class_weight": "isr_edge"}
 
 
-def check_switches(train_type: Any, uda: Mapping[str, Any]) -> None:
-    """Refuse a variant that does not exist, and switches that mean nothing to it or exclude each other.
-
-    ``fuse_both_ice_and_e`` goes with ``isr_another_fusion``, as the launcher of the published runs writes them: every
-    pass fuses both, and image and content map by their own module, as they do with the first switch anyway.
-
-    Args:
-        train_type: name of the variant.
-        uda: the section ``uda`` of a config, or the fields of its settings; what it lacks is off.
+def register_variant(name: str, variant: Variant) -> None:
+    """Add a training variant, to be named by ``train_type``.
 
     Raises:
-        ConfigError: naming the keys.
+        ValueError: the name is taken.
+    """
+    if name in PLANS:
+        raise ValueError(f"there is already a training variant {name!r}")
+    PLANS[name] = variant
+
+
+def find_variant(train_type: Any) -> Variant:
+    """The variant of a name.
+
+    Raises:
+        ConfigError: there is none.
     """
     if not isinstance(train_type, str) or train_type not in PLANS:
         raise ConfigError(
-            f"uda.train_type {train_type!r} is not a training variant of this version"
+            f"{VARIANT_KEY} {train_type!r} is not a training variant of this version"
             f"{did_you_mean(train_type, PLANS)}; available: {', '.join(PLANS)}"
         )
+    return PLANS[train_type]
+
+
+def variant_of(config: Mapping[str, Any]) -> Variant:
+    """The variant that a config trains.
+
+    Raises:
+        ConfigError: it names none, or one that does not exist.
+    """
+    return find_variant(get_key(config, VARIANT_KEY))
+
+
+def variant_of_head(decode_head: Mapping[str, Any]) -> Variant | None:
+    """The variant for which the section of a decode head is meant; None if it names none.
+
+    Raises:
+        ConfigError: there is no such variant.
+    """
+    named = get_key(decode_head, "decoder_params.train_type")
+    return None if named is None else find_variant(named)
+
+
+def check_switches(uda: Mapping[str, Any]) -> None:
+    """Check that a variant exists and that the switches of the section ``uda`` go together.
+
+    ``fuse_both_ice_and_e`` may be combined with ``isr_another_fusion``, as the launcher of the published runs does:
+    every pass fuses both, and image and content map by their own module, as they do with the first switch anyway.
+
+    Args:
+        uda: the section of a config, or the fields of its settings; switches that it lacks are off.
+
+    Raises:
+        ConfigError: an unknown variant, a switch that it does not read, or switches that exclude each other.
+    """
+    train_type = uda.get("train_type")
+    variant = find_variant(train_type)
     for first, second, reason in EXCLUSIVE:
         if uda.get(first) and uda.get(second):
             raise ConfigError(f"uda.{first} and uda.{second} exclude each other: {reason}; set one of them")
-    for switch, variants in SWITCHES.items():
-        if uda.get(switch) and train_type not in variants:
+    for switch in SWITCHES:
+        if uda.get(switch) and switch not in variant.switches:
+            readers = ", ".join(name for name, other in PLANS.items() if switch in other.switches)
             raise ConfigError(
-                f"uda.{switch}={uda[switch]!r} means nothing to uda.train_type {train_type!r}; it is for "
-                f"{', '.join(variants)}"
+                f"uda.{switch}={uda[switch]!r} has no meaning for {VARIANT_KEY} {train_type!r}; it is for {readers}"
             )
     for number, switch in WITH_SWITCH.items():
         value = uda.get(number, -1)
         if value != -1 and not uda.get(switch):
-            raise ConfigError(f"uda.{number}={value!r} is read with uda.{switch} only; set it to -1")
+            raise ConfigError(f"uda.{number}={value!r} is read only with uda.{switch}; set it to -1")
+
+
+def uses_isr_fusion(uda: Mapping[str, Any]) -> bool:
+    """Whether the switches of a section ``uda`` fuse image and content map by their own module."""
+    return bool(uda.get("fuse_both_ice_and_e") or uda.get("isr_another_fusion"))
+
+
+def check_isr_fusion(has_module: bool) -> None:
+    """Check that a network has the fusion module that :func:`uses_isr_fusion` or a plan asks for.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if not has_module:
+        raise ConfigError(
+            "uda.fuse_both_ice_and_e and uda.isr_another_fusion need a second fusion module; set "
+            "model.fusion_isr_module.type, e.g. to 'AttentionFusion'"
+        )
+
+
+def check_method(config: Mapping[str, Any]) -> None:
+    """Check that the sections of an effective config agree on the training method.
+
+    Raises:
+        ConfigError: naming the keys.
+    """
+    values = {key: get_key(config, key) for key in VARIANT_KEYS}
+    given = {key: value for key, value in values.items() if value is not None}
+    if len(set(given.values())) > 1:
+        listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise ConfigError(f"the train types of the config differ: {listed}; set them to one value")
+    uda = config["uda"]
+    check_switches(uda)
+    if uses_isr_fusion(uda):
+        check_isr_fusion(bool(get_key(config, "model.fusion_isr_module.type")))
+    if (uda.get("imnet_feature_dist_lambda") or 0) > 0 and not get_key(config, "model.pretrained"):
+        raise ConfigError(
+            "uda.imnet_feature_dist_lambda needs ImageNet features, but model.pretrained is None; give the ImageNet "
+            "weights or set the lambda to 0"
+        )
 
 
 def stream_plan(settings: UDASettings) -> StreamPlan:
-    """Plan of the variant that ``settings.train_type`` names.
+    """Plan of the variant that the settings name.
 
     Raises:
         ConfigError: see :func:`check_switches`; or numbers that the variant cannot have.
     """
-    check_switches(settings.train_type, vars(settings))
-    return PLANS[settings.train_type](settings)
-
-
-def events_threshold(spec: str | float, progress: float) -> float:
-    """Value that a uniform draw must exceed for events (else isr) to feed the teacher.
-
-    Args:
-        spec: a number, ``'a-b'`` (from a to b over the training), ``'linear'`` (1-0), ``'nlinear'`` (0-1), or '' where
-            nothing is chosen.
-        progress: share of the training done, in [0, 1].
-
-    Raises:
-        ConfigError: ``spec`` is none of these.
-    """
-    named = {"linear": (1.0, 0.0), "nlinear": (0.0, 1.0), "": (0.5, 0.5)}
-    try:
-        if spec in named:
-            first, last = named[spec]
-        elif isinstance(spec, str) and "-" in spec:
-            first, last = (float(part) for part in spec.split("-"))
-        else:
-            first = last = float(spec)
-    except ValueError:
-        raise ConfigError(
-            f"uda.random_choice_thres is {spec!r}; give a number such as '0.5', a range such as '0.7-0.3', "
-            "'linear' or 'nlinear'"
-        ) from None
-    return first + (last - first) * progress
+    check_switches(vars(settings))
+    return find_variant(settings.train_type).plan(settings)

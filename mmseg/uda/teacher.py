@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from mmseg.models.stochastic_depth import DropPath
 
 
 def make_teacher(student: nn.Module) -> nn.Module:
-    """Copy of the student that takes no gradient."""
+    """Frozen copy of the student."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
@@ -38,7 +38,8 @@ def momentum(iteration: int, alpha: float) -> float:
 def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, alpha: float) -> None:
     """Move the teacher's parameters toward the student's; buffers stay the teacher's own."""
     keep = momentum(iteration, alpha)
-    old, new = list(teacher.parameters()), list(student.parameters())
+    old: list[Tensor] = list(teacher.parameters())
+    new: list[Tensor] = list(student.parameters())
     if keep == 0:
         torch._foreach_copy_(old, new)
         return

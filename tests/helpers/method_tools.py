@@ -12,6 +12,7 @@ from helpers.golden_tools import events_input, fill, image_input, label_input, l
 from mmseg.config.uda import UDASettings
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
+from mmseg.uda.segmentors import build_segmentor
 
 
 def small_model(published: str = "cs2dsec", **changes) -> nn.Module:
@@ -20,7 +21,7 @@ def small_model(published: str = "cs2dsec", **changes) -> nn.Module:
     cfg = load_json(f"configs/work_dir_{published}.json")["model"]
     cfg |= dict(pretrained=None, backbone_image=encoder, backbone_events=encoder)
     cfg |= dict(fusion_isr_module={"type": "AttentionFusion"} if published == "cs2dsec" else None) | changes
-    return SEGMENTORS.build(cfg)
+    return build_segmentor(cfg)
 
 
 def image_model() -> nn.Module:

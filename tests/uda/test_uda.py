@@ -40,9 +40,9 @@ from mmseg.models.resnet_generator import ResnetGenerator
 from mmseg.registry import SEGMENTORS, UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
-from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
+from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws, events_threshold
 from mmseg.uda.feature_distance import downscale_label
-from mmseg.uda.streams import events_threshold, stream_plan
+from mmseg.uda.streams import stream_plan
 from mmseg.uda.teacher import momentum, update_teacher
 
 TOGETHER = "cs2dsec_image+events_together"
@@ -249,14 +249,14 @@ def test_consistency_reaches_the_image_encoder_alone():
 @pytest.mark.parametrize(
     ("published", "changes", "message"),
     [
-        ("cs2dz", dict(fuse_both_ice_and_e=True), "uda.fuse_both_ice_and_e=True means nothing to uda.train_type"),
-        ("cs2dz", dict(without_events=True), "uda.without_events=True means nothing"),
+        ("cs2dz", dict(fuse_both_ice_and_e=True), "uda.fuse_both_ice_and_e=True has no meaning for uda.train_type"),
+        ("cs2dz", dict(without_events=True), "uda.without_events=True has no meaning"),
         ("cs2dz", dict(isr_edge=True), "it is for cs2dz_image\\+raw-isr_no-fusion"),
         ("cs2dsec", dict(isr_no_fusion=True), "it is for cs2dsec_image\\+events"),
         ("cs2dsec", dict(without_events=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(fuse_both_ice_and_e=True, without_isd=True), "exclude each other"),
         ("cs2dsec", dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, without_isd=True), "exclude each other"),
-        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read with uda.isr_edge only"),
+        ("cs2dz", dict(lambda_isr_features=1.0), "uda.lambda_isr_features=1.0 is read only with uda.isr_edge"),
         ("cs2dsec", dict(train_type="cs2dsec_image+event"), "did you mean 'cs2dsec_image\\+events'"),
         ("cs2dz", dict(train_type="cs2dz_image+d2n-isr"), "day_t_isr"),
     ],

@@ -202,14 +202,14 @@ class OverlapPatchEmbed(nn.Module):
 class MixVisionTransformer(nn.Module):
     """Four stages of overlapping patch embeddings and transformer blocks.
 
-    With the attribute ``gradient_checkpointing`` set, training keeps the inputs of the blocks alone and computes them
-    a second time on the way back.
+    If the attribute ``gradient_checkpointing`` is set, training keeps only the inputs of the blocks and recomputes the
+    rest in the backward pass.
 
     Args:
         arch: one of ``mit_b0`` .. ``mit_b5``.
         in_chans: channels of the input.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 over all blocks.
-        style: key of the published configs that selects nothing; accepted for their sake.
+        style: key of the published configs; not used.
     """
 
     def __init__(self, arch: str, in_chans: int = 3, drop_path_rate: float = 0.1, style: str = "pytorch") -> None:
@@ -239,7 +239,8 @@ class MixVisionTransformer(nn.Module):
         gradient of a LayerNorm without variance, 1/sqrt(eps), multiplies from layer to layer until it overflows.
         """
         bound = (conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]) ** -0.5
-        nn.init.uniform_(conv.bias, -bound, bound)
+        if conv.bias is not None:
+            nn.init.uniform_(conv.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps at strides 4, 8, 16 and 32 of ``x`` (B, in_chans, H, W)."""
@@ -251,12 +252,12 @@ class MixVisionTransformer(nn.Module):
             for block in getattr(self, f"block{i}"):
                 given = (x, pending, height, width, next(kept))
                 if self.gradient_checkpointing and torch.is_grad_enabled():
-                    # nothing is drawn inside
+                    # a block draws no random numbers
                     x, pending = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
                 else:
                     x, pending = block(*given)
             x = closed((x, pending))
-            # What reads the features is quicker with the channels first, the dilated convolutions above all.
+            # Consumers of the features are faster with the channels first, above all the dilated convolutions.
             x = to_map(getattr(self, f"norm{i}")(x), height, width).contiguous()
             features.append(x)
         return features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,16 +19,13 @@ DECODERS = ("image", "events", "fusion")
 # The image's content map (isr) shares encoder and decoder with the events.
 DECODER_OF_STREAM = {"image": "image", "events": "events", "fusion": "fusion", "img_self_res": "events"}
 
-# Variants whose streams do not share a classifier; of the last one, the events' classifier tells edges from the rest.
-EDGES = "_no-fusion"
-OWN_CLASSIFIERS = ("_split", EDGES)
 EDGE_CLASSES = 2
 
 
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, **conv: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, **conv: Any) -> None:
         super().__init__()
         kind = DilatedConv2d if conv.get("groups", 1) == in_channels else nn.Conv2d
         self.conv = kind(in_channels, out_channels, kernel, bias=False, **conv)
@@ -37,7 +34,7 @@ class ConvBNReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
-        # a batch norm over several processes took its place
+        # replaces BatchNormReLU in distributed training, without its ReLU
         return F.relu(x) if isinstance(self.bn, nn.SyncBatchNorm) else x
 
 
@@ -87,7 +84,8 @@ class LinearEmbed(nn.Module):
 def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
     layer = nn.Conv2d(channels, num_classes, 1)
     nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -153,9 +151,11 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
 
     ``decoder_params.share_decoder`` uses one decoder for all streams, ``half_share_decoder`` shares only the
     fuse layer, neither gives each its own. Names in the state dict are the same in all three modes.
-    Dropout acts on the image stream alone, as in the published training. Where ``decoder_params.train_type`` ends in
-    ``_split`` or ``_no-fusion``, events and fusion have classifiers and dropouts of their own; in ``_no-fusion`` that
-    of the events tells edges, two classes.
+    Dropout acts only on the image stream, as in the published training, unless :meth:`separate_classifiers` is called.
+
+    Attributes:
+        own_classifiers: whether events and fusion have their own classifiers.
+        tested_output: output to test if it is not the usual one: that of the content maps, in the slot of the events.
     """
 
     def __init__(self, **head: Any) -> None:
@@ -167,19 +167,21 @@ class DAFormerHeadFusion(_BaseDAFormerHead):
             fuse = self._make_fuse_layer() if first or not (share or half) else self.fuse_layer_image
             setattr(self, f"embed_layers_{decoder}", embed)
             setattr(self, f"fuse_layer_{decoder}", fuse)
-        train_type = self.decoder_params.train_type or ""
-        self.own_classifiers = train_type.endswith(OWN_CLASSIFIERS)
-        if self.own_classifiers:
-            classes = {"events": EDGE_CLASSES if train_type.endswith(EDGES) else self.num_classes}
-            for decoder in ("events", "fusion"):
-                layer = _classifier(self.channels, classes.get(decoder, self.num_classes))
-                setattr(self, f"conv_seg_{decoder}", layer)
-                setattr(self, f"dropout_{decoder}", nn.Dropout2d(self.dropout.p))
+        self.own_classifiers = False
+        self.tested_output: str | None = None
 
-    @property
-    def tested_output(self) -> str | None:
-        """Output to test where it is not the usual one: that of the content maps, in the slot of the events."""
-        return "events" if self.own_classifiers and self.conv_seg_events.out_channels == self.num_classes else None
+    def separate_classifiers(self, edge_outputs: Collection[str] = ()) -> None:
+        """Give the outputs of events and fusion their own classifiers and dropouts.
+
+        Args:
+            edge_outputs: outputs that separate edges from the rest, in place of the classes.
+        """
+        self.own_classifiers = True
+        for decoder in ("events", "fusion"):
+            classes = EDGE_CLASSES if decoder in edge_outputs else self.num_classes
+            setattr(self, f"conv_seg_{decoder}", _classifier(self.channels, classes))
+            setattr(self, f"dropout_{decoder}", nn.Dropout2d(self.dropout.p))
+        self.tested_output = None if "events" in edge_outputs else "events"
 
     def _classify(self, decoder: str, decoded: Tensor) -> Tensor:
         if decoder == "image":

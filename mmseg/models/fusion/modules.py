@@ -5,7 +5,7 @@ Every module maps two lists of four feature maps (B, C_i, H_i, W_i) to one list 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +46,8 @@ class ResidualBlock(nn.Module):
         return F.relu(x + residual)
 
 
-def _paired_blocks(make_block, channels: Sequence[int]) -> nn.ModuleList:
-    """Two blocks a stage: index 2i for the image, 2i+1 for the events."""
+def _paired_blocks(make_block: Callable[[int, int], nn.Module], channels: Sequence[int]) -> nn.ModuleList:
+    """Two blocks per stage: index 2i for the image, 2i+1 for the events."""
     return nn.ModuleList(make_block(c, i) for i, c in enumerate(channels) for _ in range(2))
 
 
@@ -98,7 +98,7 @@ class AttentionFusion(nn.Module):
 
 @FUSION_MODULES.register_module()
 class AverageFusion(nn.Module):
-    """Mean of the two features; no parameters."""
+    """Mean of the two features; without parameters, so for any channels."""
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
         return [(a + b) / 2 for a, b in zip(image, events, strict=True)]

@@ -1,7 +1,7 @@
-"""Faster ways to compute some layers on a GPU, where PyTorch's kernels take several times the time of their bytes.
+"""Faster GPU kernels for layers in which PyTorch's kernels take several times as long as their memory traffic.
 
-The layers here are PyTorch's, with the same weights and names. On a GPU that can run Triton they take the kernels of
-this package: the dilated depth-wise convolution always, the others where autocast lets them compute in 16 bits.
+The layers are PyTorch's, with the same weights and names. On a GPU that can run Triton they use the kernels of this
+package: the dilated depth-wise convolution always, the others where autocast lets them compute in 16 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether kernels can be compiled: Triton is installed and the GPU is new enough for it."""
+    """Whether kernels can be compiled: Triton is installed and supports the GPU."""
     has_triton = importlib.util.find_spec("triton") is not None
     return has_triton and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (7, 0)
 
@@ -26,12 +26,12 @@ def _usable(x: Tensor) -> bool:
 
 
 def _in_16_bits(x: Tensor) -> torch.dtype | None:
-    """Format in which autocast computes products on a GPU; None where it does not, or without kernels."""
+    """Format in which autocast computes products on a GPU; None without autocast or kernels."""
     return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") and _usable(x) else None
 
 
 class DilatedConv2d(nn.Conv2d):
-    """Depth-wise convolution; 3x3 with dilation and without bias has a kernel of its own."""
+    """Depth-wise convolution, with a custom kernel for 3x3 with dilation and without bias."""
 
     def forward(self, x: Tensor) -> Tensor:
         plain = (self.kernel_size, self.stride, self.bias) == ((3, 3), (1, 1), None) and self.padding == self.dilation
@@ -44,17 +44,18 @@ class DilatedConv2d(nn.Conv2d):
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """Batch norm and the ReLU behind it."""
+    """Batch norm followed by ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        usual = self.training and self.affine and self.track_running_stats and self.momentum is not None
-        if not (usual and x.numel() > x.shape[1] and _usable(x)):
+        mean, variance = self.running_mean, self.running_var
+        batches, momentum = self.num_batches_tracked, self.momentum
+        usable = self.training and self.affine and self.track_running_stats and x.numel() > x.shape[1] and _usable(x)
+        if not usable or mean is None or variance is None or batches is None or momentum is None:
             return F.relu(super().forward(x))
         from mmseg.models.kernels.batch_norm import batch_norm_relu
 
-        self.num_batches_tracked.add_(1)
-        parameters = (self.weight, self.bias, self.running_mean, self.running_var)
-        return batch_norm_relu(x, *parameters, self.eps, self.momentum)
+        batches.add_(1)
+        return batch_norm_relu(x, self.weight, self.bias, mean, variance, self.eps, momentum)
 
 
 def enlarge(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:
@@ -69,11 +70,11 @@ def enlarge(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool =
 
 
 class TokenConv2d(nn.Conv2d):
-    """Depth-wise 3x3 convolution with bias over tokens, that is over a map with the channels last in memory."""
+    """Depth-wise 3x3 convolution with bias over tokens, that is, over a map with the channels last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = _in_16_bits(x) if torch.is_grad_enabled() else None
-        if dtype is None:
+        if dtype is None or self.bias is None:
             return super().forward(x)
         from mmseg.models.kernels.linear import depthwise_tokens
 
@@ -93,16 +94,16 @@ class TokenLinear(nn.Linear):
 
 
 class TokenNorm(nn.LayerNorm):
-    """Layer norm of tokens, whose result only linear layers and convolutions read."""
+    """Layer norm of tokens whose result only linear layers and convolutions read."""
 
-    def forward(
+    def forward(  # type: ignore[override]  # one more argument than PyTorch's
         self, x: Tensor, pending: tuple[Tensor | None, Tensor | None] | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Norm of tokens, or of a residual sum.
 
         Args:
             x: tokens (B, N, C).
-            pending: a branch (B, N, C) to be added to them, or None, and the factor (B, 1, 1) on it, None for 1.
+            pending: a branch (B, N, C) to add to them, or None, and its factor (B, 1, 1), None for 1.
 
         Returns:
             The norm, in 16 bits under autocast where kernels are available; with ``pending``, the sum and its norm.
@@ -121,7 +122,7 @@ class TokenNorm(nn.LayerNorm):
 
 
 def residual_sum(x: Tensor, branch: Tensor | None, factor: Tensor | None) -> Tensor:
-    """``x + branch * factor``; arguments as of :meth:`TokenNorm.forward`."""
+    """``x + branch * factor``; for the arguments see :meth:`TokenNorm.forward`."""
     if branch is None:
         return x
     return x + (branch if factor is None else branch * factor)

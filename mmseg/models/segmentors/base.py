@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,38 +32,50 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*starts, length - window]
 
 
-def check_channels(key: str, encoder: nn.Module, decode_head: Mapping[str, Any]) -> None:
-    """Refuse an encoder whose channels are not those of the head.
+def check_channels(key: str, channels: Sequence[int], decode_head: Mapping[str, Any]) -> None:
+    """Check that the channels of a component are those that the head expects.
 
     Raises:
         ConfigError: naming both keys.
     """
-    given, wanted = tuple(encoder.channels), tuple(decode_head["in_channels"])
+    given, wanted = tuple(channels), tuple(decode_head["in_channels"])
     if given != wanted:
         raise ConfigError(
-            f"{key} has the channels {given}, model.decode_head.in_channels is {wanted}; set them alike (and "
-            "in_channels of the fusion modules)"
+            f"{key} has the channels {given}, model.decode_head.in_channels is {wanted}; set them to the same "
+            "values (and in_channels of the fusion modules)"
         )
 
 
-class BaseSegmentor(nn.Module):
-    """Base class; a subclass defines ``encode``, ``decode``, ``required_streams`` and ``output_logits``.
+class BaseSegmentor(nn.Module, ABC):
+    """A network that maps input streams to the logits of its outputs.
 
     Args:
         test_cfg: fields of :class:`PredictionMode`, as in the config.
+
+    Attributes:
+        decode_head: maps features to logits, and holds the loss.
+        image_encoder: encoder of the images.
+        takes_second_input: whether there is an encoder for events or content maps.
     """
+
+    decode_head: Any
+    takes_second_input = False
+
+    @property
+    @abstractmethod
+    def image_encoder(self) -> nn.Module: ...
 
     def __init__(self, test_cfg: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.test_cfg = parse(PredictionMode, "model.test_cfg", test_cfg or {})
 
+    @abstractmethod
     def encode(self, streams: Mapping[str, Tensor], fusion: str) -> dict[str, list[Tensor]]:
         """Four feature maps of every stream, in the order in which they are to be decoded."""
-        raise TypeError(f"{type(self).__name__} does not define encode")
 
+    @abstractmethod
     def decode(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
         """Logits (B, classes, H/4, W/4) of every stream."""
-        raise TypeError(f"{type(self).__name__} does not define decode")
 
     def forward(self, streams: Mapping[str, Tensor], fusion: str = "none") -> SegmentorOutput:
         """Logits and features of every input stream, and of their fusion if there is one.
@@ -74,13 +87,13 @@ class BaseSegmentor(nn.Module):
         features = self.encode(streams, fusion)
         return SegmentorOutput(self.decode(features), features)
 
+    @abstractmethod
     def required_streams(self, output: str) -> tuple[str, ...]:
         """Names of the input streams that an output needs."""
-        raise TypeError(f"{type(self).__name__} does not define required_streams")
 
+    @abstractmethod
     def output_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         """Logits (B, classes, H/4, W/4) of one output for the input streams."""
-        raise TypeError(f"{type(self).__name__} does not define output_logits")
 
     def predict_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
         """Logits (B, classes, H, W) at the size of the input, whole or by sliding window."""
@@ -89,7 +102,8 @@ class BaseSegmentor(nn.Module):
         height, width = next(iter(streams.values())).shape[2:]
         crop_h, crop_w = self.test_cfg.crop_size
         stride_h, stride_w = self.test_cfg.stride
-        total, count = None, torch.zeros(height, width, device=next(iter(streams.values())).device)
+        total: Tensor | None = None
+        count = torch.zeros(height, width, device=next(iter(streams.values())).device)
         for y in window_starts(height, crop_h, stride_h):
             for x in window_starts(width, crop_w, stride_w):
                 window = {k: v[:, :, y : y + crop_h, x : x + crop_w] for k, v in streams.items()}
@@ -98,10 +112,12 @@ class BaseSegmentor(nn.Module):
                     total = logits.new_zeros(*logits.shape[:2], height, width)
                 total[:, :, y : y + crop_h, x : x + crop_w] += logits
                 count[y : y + crop_h, x : x + crop_w] += 1
+        if total is None:
+            raise ValueError(f"an image of {height} x {width} pixels has no window")
         return total / count
 
     def _resized_logits(self, streams: Mapping[str, Tensor], output: str) -> Tensor:
-        # in 32 bits, whatever format the network computes in
+        # 32 bits, whatever format the network computes in
         logits = self.output_logits(streams, output).float()
         return resize_logits(logits, next(iter(streams.values())).shape[2:])
 
@@ -109,7 +125,7 @@ class BaseSegmentor(nn.Module):
         logits = self.predict_logits(streams, output)
         return logits if size is None else resize_logits(logits, size)
 
-    # Not inference_mode: what is computed once and kept for later calls may also serve a training.
+    # Not inference_mode: values cached for later calls may also be used in training.
     @torch.no_grad()
     def predict(self, streams: Mapping[str, Tensor], output: str, size: tuple[int, int] | None = None) -> Tensor:
         """Class of every pixel, (B, H, W) int64, of one output.
@@ -117,7 +133,7 @@ class BaseSegmentor(nn.Module):
         Args:
             streams: inputs by stream name, each (B, 3, H, W).
             output: name of the output, e.g. ``fusion``.
-            size: (H, W) of the result when it differs from the input's; the logits are resized to it.
+            size: (H, W) of the result if it differs from the input's; the logits are resized to it.
         """
         return self._logits_of_size(streams, output, size).argmax(dim=1)
 

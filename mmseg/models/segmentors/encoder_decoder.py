@@ -15,13 +15,12 @@ from mmseg.registry import BACKBONES, HEADS, SEGMENTORS
 
 @SEGMENTORS.register_module()
 class EncoderDecoder(BaseSegmentor):
-    """Encoder and decode head on images alone.
+    """Encoder and decode head on images only.
 
     Args:
         backbone, decode_head: configs of the components.
         pretrained: file with ImageNet weights of the encoder, or None for random weights.
-        train_type: name of the training variant; selects nothing here.
-        train_cfg: accepted for the sake of published configs; selects nothing.
+        train_type, train_cfg: keys of published configs; not used.
         test_cfg: see :class:`BaseSegmentor`.
     """
 
@@ -37,7 +36,7 @@ class EncoderDecoder(BaseSegmentor):
         super().__init__(test_cfg)
         self.backbone = BACKBONES.build(dict(backbone))
         self.decode_head = HEADS.build(dict(decode_head))
-        check_channels("model.backbone", self.backbone, decode_head)
+        check_channels("model.backbone", self.backbone.channels, decode_head)
         if pretrained:
             load_pretrained_encoder(self.backbone, pretrained)
 

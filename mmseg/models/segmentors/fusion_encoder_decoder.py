@@ -33,9 +33,9 @@ class FusionEncoderDecoder(BaseSegmentor):
 
     Args:
         backbone_image, backbone_events, fusion_module, decode_head: configs of the components.
-        fusion_isr_module: config of a second fusion module for image and isr; None or type '' builds none.
+        fusion_isr_module: config of a second fusion module, for image and isr; None or type '' for none.
         pretrained: file with ImageNet weights for both encoders, or None for random weights.
-        backbone, train_type, train_cfg: accepted for the sake of published configs; select nothing here.
+        backbone, train_type, train_cfg: keys of published configs; not used.
         test_cfg: see :class:`BaseSegmentor`.
     """
 
@@ -56,18 +56,22 @@ class FusionEncoderDecoder(BaseSegmentor):
         self.backbone_image = BACKBONES.build(dict(backbone_image))
         self.backbone_events = BACKBONES.build(dict(backbone_events))
         self.fusion_module = FUSION_MODULES.build(dict(fusion_module))
+        self.fusion_isr_module: nn.Module | None = None
         if fusion_isr_module and fusion_isr_module["type"]:
             self.fusion_isr_module = FUSION_MODULES.build(dict(fusion_isr_module))
         self.decode_head = HEADS.build(dict(decode_head))
-        check_channels("model.backbone_image", self.backbone_image, decode_head)
-        check_channels("model.backbone_events", self.backbone_events, decode_head)
+        check_channels("model.backbone_image", self.backbone_image.channels, decode_head)
+        check_channels("model.backbone_events", self.backbone_events.channels, decode_head)
         for key in ("fusion_module", "fusion_isr_module"):
-            # a module without weights fits any features
-            if hasattr(getattr(self, key, None), "channels"):
-                check_channels(f"model.{key}", getattr(self, key), decode_head)
+            # a module without weights takes any number of channels
+            channels = getattr(getattr(self, key), "channels", None)
+            if channels is not None:
+                check_channels(f"model.{key}", channels, decode_head)
         if pretrained:
             load_pretrained_encoder(self.backbone_image, pretrained)
             load_pretrained_encoder(self.backbone_events, pretrained)
+
+    takes_second_input = True
 
     @property
     def image_encoder(self) -> nn.Module:
@@ -75,12 +79,12 @@ class FusionEncoderDecoder(BaseSegmentor):
         return self.backbone_image
 
     def _encode_second(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Features of events and isr, in one pass of their encoder; it has no layer that mixes samples."""
+        """Features of events and isr, in one pass of their encoder, which has no layer that mixes samples."""
         present = [name for name in SECOND_STREAMS if name in streams]
         if not present:
             return {}
         features = self.backbone_events(torch.cat([streams[name] for name in present]))
-        # Not chunk(), whose number of parts an export to any batch size cannot prove.
+        # Not chunk(): an export to any batch size cannot derive its number of parts.
         parts = [stage.unflatten(0, (len(present), -1)) for stage in features]
         return {name: [stage[i] for stage in parts] for i, name in enumerate(present)}
 
@@ -88,7 +92,9 @@ class FusionEncoderDecoder(BaseSegmentor):
         image = features["image"]
         if mode == "events":
             return self.fusion_module(image, features["events"])
-        # The teacher sees one second input: where isr was drawn, it stands in the events slot.
+        if self.fusion_isr_module is None:
+            raise ValueError(f"fusion mode {mode!r} needs a fusion module for image and isr")
+        # The teacher has one second input: if isr was drawn, it fills the slot of the events.
         isr = features["img_self_res"] if "img_self_res" in features else features["events"]
         with_isr = self.fusion_isr_module(image, isr)
         if mode == "isr":
@@ -110,7 +116,7 @@ class FusionEncoderDecoder(BaseSegmentor):
         features = {"image": image, **second}
         if fusion != "none":
             features["fusion"] = self._fuse(features, fusion)
-        # The order in which a shared decoder's batch norm meets the streams is part of the method.
+        # The order in which a shared decoder's batch norm sees the streams is part of the method.
         return {s: features[s] for s in ("image", "events", "fusion", "img_self_res") if s in features}
 
     def decode(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
@@ -128,12 +134,12 @@ class FusionEncoderDecoder(BaseSegmentor):
         """
         if output not in OUTPUT_STREAMS:
             raise ConfigError(f"unknown output {output!r}; known: {', '.join(OUTPUT_STREAMS)}")
-        if output in ("fusion_isr", "fusion_all") and not hasattr(self, "fusion_isr_module"):
+        if output in ("fusion_isr", "fusion_all") and self.fusion_isr_module is None:
             raise ConfigError(f"output {output!r} needs model.fusion_isr_module, which this model was trained without")
         untrained = output not in ("image", self.decode_head.tested_output) and self.decode_head.own_classifiers
         if untrained:
             raise ConfigError(
-                f"output {output!r} is not trained by {self.decode_head.decoder_params.train_type!r}; test 'image'"
+                f"output {output!r} is not trained by the variant of this model; test 'image'"
                 + (f" or {self.decode_head.tested_output!r}" if self.decode_head.tested_output else "")
             )
         return OUTPUT_STREAMS[output]
