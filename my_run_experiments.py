@@ -109,6 +109,7 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
         SystemExit: with status 1, if a run failed.
     """
     from mmseg.launcher import experiments as e
+    from mmseg.launcher.running import run_all, show_summary
     from mmseg.system.console import steady_console
 
     # A file or a pipe has no width that limits a table.
@@ -122,9 +123,9 @@ def launch_several(args: argparse.Namespace, flags: dict) -> None:
         e.show_plan(runs, console)
         return
     try:
-        e.run_all(runs, args.gpus or (), console)
+        run_all(runs, args.gpus or (), console)
     finally:
-        all_done = e.show_summary(runs, console)
+        all_done = show_summary(runs, console)
     if not all_done:
         raise SystemExit(1)
 

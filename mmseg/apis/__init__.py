@@ -11,7 +11,7 @@ _HOMES = {
     "write_child_config": "mmseg.launcher.child",
     "named_experiments": "mmseg.launcher.experiments",
     "plan_runs": "mmseg.launcher.experiments",
-    "run_all": "mmseg.launcher.experiments",
+    "run_all": "mmseg.launcher.running",
     "train_style_transfer": "mmseg.style_transfer.training",
     "evaluate_generator": "mmseg.style_transfer.training",
     "compare": "mmseg.report.comparison",

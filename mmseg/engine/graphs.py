@@ -1,16 +1,16 @@
 """Training steps replayed as CUDA graphs.
 
-A step of the published model launches tens of thousands of small kernels; Python cannot launch them as fast as a GPU
-runs them. Here the parts of a step (``mmseg.uda.parts``) are recorded once as CUDA graphs and replayed with one launch
-each. The first call of a part runs it plainly, records it, replays the record on the same inputs and random numbers,
-and compares losses and gradients: a record that differs is not used.
+A step of the published model launches tens of thousands of small kernels, and Python cannot launch them as fast as a
+GPU runs them. Here the parts of a step (``mmseg.uda.parts``) are recorded once as CUDA graphs and replayed with one
+launch each. The first call of a part runs it without a graph, records it, replays the record on the same inputs and
+random numbers, and compares losses and gradients: a record that differs is not used.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,10 +26,10 @@ from mmseg.uda.cmda import DACS
 from mmseg.uda.parts import Part, Tensors, flatten, map_tensors
 
 # Largest relative difference between the losses of a part and of its replay, by whether the networks multiply in 16
-# bits; the gradient as a whole may differ by GRADIENT_FACTOR times as much, since some of its sums have no fixed order.
+# bits. The whole gradient may differ by GRADIENT_FACTOR times as much, since some of its sums have no fixed order.
 LOSS_TOLERANCE = {True: 1e-3, False: 1e-5}
 GRADIENT_FACTOR = 50
-# Share of the pixels of a label map that may differ.
+# Largest share of differing pixels in a label map.
 LABEL_TOLERANCE = 1e-3
 
 
@@ -46,19 +46,19 @@ class Recorder(Protocol):
     """Records parts; see :class:`CudaRecorder`."""
 
     def warm_up(self, part: Part, inputs: Tensors) -> dict[str, Any]:
-        """Run a part as it is, where it will be recorded."""
+        """Run a part without recording it, on the stream where it will be recorded."""
         ...
 
     def record(self, part: Part, inputs: dict[str, Any]) -> Record:
         """Record a part that reads ``inputs``."""
         ...
 
-    def beside(self) -> Any:
-        """Context in which work runs beside that of the caller."""
+    def concurrently(self) -> AbstractContextManager[None]:
+        """Context in which work runs concurrently with that of the caller."""
         ...
 
     def join(self) -> None:
-        """Let the caller's work wait for that of :meth:`beside`."""
+        """Let the caller's work wait for that of :meth:`concurrently`."""
         ...
 
 
@@ -75,15 +75,15 @@ class CudaRecord:
 
 
 class CudaRecorder:
-    """Records parts as CUDA graphs, all in one pool of memory.
+    """Records parts as CUDA graphs that share one memory pool.
 
     Args:
         device: a CUDA device.
-        side_by_side: record independent networks on streams of their own. They share no memory.
+        side_by_side: record independent networks on separate streams. They share no memory.
     """
 
     def __init__(self, device: torch.device, side_by_side: bool = True) -> None:
-        self._recording, self._beside = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        self._recording, self._concurrent = torch.cuda.Stream(device), torch.cuda.Stream(device)
         self._side = torch.cuda.Stream(device) if side_by_side else None
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -99,12 +99,12 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         collects = gc.isenabled()
         gc.collect()
-        # Freeing memory of the GPU in the middle of a recording would break it.
+        # Freeing GPU memory during a recording would break it.
         gc.disable()
-        # Other threads may use the GPU meanwhile: those that fill the pinned memory of the loader do.
-        options = {"pool": self._pool, "stream": self._recording, "capture_error_mode": "thread_local"}
+        # thread_local: other threads use the GPU meanwhile, such as those that fill the loader's pinned memory
+        recording = torch.cuda.graph(graph, pool=self._pool, stream=self._recording, capture_error_mode="thread_local")
         try:
-            with side_stream(self._side), torch.cuda.graph(graph, **options):
+            with side_stream(self._side), recording:
                 outputs = part(inputs)
         except RuntimeError:
             _renew_random_numbers(self._recording.device)
@@ -115,24 +115,24 @@ class CudaRecorder:
         return CudaRecord(graph, inputs, outputs)
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        self._beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._beside):
+    def concurrently(self) -> Iterator[None]:
+        self._concurrent.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._concurrent):
             yield
 
     def join(self) -> None:
-        torch.cuda.current_stream().wait_stream(self._beside)
+        torch.cuda.current_stream().wait_stream(self._concurrent)
 
 
 def _renew_random_numbers(device: torch.device) -> None:
-    """Give a device's generator a new state: after a recording that failed, the old one waits for its end."""
+    """Give a device's generator a new state: after a failed recording, the old one still waits for its end."""
     generator = torch.cuda.default_generators[device.index or 0]
     generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
 
 
 @dataclass
 class Replayable:
-    """A record, and the weights that it leaves gradients for."""
+    """A record, and the weights for which it computes gradients."""
 
     record: Record
     reached: list[nn.Parameter]
@@ -141,21 +141,22 @@ class Replayable:
 class ReplayingRunner:
     """Runs the parts of a step by replaying records of them.
 
-    Gradients of recorded parts lie at fixed addresses; they are set to zero before the first part of a step that adds
-    to them. Weights that no part of a step reaches have no gradient in it, as in a plain step.
+    Gradients of recorded parts have fixed addresses. They are set to zero before the first part of a step that adds to
+    them. Weights that no part of a step reaches have no gradient, as in a step without graphs.
 
     Args:
         method: the training method on its device, in the precision in which it will be trained.
         recorder: records the parts.
-        recorder_beside: records those that run beside others, with which they share no memory; None runs them in turn.
-        warn: told in one line why parts are run plainly from now on.
+        concurrent_recorder: records those that run concurrently with others, with which they share no memory; None runs
+            them one after another.
+        warn: called with one line if a part, or all parts from then on, run without a graph.
     """
 
     def __init__(
-        self, method: DACS, recorder: Recorder, recorder_beside: Recorder | None, warn: Callable[[str], None]
+        self, method: DACS, recorder: Recorder, concurrent_recorder: Recorder | None, warn: Callable[[str], None]
     ) -> None:
         self._method, self._warn = method, warn
-        self._recorder, self._recorder_beside = recorder, recorder_beside
+        self._recorder, self._concurrent_recorder = recorder, concurrent_recorder
         self._records: dict[Hashable, Replayable] = {}
         self._sizes: dict[Hashable, tuple] = {}
         self._odd: set[Hashable] = set()
@@ -166,14 +167,14 @@ class ReplayingRunner:
         return self._run((name, variant), part, inputs, self._recorder)
 
     def begin(self, name: str, variant: Hashable, part: Part, inputs: Tensors) -> Callable[[], dict[str, Any]]:
-        beside = self._recorder_beside
-        if beside is None or not self.replays or (name, variant) not in self._records:
-            return lambda: self._run((name, variant), part, inputs, beside or self._recorder)
-        with beside.beside():
-            outputs = self._run((name, variant), part, inputs, beside)
+        recorder = self._concurrent_recorder
+        if recorder is None or not self.replays or (name, variant) not in self._records:
+            return lambda: self._run((name, variant), part, inputs, recorder or self._recorder)
+        with recorder.concurrently():
+            outputs = self._run((name, variant), part, inputs, recorder)
 
         def join() -> dict[str, Any]:
-            beside.join()
+            recorder.join()
             return outputs
 
         return join
@@ -200,8 +201,9 @@ class ReplayingRunner:
 
     @torch.no_grad()
     def _point_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Let gradients lie at their fixed addresses, with the values that they have."""
-        unset, elsewhere = [], []
+        """Move gradients to their fixed addresses, with their current values."""
+        unset: list[Tensor] = []
+        elsewhere: list[tuple[Tensor, Tensor]] = []
         for parameter in parameters:
             fixed, gradient = self._gradients[parameter], parameter.grad
             if gradient is fixed:
@@ -214,17 +216,18 @@ class ReplayingRunner:
         if unset:
             torch._foreach_zero_(unset)
         if elsewhere:
-            torch._foreach_copy_(*map(list, zip(*elsewhere, strict=True)))
+            torch._foreach_copy_([fixed for fixed, _ in elsewhere], [gradient for _, gradient in elsewhere])
 
     def _first(self, key: tuple[str, Hashable], part: Part, inputs: Tensors, recorder: Recorder) -> dict[str, Any]:
-        """Run a part plainly, record it, and compare its replay; the state afterwards is that of the plain run."""
+        """Run a part without a graph, record it and compare its replay; the state afterwards is that of the run."""
         method = self._method
         trained = [p for p in method.model.parameters() if p.requires_grad]
         start, before = _State(method), _Gradients(trained)
         outputs = recorder.warm_up(part, inputs)
         end, reached = _State(method), before.changed()
         # a gradient at its fixed address is about to be overwritten
-        total = [p.grad.clone() if p.grad is self._gradients.get(p) else p.grad for p in reached]
+        gradients = [(parameter, parameter.grad) for parameter in reached if parameter.grad is not None]
+        total = [grad.clone() if grad is self._gradients.get(parameter) else grad for parameter, grad in gradients]
         try:
             start.restore()
             self._lay_out(reached, before)
@@ -240,12 +243,12 @@ class ReplayingRunner:
         if apart is None:
             self._records[key] = replayable
         else:
-            self._stop(f"CUDA graphs: the {key[0]} {apart}; training goes on without graphs")
+            self._stop(f"CUDA graphs: the {key[0]} {apart}; training continues without graphs")
         return outputs
 
     @torch.no_grad()
     def _lay_out(self, parameters: list[nn.Parameter], values: _Gradients) -> None:
-        """Give gradients their fixed addresses and earlier values."""
+        """Give gradients their fixed addresses and their values before the part."""
         for parameter in parameters:
             if parameter not in self._gradients:
                 self._gradients[parameter] = torch.zeros_like(parameter)
@@ -254,11 +257,11 @@ class ReplayingRunner:
 
     @torch.no_grad()
     def _difference(self, replayable: Replayable, outputs: dict[str, Any], total: list[Tensor]) -> str | None:
-        """In what a replay differs from the plain run, None where it agrees.
+        """How a replay differs from the run without a graph; None if they agree.
 
         Args:
-            outputs: of the plain run.
-            total: gradients after the plain run.
+            outputs: outputs of the run without a graph.
+            total: gradients after that run.
         """
         tolerance = LOSS_TOLERANCE[PRECISIONS[self._method.numerics.precision] is not None]
         for plain, replayed in zip(flatten(outputs), flatten(replayable.record.outputs), strict=True):
@@ -270,7 +273,7 @@ class ReplayingRunner:
         fixed = [self._gradients[p] for p in replayable.reached]
         torch._foreach_sub_(fixed, total)
         apart = torch.nn.utils.get_total_norm(fixed)
-        # A loss scale that is still too large overflows, which says nothing about the record.
+        # A loss scale that is still too large overflows; that is not a fault of the record.
         if bool(length.isfinite()) and not float(apart) <= GRADIENT_FACTOR * tolerance * float(length):
             return f"has gradients that differ by {float(apart / length):.1e} when it is replayed"
         return None
@@ -283,7 +286,7 @@ class ReplayingRunner:
 
 
 class _State:
-    """Running statistics and random numbers, which a part changes besides gradients."""
+    """Running statistics and random number state, which a part changes in addition to gradients."""
 
     def __init__(self, method: nn.Module) -> None:
         self._buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
@@ -294,14 +297,14 @@ class _State:
         return torch.cuda if self._device.type == "cuda" else torch
 
     def restore(self) -> None:
-        """Bring them back."""
+        """Restore both."""
         for buffer, value in self._buffers:
             buffer.copy_(value)
         self._of_device().set_rng_state(self._random)
 
 
 class _Gradients:
-    """Gradients before a part, to be compared with those after it."""
+    """Gradients before a part, for comparison with those after it."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self._before = {p: None if p.grad is None else (p.grad, p.grad._version, p.grad.clone()) for p in parameters}
@@ -312,7 +315,7 @@ class _Gradients:
         return None if before is None else before[2]
 
     def changed(self) -> list[nn.Parameter]:
-        """The weights that the part has left a gradient for."""
+        """The weights whose gradients the part has changed."""
 
         def is_changed(parameter: nn.Parameter, before: tuple[Tensor, int, Tensor] | None) -> bool:
             if before is None:
@@ -333,7 +336,7 @@ def _agree(plain: Tensor, replayed: Tensor, tolerance: float) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "needs more memory to be recorded than there is"
+        return "needs more memory to be recorded than is available"
     return f"cannot be recorded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 

@@ -1,4 +1,4 @@
-"""Networks of a config for use rather than training. The config's data need not be there."""
+"""Networks of a config for use rather than training. The config's data need not exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _model_config(config: Config) -> dict[str, Any]:
 
 
 def empty_segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config on the CPU, its weights still to be loaded: drawing initial ones would only take time.
+    """Segmentor of a config on the CPU with uninitialised weights, which must be loaded before use.
 
     Raises:
         ConfigError: bad config.
@@ -34,7 +34,7 @@ def empty_segmentor(config: Config) -> BaseSegmentor:
 
 
 def random_segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config on the CPU with random weights, the same ones every time.
+    """Segmentor of a config on the CPU with random weights, always the same.
 
     Raises:
         ConfigError: bad config.

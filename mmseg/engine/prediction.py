@@ -1,7 +1,7 @@
 """Class maps of a network; on a GPU replayed as CUDA graphs.
 
-A prediction launches thousands of kernels, more slowly than a GPU runs them. Here the whole of it, from the inputs to
-the class of every pixel, is recorded once per input size and replayed with one launch.
+A prediction launches thousands of kernels, more slowly than a GPU runs them. Here the whole prediction, from the inputs
+to the class of every pixel, is recorded once per input size and replayed with one launch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from mmseg.engine.graphs import CudaRecorder, Record, Recorder
-from mmseg.models.low_precision import WeightCopies
+from mmseg.models.low_precision import MixedPrecision
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.uda.parts import Part, flatten, map_tensors
 
-# Records that are kept; each holds its inputs and outputs, the memory in between is shared.
+# Number of records kept; each holds its inputs and outputs, other memory is shared.
 MOST_RECORDS = 8
-# Sizes met once that are remembered.
+# Number of input sizes seen once that are remembered.
 MOST_SIZES = 64
 # Largest difference between the confidence (0..1) of a prediction and of its replay.
 CONFIDENCE_TOLERANCE = 1e-3
@@ -34,30 +34,30 @@ Outcome = TypeVar("Outcome")
 
 
 def recorder_for(device: torch.device, wanted: Any = "auto") -> Recorder | None:
-    """What records predictions on a device; None where they are run as they are.
+    """Recorder of predictions on a device; None if they are not recorded.
 
     Args:
         device: where the network runs.
-        wanted: the config key ``cuda_graphs``; False records nothing. Without a GPU nothing is recorded either way: a
-            network that was trained on one may be used without.
+        wanted: the config key ``cuda_graphs``; False records nothing. Without a GPU nothing is recorded, whatever the
+            key says, as a network trained on a GPU may be used without one.
     """
     return CudaRecorder(device) if device.type == "cuda" and wanted is not False else None
 
 
 class Predictor:
-    """Predicts with a segmentor, and replays what it has recorded.
+    """Predicts with a segmentor, replaying recorded predictions.
 
-    The first inputs of a size are predicted plainly. The second ones of that size are too; the prediction is then
-    recorded, and replayed on the same inputs: only where both agree is the record used, from the third ones on. At most
-    :data:`MOST_RECORDS` are kept, and the one used longest ago makes room.
+    The first and second inputs of a size are predicted without a graph. The second prediction is also recorded, and
+    replayed on the same inputs; if both agree, the record is used from the third inputs on. At most
+    :data:`MOST_RECORDS` are kept; the least recently used one is dropped.
 
     Args:
-        segmentor: in eval mode, on ``device``. Its weights must not change as long as this object is used.
+        segmentor: in eval mode, on ``device``. Its weights must not change while this object is used.
         device: where it runs.
         dtype: number format in which the network multiplies, see :func:`mmseg.engine.numerics.set_precision`; None for
             that of its weights. Resizing and classes stay in 32 bits.
-        recorder: records predictions, see :func:`recorder_for`; None runs all of them plainly.
-        say: told in one line why nothing is recorded from then on.
+        recorder: records predictions, see :func:`recorder_for`; None records none.
+        say: called with one line if nothing is recorded from then on.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Predictor:
         say: Callable[[str], None] = print,
     ) -> None:
         self.segmentor, self.device = segmentor, device
-        self._dtype, self._recorder, self._say = dtype, recorder, say
-        self._copies = None if dtype is None else WeightCopies(segmentor, dtype)
+        self._recorder, self._say = recorder, say
+        self._precision = MixedPrecision(dtype, [segmentor])
         self._records: OrderedDict[Hashable, Record] = OrderedDict()
         self._met: OrderedDict[Hashable, None] = OrderedDict()
 
@@ -78,19 +78,19 @@ class Predictor:
     def __call__(
         self, streams: Mapping[str, Tensor], output: str, size: Size | None = None, confidence: bool = False
     ) -> dict[str, Tensor]:
-        """Maps of one output, on the device; they hold until the next call.
+        """Maps of one output, on the device; valid until the next call.
 
         Args:
             streams: inputs on the device by stream name, each (B, 3, H, W).
             output: name of the output, e.g. ``fusion``.
-            size: (H, W) of the maps when it differs from the input's.
-            confidence: also give the softmax probability of the class.
+            size: (H, W) of the maps if it differs from the input's.
+            confidence: also return the softmax probability of the class.
 
         Returns:
-            ``label``, (B, H, W) uint8, and where it is asked for ``confidence``, (B, H, W) float32.
+            ``label``, (B, H, W) uint8, and if requested ``confidence``, (B, H, W) float32.
         """
         streams = {name: streams[name] for name in self.segmentor.required_streams(output)}
-        part = partial(self._predicted, output=output, size=size and tuple(size), confidence=confidence)
+        part = partial(self._predicted, output=output, size=size and (size[0], size[1]), confidence=confidence)
         with self._on_device():
             if self._recorder is None:
                 return part(streams)
@@ -99,14 +99,14 @@ class Predictor:
             if key in self._records:
                 self._records.move_to_end(key)
                 return _replayed(self._records[key], streams)
-            return self._run_or_record(key, part, streams)
+            return self._run_or_record(self._recorder, key, part, streams)
 
     def begin(
         self, streams: Mapping[str, Tensor], output: str, size: Size | None = None, confidence: bool = False
     ) -> Copies:
-        """Begin a prediction of inputs that may lie on the host, and the copies of its maps to the host.
+        """Start a prediction of inputs that may be on the host, and the copies of its maps to the host.
 
-        On a GPU neither is waited for before :meth:`Copies.arrays`. Arguments as of calling the object.
+        On a GPU, only :meth:`Copies.arrays` waits for them. The arguments are those of calling the object.
         """
         with self._on_device():
             started = _moment(self.device)
@@ -118,8 +118,7 @@ class Predictor:
     def _predicted(
         self, streams: Mapping[str, Tensor], output: str, size: Size | None, confidence: bool
     ) -> dict[str, Tensor]:
-        copies = nullcontext() if self._copies is None else self._copies.swapped_in()
-        with copies, torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with self._precision.weights_of(self.segmentor), self._precision.autocast(self.device):
             if not confidence:
                 return {"label": self.segmentor.predict(streams, output, size).to(torch.uint8)}
             label, probability = self.segmentor.predict_with_confidence(streams, output, size)
@@ -128,39 +127,34 @@ class Predictor:
     def _on_device(self) -> AbstractContextManager:
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
-    def _run_or_record(self, key: Hashable, part: Part, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _run_or_record(
+        self, recorder: Recorder, key: Hashable, part: Part, streams: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         is_new = key not in self._met
         try:
-            plain = part(streams) if is_new else self._recorder.warm_up(part, streams)
+            plain = part(streams) if is_new else recorder.warm_up(part, streams)
         except torch.OutOfMemoryError:
             if is_new and not self._records:
                 raise
             plain = None
         if plain is None:
-            # outside of the handler, whose error would keep the memory
-            self._stop("out of memory beside the records")
+            # outside the handler, whose exception would keep the memory alive
+            self._stop("out of memory next to the records")
             return part(streams)
         if is_new:
             self._met[key] = None
             if len(self._met) > MOST_SIZES:
                 self._met.popitem(last=False)
         else:
-            self._record(key, part, streams, plain)
+            self._record(recorder, key, part, streams, plain)
         return plain
 
-    def _record(self, key: Hashable, part: Part, streams: Mapping[str, Tensor], plain: dict[str, Tensor]) -> None:
-        """Record a prediction whose plain result is known, and keep the record if its replay gives that too."""
-        try:
-            # zeros: the replay then shows that the record reads the inputs of the call
-            record = self._recorder.record(part, map_tensors(torch.zeros_like, streams))
-            agrees = _agree(plain, _replayed(record, streams))
-            why = "" if agrees else "a replayed prediction differs from the plain one"
-        except torch.OutOfMemoryError:
-            why = "out of memory while a prediction is recorded"
-        except RuntimeError as error:
-            why = f"a prediction cannot be recorded ({str(error).partition(chr(10))[0] or type(error).__name__})"
-        if why:
-            record = None
+    def _record(
+        self, recorder: Recorder, key: Hashable, part: Part, streams: Mapping[str, Tensor], plain: dict[str, Tensor]
+    ) -> None:
+        """Record a prediction whose result is known, and keep the record if its replay gives the same result."""
+        record, why = _recorded(recorder, part, streams, plain)
+        if record is None:
             self._stop(why)
             return
         self._records[key] = record
@@ -175,6 +169,23 @@ class Predictor:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._say(f"CUDA graphs: {why}; predictions run without graphs from now on")
+
+
+def _recorded(
+    recorder: Recorder, part: Part, streams: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> tuple[Record | None, str]:
+    """A record of a prediction whose replay gives the plain result; or None, and why there is none."""
+    try:
+        # zeros, so that the replay shows whether the record reads the inputs of the call
+        record = recorder.record(part, map_tensors(torch.zeros_like, streams))
+        if _agree(plain, _replayed(record, streams)):
+            return record, ""
+        return None, "a replayed prediction differs from the plain one"
+    except torch.OutOfMemoryError:
+        return None, "out of memory while a prediction is recorded"
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return None, f"a prediction cannot be recorded ({reason})"
 
 
 def _replayed(record: Record, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -192,7 +203,7 @@ def _agree(plain: Mapping[str, Tensor], replayed: Mapping[str, Tensor]) -> bool:
 
 
 class Copies:
-    """Maps on their way to the host.
+    """Maps that are being copied to the host.
 
     Args:
         maps: tensors on the host by name, complete when ``ended`` is reached.
@@ -203,15 +214,15 @@ class Copies:
         self._maps, self._started, self._ended = maps, started, ended
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The maps by name, (B, H, W) each; waits for them."""
+        """The maps by name, (B, H, W) each, once they are complete."""
         if isinstance(self._ended, torch.cuda.Event):
             self._ended.synchronize()
-        # pinned memory is scarce: it is given back with this object
+        # pinned memory is scarce: it is freed with this object
         return {name: values.numpy().copy() for name, values in self._maps.items()}
 
     @property
     def seconds(self) -> float:
-        """Time that the prediction and the copies took, once they are done."""
+        """Duration of the prediction and the copies, once they are done."""
         if isinstance(self._ended, torch.cuda.Event):
             return self._started.elapsed_time(self._ended) / 1000
         return self._ended - self._started
@@ -226,14 +237,14 @@ def _moment(device: torch.device) -> Any:
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on its way to a device; only a copy from pinned memory is not waited for."""
+    """A tensor that is being copied to a device; only copies from pinned memory are asynchronous."""
     if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 def one_behind(begun: Iterable[Callable[[], Outcome]]) -> Iterator[Outcome]:
-    """Outcomes of work that was begun, each asked for when the next has begun too."""
+    """Outcomes of tasks that were started, each awaited only after the next one was started."""
     previous = None
     for finish in begun:
         if previous is not None:

@@ -1,4 +1,4 @@
-"""How values of the launcher's flags are read, and what they mean to a base config. Light: ``--help`` waits for it."""
+"""How values of the launcher's flags are read, and what they mean for a base config. Light: ``--help`` imports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmseg.errors import ConfigError, did_you_mean
 from mmseg.uda.streams import VARIANT_KEY, Variant, variant_of
 
 SOURCE, TARGET = "data.train.source", "data.train.target"
-# The car's hood covers the rows of a DSEC frame below.
+# The car's hood covers the rows of a DSEC frame below this one.
 LARGEST_NIGHT_CROP = 440
 ENCODER_CHANNELS = {"mit_b0": [32, 64, 160, 256]}
 WIDE_CHANNELS = [64, 128, 320, 512]
@@ -22,11 +22,11 @@ WIDE_CHANNELS = [64, 128, 320, 512]
 
 @dataclass(frozen=True)
 class Base:
-    """What a flag may look at.
+    """What a flag may depend on.
 
     Attributes:
-        config: the base config with the user's own options, as plain dictionaries, its paths already below the root.
-        path: its file, for messages.
+        config: the base config with the user's options, as plain dictionaries, with its paths below the root.
+        path: file of the base config, for messages.
         root: folder with ``data/`` and ``pretrained/``.
     """
 
@@ -59,10 +59,10 @@ class Base:
         return str(self.get(f"{TARGET}.type")).startswith("DarkZurich")
 
 
-# What a flag can need of a base config -> attribute of Base, and what is said where it lacks.
+# What a flag may require of a base config -> attribute of Base, and the message if it is missing.
 REQUIREMENTS = {
     "events": ("has_events", "is about events, and the target of the base config has none"),
-    "second input": ("has_second_input", "is about the second input, and the base config trains on images alone"),
+    "second input": ("has_second_input", "is about the second input, and the base config trains on images only"),
     "Dark Zurich": ("is_dark_zurich", "is for Dark Zurich, which is not the target of the base config"),
 }
 
@@ -72,14 +72,14 @@ REQUIREMENTS = {
 
 @dataclass(frozen=True)
 class Reader:
-    """How the text after a flag is read; ``parse`` raises ValueError saying what it wants."""
+    """How the text after a flag is parsed; ``parse`` raises ValueError with what it expects."""
 
     metavar: str
     parse: Callable[[str], Any]
 
 
 _NUMBER = r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
-# A schedule is cut at its '-', which an exponent must not have.
+# A schedule is split at its '-', so its numbers have no exponents.
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 
 
@@ -159,7 +159,7 @@ SCHEDULE = Reader("X[-Y]|linear|nlinear", _schedule)
 
 
 def encoder_keys(arch: str, base: Base) -> dict[str, Any]:
-    """Encoder, its ImageNet weights beside the old ones, and the channels that the head expects."""
+    """Encoder, its ImageNet weights (in the folder of the old ones), and the channels that the head expects."""
     encoders = ("backbone_image", "backbone_events") if base.has_second_input else ("backbone",)
     changes: dict[str, Any] = {f"model.{encoder}.type": arch for encoder in encoders}
     weights = base.get("model.pretrained")
@@ -186,19 +186,19 @@ def size_keys(sizes: tuple[int, int], base: Base) -> dict[str, Any]:
 
 
 def outputs_without_events(_: bool, base: Base) -> dict[str, Any]:
-    """The test has no events to feed either, and takes the output of the images."""
+    """The test gets no events either, and uses the image output."""
     parts = ("data.val", "data.test")
     return {f"{part}.outputs": sorted(set(base.get(f"{part}.outputs") or ()) - {"events_vg"}) for part in parts}
 
 
 def named_parameters(part: str) -> Callable[[str, Base], dict[str, Any]]:
-    """A named set of parameters counts where the config spells out none."""
+    """A named set of parameters is used only where the config gives no parameters."""
     key = f"{part}.isr_parms"
     return lambda _, base: {key: ""} if base.get(key) else {}
 
 
 def published_by_nobody(flag: str, folder: Path, what: str) -> Path:
-    """The folder, if it is there.
+    """The folder, if it exists.
 
     Raises:
         ConfigError: naming it.
@@ -209,7 +209,7 @@ def published_by_nobody(flag: str, folder: Path, what: str) -> Path:
 
 
 def event_frames(source: str, base: Base) -> dict[str, Any]:
-    """Frames of generated events lie beside the images."""
+    """Frames of generated events are stored next to the images."""
     what = {"events_gan": "event frames made by a GAN", "events_esim": "event frames simulated by ESIM"}.get(source)
     if what:
         cityscapes = Path(base.get(f"{SOURCE}.dataset_path") or "data/cityscapes")
@@ -218,14 +218,14 @@ def event_frames(source: str, base: Base) -> dict[str, Any]:
 
 
 def deflared_images(_: bool, base: Base) -> dict[str, Any]:
-    """Night images without glare are further outputs of a sample."""
+    """Night images without glare are additional outputs of a sample."""
     folder = Path(base.get(f"{TARGET}.dataset_path") or "data/dark_zurich") / "image_deflare"
     published_by_nobody("deflare_aug", folder, "night images of Dark Zurich with their glare removed")
     return {f"{TARGET}.outputs": sorted({*base.get(f"{TARGET}.outputs"), "image_deflare", "night_isr_deflare"})}
 
 
 def folder_key(flag: str, key: str, what: str) -> Callable[[str, Base], dict[str, Any]]:
-    """Writes a folder of unpublished files, taken as it stands or relative to the root."""
+    """Writes a folder of unpublished files, given as is or relative to the root."""
 
     def changes(folder: str, base: Base) -> dict[str, Any]:
         path = Path(folder) if Path(folder).is_dir() else base.root / folder
@@ -238,36 +238,36 @@ def folder_key(flag: str, key: str, what: str) -> Callable[[str, Base], dict[str
 
 
 def without_consistency(base: Base) -> str:
-    """Why the weight of the feature consistency would not count, or ''."""
+    """Why the weight of the feature consistency would have no effect, or ''."""
     if base.get("uda.isr_no_fusion") or base.get("uda.isr_edge"):
         return ""
-    return "there is a feature consistency with --isr_no_fusion or --isr_edge alone"
+    return "there is a feature consistency only with --isr_no_fusion or --isr_edge"
 
 
 def without_edges(base: Base) -> str:
-    """Why the weight of the edges would not count, or ''."""
-    return "" if base.get("uda.isr_edge") else "edges are told with --isr_edge alone"
+    """Why the weight of the edges would have no effect, or ''."""
+    return "" if base.get("uda.isr_edge") else "edges are predicted only with --isr_edge"
 
 
 def without_isr_loss(base: Base) -> str:
-    """Why the weight of the content map's output would not count, or ''."""
+    """Why the weight of the content map's output would have no effect, or ''."""
     if base.variant is None or base.variant.weighs_content_map:
         return ""
     return "content maps take the slot of the events here; --loss_weight_events weighs them"
 
 
 def without_fusion(base: Base) -> str:
-    """Why the fusion would not count, or ''."""
+    """Why the fusion would have no effect, or ''."""
     if base.variant is None or base.variant.is_fused:
         return ""
     return f"{base.get(VARIANT_KEY)} fuses nothing"
 
 
 def without_draw(base: Base) -> str:
-    """Why the choice between events and content map would not count, or ''."""
+    """Why the choice between events and content map would have no effect, or ''."""
     return "every pass takes both" if base.get("uda.fuse_both_ice_and_e") else ""
 
 
 def with_pasted_maps(base: Base) -> str:
-    """Why the parameters of mixed content maps would not count, or ''."""
+    """Why the parameters of mixed content maps would have no effect, or ''."""
     return "mixed content maps are pasted" if base.get("uda.mixed_image_to_mixed_isr") is False else ""

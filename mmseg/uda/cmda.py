@@ -96,7 +96,8 @@ def _slots(streams: Streams, slots: Mapping[str, str]) -> Streams:
 
 def mixed_content_params(settings: UDASettings) -> ContentParams:
     """Parameters of the mixed image's content map."""
-    return ContentParams.from_config(settings.isr_parms, NIGHT_PARAMS, "uda.isr_parms")
+    given = settings.isr_parms
+    return ContentParams.from_config(None if isinstance(given, str) else given, NIGHT_PARAMS, "uda.isr_parms")
 
 
 def _pasted(mask: Tensor, label: Tensor, target: Supervision) -> Supervision:

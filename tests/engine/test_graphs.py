@@ -125,7 +125,7 @@ def test_a_replay_that_differs_is_not_used(spoil, said):
     logs, _ = train(method, 2)
     assert len(warnings) == 1
     assert said in warnings[0]
-    assert "goes on without graphs" in warnings[0]
+    assert "continues without graphs" in warnings[0]
     assert logs == plain_logs
     assert_same(plain, state_of(method))
 

@@ -137,7 +137,7 @@ def test_memory_of_the_records_is_given_up_before_a_prediction_fails(told, monke
     given = streams(1, 64, 64)
     assert torch.equal(predictor(given, "image")["label"], whole(given, "image").to(torch.uint8))
     assert len(told) == 1
-    assert "out of memory beside the records" in told[0]
+    assert "out of memory next to the records" in told[0]
     monkeypatch.setattr(segmentor, "predict", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory")))
     with pytest.raises(torch.OutOfMemoryError):
         predictor(given, "image")

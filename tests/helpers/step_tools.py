@@ -127,7 +127,7 @@ class StandIn:
         self.recorded.append(part)
         return Replay(self, part, inputs, outputs)
 
-    def beside(self):
+    def concurrently(self):
         return nullcontext()
 
     def join(self):

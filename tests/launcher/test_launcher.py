@@ -22,9 +22,10 @@ from mmseg.config.data_root import set_root
 from mmseg.config.load import dump_config, load_config, plain
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.launcher import child as launching
-from mmseg.launcher import experiments
+from mmseg.launcher import experiments, running
 from mmseg.launcher.child import plan_child, write_child_config
-from mmseg.launcher.flags import BY_NAME, FLAGS, add_flags, given_flags
+from mmseg.launcher.flag_table import BY_NAME, FLAGS
+from mmseg.launcher.flags import add_flags, given_flags
 from mmseg.preparation.dsec_lists import create_dsec_lists
 from mmseg.registry import SEGMENTORS
 from mmseg.report.comparison import compare, read_run
@@ -527,7 +528,7 @@ def test_dark_zurich_child_names_no_generator(bases):
     ("base", "flags", "note"),
     [
         ("cs2dsec", "--lambda_feature_consistency 2", "--lambda_feature_consistency is written, but nothing reads it"),
-        ("cs2dz", "--isr_edge_class_weight 0.9", "edges are told with --isr_edge alone"),
+        ("cs2dz", "--isr_edge_class_weight 0.9", "edges are predicted only with --isr_edge"),
         ("cs2dz", "--loss_weight_img_self_res 1", "--loss_weight_events weighs them"),
         ("cs2dsec", "--random_choice_thres linear --fuse_both_ice_and_e", "every pass takes both"),
         ("cs2dsec", "--dacs_isr_parms 1-9-0-1-1 --mixed_image_to_mixed_isr false", "mixed content maps are pasted"),
@@ -636,7 +637,7 @@ def test_named_lists_can_be_planned(existing, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chosen, seeds = experiments.named_experiments(name)
     runs = experiments.plan_runs(chosen, seeds, root_path=str(existing))
-    assert [experiments.refusal(run.child) for run in runs] == [""] * len(runs)
+    assert [running.refusal(run.child) for run in runs] == [""] * len(runs)
     assert len({run.child.name for run in runs}) == len(runs) >= 3
     assert not list(tmp_path.iterdir())
 
@@ -761,13 +762,13 @@ def fake_command(runs):
 
 def test_failed_run_does_not_stop_the_rest(bases, existing, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiments, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(running, "POLL_SECONDS", 0.02)
     runs = fake_runs(bases["cs2dsec"], existing, 3)
-    experiments.run_all(runs, command=fake_command(runs))
+    running.run_all(runs, command=fake_command(runs))
     assert [run.state for run in runs] == ["done", "failed", "done"]
     assert runs[1].message == "the second run fails"
     console = Console(width=250)
-    assert experiments.show_summary(runs, console) is False
+    assert running.show_summary(runs, console) is False
     shown = capsys.readouterr().out
     assert "2 of 3 runs done" in shown
     row = next(line for line in shown.splitlines() if "run2" in line and "│" in line)
@@ -783,10 +784,10 @@ def test_failed_run_does_not_stop_the_rest(bases, existing, tmp_path, monkeypatc
 
 def test_one_run_at_a_time_on_each_gpu(bases, existing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiments, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(running, "POLL_SECONDS", 0.02)
     runs = fake_runs(bases["cs2dsec"], existing, 4)
     del runs[1]
-    experiments.run_all(runs, ["0", "3"], command=lambda run: [*fake_command(runs)(run)[:-1], "2"])
+    running.run_all(runs, ["0", "3"], command=lambda run: [*fake_command(runs)(run)[:-1], "2"])
     assert [run.state for run in runs] == ["done"] * 3
     said = [(run.child.work_dir / "output.txt").read_text().split() for run in runs]
     assert {words[1] for words in said} == {"0", "3"}
@@ -797,10 +798,10 @@ def test_one_run_at_a_time_on_each_gpu(bases, existing, tmp_path, monkeypatch):
 
 def test_refused_run_is_reported_and_not_started(bases, existing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiments, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(running, "POLL_SECONDS", 0.02)
     runs = fake_runs(bases["cs2dsec"], existing, 1)
     runs += experiments.plan_runs([experiments.Experiment(str(bases["cs2dz"]), "elsewhere")])
-    experiments.run_all(runs, command=fake_command(runs))
+    running.run_all(runs, command=fake_command(runs))
     assert [run.state for run in runs] == ["done", "refused"]
     assert "data.train.source.dataset_path" in runs[1].message
     assert not runs[1].child.path.exists()
@@ -809,15 +810,21 @@ def test_refused_run_is_reported_and_not_started(bases, existing, tmp_path, monk
 def test_interrupt_stops_what_runs(bases, existing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = fake_runs(bases["cs2dsec"], existing, 2)
+    processes, popen = [], subprocess.Popen
+
+    def start(*arguments, **options):
+        processes.append(popen(*arguments, **options))
+        return processes[-1]
 
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "_iteration", interrupted)
+    monkeypatch.setattr(running.subprocess, "Popen", start)
+    monkeypatch.setattr(running, "_iteration", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiments.run_all(runs, command=lambda _: [sys.executable, "-c", "import time; time.sleep(60)"])
+        running.run_all(runs, command=lambda _: [sys.executable, "-c", "import time; time.sleep(60)"])
     assert [run.state for run in runs] == ["stopped", "not started"]
-    assert runs[0].process.poll() is not None
+    assert [process.poll() is None for process in processes] == [False]
 
 
 # ------------------------------------------------------------------------------------------------ the script

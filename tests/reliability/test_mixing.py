@@ -23,7 +23,7 @@ from mmseg.engine.checkpoint import list_checkpoints, save_best, save_checkpoint
 from mmseg.engine.resuming import choose_start
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.launcher import child as launching
-from mmseg.launcher import experiments
+from mmseg.launcher import experiments, running
 from mmseg.launcher.child import plan_child
 from mmseg.parallel.rendezvous import FIRST_PORT, PORTS, job_port, job_token
 from mmseg.work_dir import lock as run_lock
@@ -353,11 +353,11 @@ def test_a_base_that_is_edited_later_does_not_change_what_is_planned(base, monke
     edit = f"open({str(base)!r}, 'a').write('runner = dict(max_iters=1)\\n')"
     copy = "import sys, shutil; shutil.copy(sys.argv[1], sys.argv[2])"
 
-    def command(run: experiments.Run) -> list[str]:
+    def command(run: running.Run) -> list[str]:
         code = f"{copy}\n{edit}"
         return [sys.executable, "-c", code, str(run.child.path), str(run.child.work_dir / "seen.json")]
 
-    experiments.run_all(runs, console=Console(quiet=True), command=command)
+    running.run_all(runs, console=Console(quiet=True), command=command)
     assert [run.state for run in runs] == ["done", "done"]
     assert load_config(base).runner.max_iters == 1
     for run, expected in zip(runs, planned, strict=True):
@@ -383,7 +383,7 @@ def test_a_running_run_is_not_entered(base):
         with pytest.raises(WorkDirInUse, match="in use by a training"):
             again.check()
         runs = experiments.plan_runs([experiments.Experiment(str(base), "n")], resume="auto")
-        experiments.run_all(runs, console=Console(quiet=True), command=lambda run: ["false"])
+        running.run_all(runs, console=Console(quiet=True), command=lambda run: ["false"])
         assert runs[0].state == "refused"
         assert before == {path: path.stat().st_mtime_ns for path in child.work_dir.rglob("*")}
     assert launching.running_holder(child.work_dir) is None

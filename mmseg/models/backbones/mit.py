@@ -155,25 +155,25 @@ def closed(opened: tuple[Tensor, Branch | None]) -> Tensor:
     return residual_sum(x, *(pending or (None, None)))
 
 
-# Never forgotten: a recorded graph reads them at their address.
+# Cached without limit, as a recorded graph reads them at their address.
 @cache
 def _keep_shares(rates: tuple[float, ...], device: torch.device) -> Tensor:
-    """(blocks, 1, 1, 1, 1). Kept, since a copy to a GPU would make the step wait."""
+    """(blocks, 1, 1, 1, 1). Cached, since a copy to a GPU would stall the step."""
     return 1 - torch.tensor(rates, device=device).view(-1, 1, 1, 1, 1)
 
 
 def draw_paths(blocks: Sequence[Block], x: Tensor) -> Sequence[Tensor | None]:
-    """Draw stochastic depth (Huang et al., ECCV 2016) for the branches of some blocks, in one go.
+    """Draw stochastic depth (Huang et al., ECCV 2016) for the branches of several blocks at once.
 
-    Drawn outside of the blocks, so that a block that is computed a second time for its gradients does the same.
+    It is drawn outside the blocks, so that a block that is recomputed for its gradients drops the same branches.
 
     Args:
         blocks: their ``drop_path`` holds the rate, and whether anything is dropped.
-        x: whose first dimension is the batch.
+        x: tensor whose first dimension is the batch.
 
     Returns:
-        For every block a tensor (2, B, 1, 1) of 0, or of 1 / (1 - rate), by which a sample's branches are multiplied;
-        in the format in which branches are computed. None where nothing is dropped.
+        For every block the factors (2, B, 1, 1) of a sample's branches, 0 or 1 / (1 - rate), in the format in which
+        branches are computed. None for blocks that drop nothing.
     """
     rates = tuple(block.drop_path.drop_prob if block.drop_path.training else 0.0 for block in blocks)
     if not any(rates):

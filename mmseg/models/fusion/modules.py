@@ -51,6 +51,10 @@ def _paired_blocks(make_block: Callable[[int, int], nn.Module], channels: Sequen
     return nn.ModuleList(make_block(c, i) for i, c in enumerate(channels) for _ in range(2))
 
 
+def _blocks(modules: nn.ModuleList) -> list[Block]:
+    return [module for module in modules if isinstance(module, Block)]
+
+
 @FUSION_MODULES.register_module()
 class AttentionAvgFusion(nn.Module):
     """One transformer block per modality, then their mean (the published choice for DSEC)."""
@@ -63,7 +67,7 @@ class AttentionAvgFusion(nn.Module):
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
         fused = []
-        kept = draw_paths(self.basic_block, image[0])
+        kept = draw_paths(_blocks(self.basic_block), image[0])
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = [
@@ -87,7 +91,7 @@ class AttentionFusion(nn.Module):
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
         fused = []
-        kept = draw_paths(self.basic_block, image[0])
+        kept = draw_paths(_blocks(self.basic_block), image[0])
         for i, pair in enumerate(zip(image, events, strict=True)):
             height, width = pair[0].shape[2:]
             tokens = to_tokens(torch.cat(pair, dim=1))
