@@ -54,9 +54,9 @@ def _train(config: Config, given: str | Path | None, console: Console, process: 
     run = check_training(config)
     device = choose_device()
     check_numerics(run.numerics, device)
-    work_dir = work_dir_of(config, given)
+    work_dir = work_dir_of(run, given)
     note = partial(say, console)
-    start = agree_on_start(config, work_dir, process, note)
+    start = agree_on_start(config, run, work_dir, process, note)
     if start.is_finished and start.checkpoint is not None:
         if process.is_main:
             note(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")

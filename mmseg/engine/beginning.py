@@ -27,7 +27,7 @@ from mmseg.io.files import content_mark, digest, open_to_append, put_aside, remo
 from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks, file_digests
 from mmseg.parallel.distributed import ProcessRank, is_distributed
 from mmseg.system.text import name_fault
-from mmseg.work_dir.identity import state_of
+from mmseg.work_dir.identity import RunIdentity, state_of
 from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.lock import WorkDirInUse, WorkDirLock, in_use, running_holder
 
@@ -55,26 +55,27 @@ class Job:
     process: ProcessRank
 
 
-def work_dir_of(config: Config, given: str | Path | None) -> WorkDir:
+def work_dir_of(run: RunConfig, given: str | Path | None) -> WorkDir:
     """Folder of a run: the given one, that of the config, or ``work_dirs/<name of the config>``.
 
     Raises:
         ConfigError: the name cannot be a folder name.
     """
-    chosen = given or config.get("work_dir")
+    chosen = given or run.work_dir
     if chosen:
         return WorkDir(chosen)
-    name = config.get("name") or "run"
-    fault = name_fault(name) if isinstance(name, str) else "it is not a text"
+    fault = name_fault(run.name)
     if fault:
-        raise ConfigError(f"name={name!r} of the config cannot be a file name: {fault}; give a work dir")
-    return WorkDir(Path("work_dirs") / name)
+        raise ConfigError(f"name={run.name!r} of the config cannot be a file name: {fault}; give a work dir")
+    return WorkDir(Path("work_dirs") / run.name)
 
 
-def agree_on_start(config: Config, work_dir: WorkDir, process: ProcessRank, note: Note) -> Start:
+def agree_on_start(config: Config, run: RunConfig, work_dir: WorkDir, process: ProcessRank, note: Note) -> Start:
     """Choose where the training starts: the first process decides, and all compare config and checkpoint.
 
     Args:
+        config: the config as loaded.
+        run: its typed form.
         note: prints a note for the user.
 
     Raises:
@@ -89,8 +90,8 @@ def agree_on_start(config: Config, work_dir: WorkDir, process: ProcessRank, note
         holder = running_holder(work_dir.path, note) if work_dir.path.is_dir() else None
         if holder is not None:
             raise in_use(work_dir.path, holder)
-        text = dump_config(config)
-        return choose_start(config.get("resume_from"), work_dir.path, settings, text, process.world_size)
+        new = RunIdentity.new(run.seed, dump_config(config))
+        return choose_start(run.resume_from, work_dir.path, new, settings, process.world_size)
 
     start = broadcast_from_first(decide)
     if start.checkpoint is not None:
@@ -199,7 +200,7 @@ def _open_log(job: Job, console: Console) -> RunLog:
     if aside:
         log.info("note: moved the results of an earlier run aside: %s", ", ".join(aside))
     earlier = work_dir.checkpoints()
-    if earlier and not config.get("resume_from"):
+    if earlier and not job.run.resume_from:
         log.info("note: the work dir holds checkpoints of an earlier run, the newest is %s", earlier[-1].name)
     if job.device.type == "cpu":
         log.info("no CUDA GPU was found: training on the CPU; an estimate follows after a few iterations")

@@ -170,16 +170,15 @@ def training_loader(
     dataset: Any,
     batch_size: int,
     workers: int,
-    first: int,
-    last: int,
+    iterations: range,
     device: torch.device,
     process: ProcessRank = SINGLE_PROCESS,
 ) -> Loader:
-    """Loader of the batches of iterations ``first`` to ``last - 1``, see :func:`sample_numbers`."""
+    """Loader of the batches of some iterations, see :func:`sample_numbers`."""
     return Loader(
         WatchedSamples(dataset, workers),
         batch_size=batch_size,
-        sampler=[number for i in range(first, last) for number in sample_numbers(i, batch_size, process)],
+        sampler=[number for i in iterations for number in sample_numbers(i, batch_size, process)],
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )

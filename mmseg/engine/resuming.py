@@ -68,15 +68,17 @@ class Start:
     seen: tuple[str, ...] = ()
 
 
-def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], text: str, processes: int) -> Start:
+def choose_start(
+    given: str | None, work_dir: Path, new: RunIdentity, config: Mapping[str, Any], processes: int
+) -> Start:
     """Choose where a training starts.
 
     Args:
         given: a checkpoint; a work dir, for its newest checkpoint; ``auto``, for the newest checkpoint of this run in
             its own work dir, if there is one; or None.
         work_dir: folder of the run.
+        new: identity of the run if it is a new one.
         config: the resolved config in JSON types.
-        text: the same as text.
         processes: number of processes.
 
     Raises:
@@ -84,7 +86,6 @@ def choose_start(given: str | None, work_dir: Path, config: Mapping[str, Any], t
             another run.
     """
     seen = state_of(work_dir)
-    new = RunIdentity.new(config.get("seed") or 0, text)
     if not given:
         start = Start(new)
     elif given == AUTO:

@@ -122,8 +122,7 @@ class Trainer(TrainingLoop[StepResult]):
             dataset,
             run.data.samples_per_gpu,
             run.data.workers_per_gpu,
-            self.first,
-            self.last,
+            range(self.first, self.last),
             self.device,
             self.process,
         )

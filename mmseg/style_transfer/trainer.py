@@ -93,7 +93,8 @@ class StyleTransferTrainer(TrainingLoop[StyleStep]):
             workers: loader processes.
         """
         self.log = log
-        loader = training_loader(self.pictures, self.settings.batch, workers, self.first, self.last, self.device)
+        iterations = range(self.first, self.last)
+        loader = training_loader(self.pictures, self.settings.batch, workers, iterations, self.device)
         self.batches = batches(loader, self.device)
 
     # ------------------------------------------------------------------------------------------ the step

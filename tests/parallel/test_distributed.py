@@ -66,7 +66,7 @@ class SmallTrainer(Trainer):
             path = self.work_dir.checkpoint(first)
             assert load_training(path, self.method, self.optimizer)["iter"] == first
         samples = [small_samples(number) for number in range(STEPS * batch * process.world_size)]
-        self.batches = training_loader(samples, batch, 0, first, STEPS, CPU, process)
+        self.batches = training_loader(samples, batch, 0, range(first, STEPS), CPU, process)
 
     def write_checkpoint(self, done: int) -> None:
         save_checkpoint(self.work_dir.checkpoint(done), self.method, self.optimizer, done, {})
@@ -151,11 +151,8 @@ def test_two_processes_stop_together_and_go_on(tmp_path):
 
 
 def test_draws_and_samples_are_those_of_the_joint_batch():
-    joint = list(training_loader(list(range(24)), 4, 0, 2, 5, torch.device("cpu")).sampler)
-    parts = [
-        list(training_loader(list(range(24)), 2, 0, 2, 5, torch.device("cpu"), ProcessRank(r, 2)).sampler)
-        for r in (0, 1)
-    ]
+    joint = list(training_loader(list(range(24)), 4, 0, range(2, 5), CPU).sampler)
+    parts = [list(training_loader(list(range(24)), 2, 0, range(2, 5), CPU, ProcessRank(r, 2)).sampler) for r in (0, 1)]
     assert [n for a, b in zip(*(zip(p[::2], p[1::2], strict=True) for p in parts), strict=True) for n in a + b] == joint
 
 

@@ -218,7 +218,7 @@ def test_a_worker_that_dies_names_what_it_read(tree):
     assert "source " in expected
     assert ".png, target " in expected
     with pytest.raises(CMDAError) as caught:
-        for _ in batches(training_loader(dataset, 1, 2, 0, 6, CPU), CPU):
+        for _ in batches(training_loader(dataset, 1, 2, range(6), CPU), CPU):
             pass
     assert f"it was reading {expected}." in str(caught.value)
     assert "lower data.workers_per_gpu" in str(caught.value)
@@ -235,7 +235,7 @@ def test_skipped_files_are_told_of_with_workers(tree):
     dataset = build(tree, "skip")
     cut_image(tree)
     told = []
-    count = sum(1 for _ in batches(training_loader(dataset, 2, 2, 0, 15, CPU), CPU, told.append))
+    count = sum(1 for _ in batches(training_loader(dataset, 2, 2, range(15), CPU), CPU, told.append))
     assert count == 15
     assert told
     assert all("is not a readable image" in text for text in told)

@@ -220,7 +220,7 @@ def leave_checkpoint(folder: Path, iteration: int, identity: RunIdentity | None,
 
 def start(folder: Path, given: str | None = "auto", **changes: object):
     config = {**SETTINGS, **changes}
-    return choose_start(given, folder, config, json.dumps(config), 1)
+    return choose_start(given, folder, RunIdentity.new(0, json.dumps(config)), config, 1)
 
 
 @pytest.fixture
