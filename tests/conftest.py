@@ -82,3 +82,23 @@ def mini_project(shared) -> Path:
     from helpers.script_tools import make_project
 
     return shared("mini_project", make_project)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Starts scripts within a second, see :class:`helpers.process_tools.Server`."""
+    from helpers.process_tools import server
+
+    return server()
+
+
+@pytest.fixture(scope="session")
+def toy_city(shared) -> Path:
+    """A toy city of the smallest size, to read only, as its tool makes it."""
+    from helpers.script_tools import run
+
+    def make(folder: Path) -> None:
+        numbers = "--size tiny --seed 3 --day 3 --night-streets 1 --frames 2 --jobs 1"
+        run("tools/make_toy_data.py", folder / "city", *numbers.split())
+
+    return shared("toy_city", make) / "city"

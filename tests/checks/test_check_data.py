@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import hdf5plugin  # noqa: F401  h5py finds the Blosc filter of DSEC files only 
 import numpy as np
 import pytest
 from helpers.golden_tools import GOLDEN
+from helpers.script_tools import run as run_script
 from mmengine.config import Config
 from PIL import Image
 from rich.console import Console
@@ -319,10 +319,7 @@ def test_table_and_json(capsys):
 
 
 def run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools" / script), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == expect, result.stdout + result.stderr
-    return result
+    return run_script(f"tools/{script}", *arguments, expect=expect)
 
 
 def test_script_on_a_good_root(data):

@@ -10,7 +10,8 @@ from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input, load_json
 from mmseg.config.uda import UDASettings
-from mmseg.registry import SEGMENTORS, UDA
+from mmseg.models.backbones.mit import ARCHITECTURES, MixVisionTransformer
+from mmseg.registry import BACKBONES, SEGMENTORS, UDA
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.segmentors import build_segmentor
 
@@ -88,18 +89,31 @@ def golden_batch(variant: str, step: int, n: int, height: int, width: int, block
 
 
 SIDE = 64
+# A MiT of one block a stage, for tests in which its size is not the point.
+TEST_ENCODER, TEST_CHANNELS = "mit_test", [16, 32, 80, 128]
+ARCHITECTURES[TEST_ENCODER] = ((1, 1, 1, 1), tuple(TEST_CHANNELS))
+
+
+@BACKBONES.register_module(name=TEST_ENCODER)
+class TestEncoder(MixVisionTransformer):
+    """See :data:`TEST_ENCODER`."""
+
+    __test__ = False
+
+    def __init__(self, **settings) -> None:
+        super().__init__(TEST_ENCODER, **settings)
 
 
 def small_method(**settings) -> nn.Module:
-    """The published DSEC variant with MiT-b0 encoders, without dropout."""
-    channels = [32, 64, 160, 256]
+    """The published DSEC variant with the smallest encoders, without dropout."""
+    channels = TEST_CHANNELS
     fusion_cfg = dict(type="aspp", sep=True, dilations=(1, 6, 12, 18), pool=False)
     decoder = dict(embed_dims=16, fusion_cfg=fusion_cfg, train_type="cs2dsec_image+events_together", share_decoder=True)
     head = dict(type="DAFormerHeadFusion", in_channels=channels, channels=16, num_classes=19, decoder_params=decoder)
     model = dict(
         type="FusionEncoderDecoder",
-        backbone_image=dict(type="mit_b0"),
-        backbone_events=dict(type="mit_b0"),
+        backbone_image=dict(type=TEST_ENCODER),
+        backbone_events=dict(type=TEST_ENCODER),
         fusion_module=dict(type="AttentionAvgFusion", in_channels=channels),
         decode_head=head,
     )

@@ -46,6 +46,7 @@ def run(
         started = server().start(folder, script, *arguments, cwd=cwd or ROOT, **{**os.environ, **QUIET, **environment})
         status = started.wait(600)
         result = subprocess.CompletedProcess([script, *arguments], status, started.stdout, started.stderr)
+        server().started.remove(started)
     finally:
         shutil.rmtree(folder)
     assert status == expect, result.stdout + result.stderr

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input
-from helpers.method_tools import uda_settings
+from helpers.method_tools import TEST_CHANNELS, TEST_ENCODER, uda_settings
 from mmseg.config.run import Optimizer
 from mmseg.engine import graphs
 from mmseg.engine.graphs import ReplayingRunner
@@ -18,7 +18,7 @@ from mmseg.uda.draws import StepDraws
 from mmseg.uda.parts import flatten, map_tensors
 
 SIDE = 32
-CHANNELS = [32, 64, 160, 256]
+CHANNELS = TEST_CHANNELS
 OPTIMIZER = Optimizer(type="AdamW", lr=1e-3, weight_decay=0.01)
 TOGETHER, ONE_SECOND_INPUT = "cs2dsec_image+events_together", "cs2dsec_image+events"
 SPLIT, EDGES = "cs2dz_image+raw-isr_split", "cs2dz_image+raw-isr_no-fusion"
@@ -44,11 +44,11 @@ VARIANTS: dict[str, dict] = {
 
 
 def tiny_method(train_type: str = TOGETHER, **settings) -> nn.Module:
-    """A variant with MiT-b0 encoders, all its noise, and a small decoder."""
+    """A variant with the smallest encoders, all its noise, and a small decoder."""
     fusion_cfg = dict(type="aspp", sep=True, dilations=(1, 6, 12, 18), pool=False)
     decoder = dict(embed_dims=16, fusion_cfg=fusion_cfg, train_type=train_type, share_decoder=True)
     head = dict(in_channels=CHANNELS, channels=16, num_classes=19, decoder_params=decoder)
-    encoder, dark_zurich = dict(type="mit_b0"), train_type.startswith("cs2dz")
+    encoder, dark_zurich = dict(type=TEST_ENCODER), train_type.startswith("cs2dz")
     if train_type in ("cs2dsec_image", "cs2dz_image"):
         model = dict(type="EncoderDecoder", backbone=encoder, decode_head=dict(type="DAFormerHead", **head))
     else:

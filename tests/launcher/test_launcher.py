@@ -4,7 +4,6 @@ import argparse
 import copy
 import itertools
 import json
-import os
 import re
 import shlex
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.golden_tools import GOLDEN, load_json
+from helpers.script_tools import run as run_script
 from rich.console import Console
 
 from mmseg.config import dotted
@@ -831,16 +831,7 @@ def test_interrupt_stops_what_runs(bases, existing, tmp_path, monkeypatch):
 
 
 def launch(*arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "my_run_experiments.py"), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert result.returncode == expect, result.stdout + result.stderr
-    return result
+    return run_script("my_run_experiments.py", *arguments, cwd=cwd, expect=expect)
 
 
 def test_help_shows_every_flag_with_its_keys():

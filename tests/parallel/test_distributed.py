@@ -122,10 +122,19 @@ def load(path: Path) -> dict:
     return torch.load(path, weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Folder of two processes that trained together without a break."""
+    folder = tmp_path_factory.mktemp("whole")
+    mp.start_processes(process, (free_port(), folder, False), nprocs=2, start_method="spawn")
+    return folder
+
+
 @pytest.mark.parametrize("freeze", [True, False])
-def test_two_processes_hold_one_network(tmp_path, freeze):
-    mp.start_processes(process, (free_port(), tmp_path, freeze), nprocs=2, start_method="spawn")
-    first, second = (load(tmp_path / f"rank{rank}_of_2.pth") for rank in (0, 1))
+def test_two_processes_hold_one_network(tmp_path, whole, freeze):
+    if freeze:
+        mp.start_processes(process, (free_port(), tmp_path, freeze), nprocs=2, start_method="spawn")
+    first, second = (load((tmp_path if freeze else whole) / f"rank{rank}_of_2.pth") for rank in (0, 1))
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name  # running statistics included
     if freeze:
@@ -139,14 +148,12 @@ def test_two_processes_hold_one_network(tmp_path, freeze):
         assert apart < 0.01 * moved
 
 
-def test_two_processes_stop_together_and_go_on(tmp_path):
+def test_two_processes_stop_together_and_go_on(tmp_path, whole):
     """One is told to stop; the checkpoint of both leads to the weights of an uninterrupted run, bit for bit."""
-    (tmp_path / "whole").mkdir()
-    mp.start_processes(process, (free_port(), tmp_path / "whole", False), nprocs=2, start_method="spawn")
     mp.start_processes(resumed_process, (free_port(), tmp_path), nprocs=2, start_method="spawn")
     for rank in (0, 1):
-        whole, resumed = (load(folder / f"rank{rank}_of_2.pth") for folder in (tmp_path / "whole", tmp_path))
-        for name, tensor in whole.items():
+        expected, resumed = (load(folder / f"rank{rank}_of_2.pth") for folder in (whole, tmp_path))
+        for name, tensor in expected.items():
             assert torch.equal(tensor, resumed[name]), name
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.golden_tools import GOLDEN, GoldenArrays
+from helpers.script_tools import run as run_script
 from PIL import Image
 
 from mmseg.errors import DataError
@@ -54,10 +55,7 @@ def make(root: Path, **options) -> tuple[int, int, int]:
 
 
 def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == expect, result.stdout + result.stderr
-    return result
+    return run_script("tools/make_image_change.py", *arguments, expect=expect)
 
 
 def times(root: Path) -> dict[str, int]:

@@ -7,13 +7,13 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.process_tools import Started, server, wait_until
 from helpers.script_tools import PUBLISHED, ROOT, SMALL, run
 from helpers.training_tools import QUICK, config_of
 from rich.console import Console
@@ -135,36 +135,33 @@ def test_the_exit_status_of_an_interrupted_script(project, tmp_path):
         wait_for(tmp_path / "run" / "run_identity.json", process)
         before = (tmp_path / "run" / "run_identity.json").read_text()
         second = start_script(project, tmp_path / "run", **{"runner.max_iters": 500})
-        _, refused = second.communicate(timeout=300)
-        assert f"in use by a training (process {process.pid} on" in refused  # two trainings do not mix
+        second.wait()
+        assert f"in use by a training (process {process.number} on" in second.stderr  # two trainings do not mix
         assert (tmp_path / "run" / "run_identity.json").read_text() == before
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
+        process.signal(signal.SIGTERM)
+        status = process.wait()
     finally:
-        process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "interrupted after iteration" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+        process.kill_session()
+    assert status == 128 + signal.SIGTERM
+    assert "interrupted after iteration" in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr
     assert not WorkDir(tmp_path / "run").lock.exists()
 
 
-def start_script(project: Path, work_dir: Path, **changes: object) -> subprocess.Popen:
+def start_script(project: Path, work_dir: Path, **changes: object) -> Started:
     path = work_dir.parent / f"{work_dir.name}.config.json"
     config = config_of(project, **{"checkpoint_config.interval": 1, "data.workers_per_gpu": 1, **changes})
     path.write_text(json.dumps(config.to_dict(), default=list))
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(path), "--work-dir", str(work_dir)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [*command, "--resume", "auto"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    folder = Path(tempfile.mkdtemp(dir=work_dir.parent, prefix="printed"))
+    return server().start(folder, "tools/train.py", path, "--work-dir", work_dir, "--resume", "auto")
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
+def wait_for(path: Path, process: Started) -> None:
+    def there() -> bool:
+        assert not process.ended(), process.stderr
+        return path.exists()
+
+    wait_until(there, 120)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.exhaustive)])
@@ -177,8 +174,8 @@ def test_kill_9_at_random_moments(project, tmp_path, kills):
         process = start_script(project, work_dir, **changes)
         wait_for(work_dir / f"iter_{newest + 1}.pth", process)
         time.sleep(rng.uniform(0, 1.5))
-        process.kill()
-        process.communicate(timeout=60)
+        process.signal(signal.SIGKILL)
+        process.wait(60)
         found = list_checkpoints(work_dir)
         assert all(map(has_right_checksums, found))
         last = int(found[-1].stem.removeprefix("iter_"))
@@ -187,8 +184,7 @@ def test_kill_9_at_random_moments(project, tmp_path, kills):
         if newest == iterations:
             break
     process = start_script(project, work_dir, **changes)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    assert process.wait(600) == 0, process.stderr
     train(project, tmp_path / "whole", **changes)
     assert_same(tmp_path / "whole", work_dir, iterations)
     assert not list(work_dir.glob(".*.tmp*"))

@@ -35,12 +35,6 @@ def no_large_files(tmp_path):
         path.unlink()
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Server() as server:
-        yield server
-
-
 def train(
     server: Server, project: Path, folder: Path, before: str = "", workers: int = 1, **changes: object
 ) -> Started:

@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.report_tools import CAR, HEIGHT, TRAIN, WIDTH, make_run, make_test
+from helpers.script_tools import run
 from PIL import Image
 
 from mmseg.apis.testing import report_of_test
@@ -391,15 +391,7 @@ def test_long_curves_are_thinned(tmp_path):
 
 
 def run_script(*arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "report.py"), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == expect, result.stdout + result.stderr
-    return result
+    return run("tools/report.py", *arguments, cwd=cwd, expect=expect)
 
 
 def test_script(work_dir, tmp_path):

@@ -1,20 +1,45 @@
 """The demo from one end to the other, at the smallest size: data, both trainings, their tests, the table."""
 
+import contextlib
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+from helpers.command_tools import load_script
+from helpers.script_tools import run as run_script
+
+from mmseg.errors import CMDAError
 
 
 @pytest.fixture(scope="module")
-def demo(root, tmp_path_factory):
+def demo(toy_city, tmp_path_factory):
+    """The demo on a city that is there already; its scripts need not import torch again."""
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, str(root / "tools" / "demo.py"), "--size", "tiny", "--iterations", "2"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder, result.stdout
+    module, printed = load_script("tools/demo.py"), io.StringIO()
+
+    def run(*command: str) -> None:
+        print(run_script(*command, cwd=folder).stdout)
+
+    shutil.copytree(toy_city, folder / "data" / "toy_city")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(folder)
+        patch.setattr(module, "run", run)
+        patch.setattr(sys, "argv", ["demo.py", "--size", "tiny", "--iterations", "2"])
+        module.main()
+    assert "data/toy_city is there already" in printed.getvalue()
+    return folder, printed.getvalue()
+
+
+def test_its_scripts_are_those_of_a_user(capfd):
+    demo = load_script("tools/demo.py")
+    demo.run("tools/make_toy_data.py", "--help")
+    assert "usage: make_toy_data.py" in capfd.readouterr().out
+    with pytest.raises(CMDAError, match=r"make_toy_data\.py ended with code 2"):
+        demo.run("tools/make_toy_data.py", "--nothing")
 
 
 def test_both_trainings_are_tested_and_compared(demo):

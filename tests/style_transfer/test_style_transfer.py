@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_tools import GOLDEN, load_json
+from helpers.script_tools import run as run_script
 from PIL import Image
 from torch import nn
 
@@ -36,11 +37,7 @@ SETTINGS = PictureSettings(count=6, held_out=2, width=64, height=48, seed=1)
 
 
 def run(script: str, *arguments: object, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "tools" / script), *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
-    assert result.returncode == expect, result.stdout + result.stderr
-    return result
+    return run_script(f"tools/{script}", *arguments, cwd=cwd, expect=expect)
 
 
 def one_line(result: subprocess.CompletedProcess) -> str:

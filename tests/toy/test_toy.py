@@ -29,11 +29,10 @@ DAYLIGHT = NightLight(np.ones(3), [])
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory):
-    out = tmp_path_factory.mktemp("toy") / "city"
-    report = dataset.make_toy_city(out, TINY, seed=3, jobs=2)
-    assert report["complete"]
-    return out
+def city(toy_city):
+    """A city of these numbers and seed 3, made by one job."""
+    assert json.loads((toy_city / "toy_city.json").read_text())["complete"]
+    return toy_city
 
 
 def files(folder):
@@ -49,7 +48,7 @@ def test_equal_seeds_give_equal_bytes_with_any_number_of_jobs(city, tmp_path):
     for name in ("data/left_over.png", "toy_city.json", "notes.txt"):
         (again / name).write_text("{}")
     assert not dataset.is_complete(again)
-    dataset.make_toy_city(again, TINY, seed=3, jobs=1, force=True)
+    dataset.make_toy_city(again, TINY, seed=3, jobs=2, force=True)
     assert dataset.is_complete(again)
     for name in ("data/left_over.png", "notes.txt"):
         (again / name).unlink()  # what is not of the toy city stays
