@@ -381,6 +381,7 @@ def work_dir(with_test_split, root):
     return folder
 
 
+@pytest.mark.slow
 def test_scores_on_the_validation_split(work_dir):
     result = run("my_test.py", "--work_dir", work_dir, cwd=work_dir)
     assert "image output on 2 images: mIoU" in result.stdout
@@ -394,6 +395,7 @@ def test_scores_on_the_validation_split(work_dir):
     assert not (work_dir / "preds" / "submission").exists()
 
 
+@pytest.mark.slow
 def test_submission_of_the_test_split(work_dir, with_test_split):
     options = ("--image_isr", "--train_isr_parms", "--no_panels")
     result = run("my_test.py", "--work_dir", work_dir, "--split", "test", *options, cwd=work_dir)

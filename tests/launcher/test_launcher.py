@@ -879,6 +879,7 @@ def test_failed_runs_give_exit_status_1(tmp_path):
     assert "Traceback" not in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_two_seeds_trained_and_compared(tmp_path):
     """For true, as short as can be: images alone, one iteration."""
     shutil.copytree(GOLDEN / "mini" / "cityscapes", tmp_path / "data" / "cityscapes")

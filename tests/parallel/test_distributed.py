@@ -35,6 +35,8 @@ from mmseg.parallel.distributed import (
 )
 from mmseg.work_dir.layout import WorkDir
 
+pytestmark = pytest.mark.slow
+
 STEPS = 5
 CPU = torch.device("cpu")
 

@@ -15,7 +15,10 @@ from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.models.weights import has_right_checksums
 from mmseg.system.processes import is_running
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
 # something that happens to the second of two processes
 SECOND = """
 import os

@@ -12,6 +12,8 @@ from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 from mmseg.io.files import atomic_path, remove_leftovers
 from mmseg.work_dir.layout import new_run_name
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "evaluation.interval": 0,
     "runner.max_iters": 1,

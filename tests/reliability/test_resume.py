@@ -31,6 +31,8 @@ from mmseg.models.weights import has_right_checksums, load_file
 from mmseg.uda.cmda import DACS
 from mmseg.work_dir.layout import WorkDir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(mini_project) -> Path:

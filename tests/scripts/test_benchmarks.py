@@ -182,6 +182,7 @@ def test_kinds_of_operations(names, kind):
     assert kind_of(names) == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["step", "inference"])
 def test_roofline(work, monkeypatch, tmp_path):
     monkeypatch.setitem(roofline.MATRIX_SIDE, "cpu", 256)
@@ -219,6 +220,7 @@ def test_work_of_a_step():
     assert fp32["training step"].flop == sum(work.flop for work in parts)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_device(tmp_path):
     """All parts that a CPU has, at a tiny size; a part that cannot run is named, and does not stop the rest."""
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu_report.py"), "--device", "cpu", "--tiny"]

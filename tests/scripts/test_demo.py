@@ -14,6 +14,8 @@ from helpers.script_tools import run as run_script
 
 from mmseg.errors import CMDAError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(toy_city, tmp_path_factory):

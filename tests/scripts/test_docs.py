@@ -276,6 +276,7 @@ def run(document: str, start: str, *more: str, run_name: str = "") -> None:
     assert status == 0, command.text
 
 
+@pytest.mark.slow
 def test_the_documented_way(project, monkeypatch):
     """From the data to the report, by the commands of the documents, in their order."""
     monkeypatch.chdir(project)

@@ -18,6 +18,8 @@ from PIL import Image
 from mmseg.classes import CLASSES
 from mmseg.work_dir.log_file import read_log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:

@@ -42,6 +42,7 @@ def files(folder):
 # ------------------------------------------------------------------------------------------------ the whole
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bytes_with_any_number_of_jobs(city, tmp_path):
     again = tmp_path / "city"
     (again / "data").mkdir(parents=True)

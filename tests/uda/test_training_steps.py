@@ -23,6 +23,8 @@ from mmseg.models.resnet_generator import ResnetGenerator
 from mmseg.registry import UDA
 from mmseg.uda.class_mix import class_mix_mask
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = {
     "cs2dsec": {},
     "cs2dsec_events": {},
