@@ -26,7 +26,7 @@ CLASSES: tuple[str, ...] = (
     "bicycle",
 )
 
-# RGB, 0..255, one row a class.
+# RGB, 0..255, one row per class.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (128, 64, 128),
     (244, 35, 232),
@@ -49,10 +49,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (119, 11, 32),
 )
 
-# The DSEC Night-Semantic test labels hold no truck, so the paper's mean runs over the other 18.
+# The DSEC Night-Semantic test labels contain no trucks, so the paper averages over the other 18 classes.
 DSEC_ABSENT_CLASSES: tuple[int, ...] = (CLASSES.index("truck"),)
 
-# Cityscapes label id (-1..33) -> train id. Ids that are not listed are ignored.
+# Cityscapes label id (-1..33) -> train id. Other ids are ignored.
 LABEL_ID_TO_TRAIN_ID: dict[int, int] = {
     7: 0,
     8: 1,

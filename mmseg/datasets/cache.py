@@ -1,11 +1,11 @@
 """Arrays computed once and read by every epoch: resized images, voxel grids.
 
-A cache is a folder with one ``<array>.npy`` an array, one row a sample, and ``cache.json`` that says what it was made
-of. Rows are read through the page cache, which all loader processes share. A dataset with a ``cache`` refuses one that
-is unfinished, was made with other parameters, or whose source files have changed since.
+A cache is a folder with one ``<array>.npy`` per array, one row per sample, and ``cache.json``, which records what it
+was made from. Rows are read through the page cache, which all loader processes share. A dataset refuses a cache that is
+unfinished, was made with other parameters, or whose source files have changed since.
 
-A cache that is replaced is made anew in a folder inside it, whose files then take the names of the old ones. A training
-that reads the old ones keeps them.
+A replacement is built in a folder inside the old cache; its files are then renamed over the old ones. A training that
+has the old files open continues to read those.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from mmseg.io.read_errors import READ_ERRORS, cause
 FULL, HALF = "float32", "float16"
 # Raised when the meaning of the stored numbers changes.
 FORMAT = 1
-# Where a cache that replaces another one is made.
+# Subfolder in which the replacement of a cache is built.
 REPLACEMENT = "replacement"
-# A changed file is recognised by its size and by this much of its head and tail.
+# A change is detected by a file's size and this much of its head and tail.
 SAMPLE_BYTES = 65536
-# Rows between two notes of how far the work has come.
-ROWS_A_NOTE = 64
+# Rows between two records of the progress.
+ROWS_PER_RECORD = 64
 
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """What a cache of a dataset holds.
+    """Contents of the cache of a dataset.
 
     Attributes:
         where: config key of the dataset, for messages.
-        parameters: name -> value (JSON) of everything that the numbers depend on besides the source files.
-        rows: name of every row.
-        root: folder that the names of the source files are relative to, so that data may move with its cache.
-        sources: files that the numbers come from.
-        arrays: name -> (shape of a row, dtype). A cache may hold float16 where this says float32.
+        parameters: name -> value (JSON) of everything besides the source files that the numbers depend on.
+        rows: name of each row.
+        root: folder that the recorded source paths are relative to, so that data may move with its cache.
+        sources: files that the numbers are computed from.
+        arrays: name -> (shape of a row, dtype). A cache may hold float16 for a float32 array.
     """
 
     where: str
@@ -67,29 +67,29 @@ class CacheLayout:
         return len(self.rows) * sum(per_row)
 
     def with_float16(self) -> CacheLayout:
-        """The same with half the bytes for floating-point numbers."""
+        """The same layout with float16 for float32."""
         arrays = {n: (shape, HALF if dtype == FULL else dtype) for n, (shape, dtype) in self.arrays.items()}
         return replace(self, arrays=arrays)
 
     def description(self) -> dict[str, Any]:
-        """What must not differ between a cache and the dataset that reads it, as JSON has it."""
+        """The part that must be equal for a cache and the dataset that reads it, as JSON data."""
         arrays = {name: [list(shape), dtype] for name, (shape, dtype) in self.arrays.items()}
         return {"format": FORMAT, "parameters": dict(self.parameters), "arrays": arrays, "rows": self.rows}
 
 
 @runtime_checkable
 class Cacheable(Protocol):
-    """A dataset of which :func:`build_cache` can make a cache."""
+    """A dataset that :func:`build_cache` can make a cache of."""
 
     def cache_layout(self) -> CacheLayout:
-        """What its cache holds."""
+        """Contents of its cache."""
 
     def cache_row(self, index: int) -> dict[str, np.ndarray]:
-        """Compute a row: one array by name."""
+        """Compute a row of each array, by name."""
 
 
 def file_mark(path: Path) -> list[Any]:
-    """[size, time of change in ns, digest of head and tail] of a file.
+    """[size, modification time in ns, digest of head and tail] of a file.
 
     Raises:
         DataError: it cannot be read.
@@ -106,7 +106,7 @@ def file_mark(path: Path) -> list[Any]:
 
 
 def _changed(path: Path, mark: list[Any]) -> bool:
-    """Whether a file differs from its mark. A copy of the data has new times, but the same content."""
+    """Whether a file differs from its mark. Copied data has new times but the same content."""
     try:
         state = path.stat()
     except OSError:
@@ -121,15 +121,15 @@ def _source_names(layout: CacheLayout) -> dict[str, Path]:
 
 
 def difference(record: Mapping[str, Any], layout: CacheLayout) -> str:
-    """What a cache lacks of what a dataset needs, in words; '' where it fits. It may hold more arrays."""
+    """Why a cache does not fit a dataset; '' if it does. It may hold more arrays than needed."""
     wanted = layout.description()
     if record["format"] != FORMAT:
         return f"it has format {record['format']}, this program reads {FORMAT}"
     made_with, needs = record["parameters"], wanted["parameters"]
     other = [key for key, value in needs.items() if made_with.get(key) != value]
     if other:
-        has, wants = ({key: part.get(key) for key in other} for part in (made_with, needs))
-        return f"it was made with {_words(has)}, the config says {_words(wants)}"
+        made, asked = ({key: part.get(key) for key in other} for part in (made_with, needs))
+        return f"it was made with {_words(made)}, the config says {_words(asked)}"
     half = layout.with_float16().description()["arrays"]
     unlike = [name for name, array in wanted["arrays"].items() if record["arrays"].get(name) not in (array, half[name])]
     if unlike:
@@ -154,16 +154,16 @@ def _words(values: Mapping[str, Any]) -> str:
 class ArrayCache:
     """A finished cache, open for reading.
 
-    Its files are open from the start: what replaces them later is another cache, which this one does not see. A
-    process that a copy is sent to opens them by name, and refuses what is not the same cache any more.
+    Its files are opened at once, so a later replacement does not affect it. A process that receives a pickled copy
+    opens them by name, and refuses a cache that was replaced in the meantime.
 
     Args:
         folder: the cache.
-        layout: what the dataset needs.
+        layout: contents that the dataset needs.
 
     Raises:
         ConfigError: there is no such cache, or it does not fit.
-        DataError: it is damaged, or was replaced in this moment.
+        DataError: it is damaged, or is being replaced.
     """
 
     def __init__(self, folder: str | Path, layout: CacheLayout) -> None:
@@ -183,14 +183,14 @@ class ArrayCache:
         self._arrays: dict[str, np.ndarray] | None = self._open_all()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map would travel to another process as a copy of the whole file.
+        # Pickling a memory map would copy the whole file.
         return {**self.__dict__, "_arrays": None}
 
     def _open_all(self) -> dict[str, np.ndarray]:
-        """Open all arrays, and see that they are those of the record."""
+        """Open all arrays and check that they belong to the record."""
         arrays = {name: self._open(name) for name in self._names}
         if read_record(self.folder) != self._record:
-            raise DataError(f"cache {self.folder} has been replaced while it was used: start again")
+            raise DataError(f"cache {self.folder} was replaced while in use: start again")
         return arrays
 
     def _open(self, name: str) -> np.ndarray:
@@ -200,7 +200,7 @@ class ArrayCache:
         if not path.is_file():
             raise DataError(f"{path} does not exist: {again}")
         try:
-            # not numpy.load, which would read archives and pickles as well
+            # Not numpy.load, which also reads archives and pickles.
             array = np.lib.format.open_memmap(path, mode="r")
         except READ_ERRORS as error:
             raise DataError(f"{path} cannot be read ({cause(error)}): {again}") from error
@@ -225,12 +225,12 @@ def build_cache(
     """Make the cache of a dataset, or finish it.
 
     Args:
-        folder: created if absent.
-        dataset: built without a cache.
+        folder: created if missing.
+        dataset: dataset without a cache.
         nproc: number of processes.
         force: replace a cache that does not fit.
         float16: store floating-point numbers in 16 bits, with a relative error of at most 2^-11.
-        title: what the progress bar says.
+        title: title of the progress bar.
 
     Returns:
         ``written`` or ``kept``.
@@ -257,7 +257,7 @@ def build_cache(
 
 
 def _rows_of_replacement(replacement: Path, layout: CacheLayout) -> int:
-    """Number of rows that an earlier run finished of what shall replace a cache; what does not fit is removed."""
+    """Number of finished rows of an earlier replacement of a cache; one that does not fit is removed."""
     try:
         return _rows_to_keep(replacement, layout, False)
     except CMDAError:
@@ -266,9 +266,11 @@ def _rows_of_replacement(replacement: Path, layout: CacheLayout) -> int:
 
 
 def _replace(folder: Path, replacement: Path) -> None:
-    """Give the files of a finished cache the names of those of an older one, which whoever reads them keeps."""
+    """Rename the files of a finished cache over those of an older one; processes that read the old ones keep them."""
     old, new = read_record(folder), read_record(replacement)
-    # From here to the last line the folder holds files of both: a reader is told that the cache is unfinished.
+    if old is None or new is None:
+        raise DataError(f"cache {folder} lost its {RECORD} while it was being replaced: start again")
+    # Until the last line the folder holds files of both, so readers must find an unfinished cache.
     write_text(folder / RECORD, _as_text({**old, "finished": 0}))
     for name in new["arrays"]:
         os.replace(replacement / f"{name}.npy", folder / f"{name}.npy")
@@ -282,7 +284,7 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
     """Number of rows that an earlier run finished.
 
     Raises:
-        ConfigError: the folder holds something else, and ``force`` does not allow to replace it.
+        ConfigError: the folder holds something else, and ``force`` is not set.
     """
     record = read_record(folder)
     if record is None:
@@ -300,41 +302,43 @@ def _rows_to_keep(folder: Path, layout: CacheLayout, force: bool) -> int:
 
 
 def _fill(folder: Path, layout: CacheLayout, dataset: Cacheable, first: int, nproc: int, title: str) -> None:
-    """Write the rows from ``first`` on; a folder that holds something else is laid out anew."""
+    """Write the rows from ``first`` on; if ``first`` is 0, the arrays are created first."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = _source_names(layout)
     record = {**layout.description(), "finished": first, "sources": {n: file_mark(p) for n, p in sources.items()}}
     if first == 0:
         _check_room(folder, layout)
-        # No record while the arrays are being laid out.
+        # No record while the arrays are being created.
         (folder / RECORD).unlink(missing_ok=True)
         for name, (shape, dtype) in layout.arrays.items():
-            # Under a name of its own first: a link that lies there is not followed.
+            # Under a temporary name first, so that an existing link is not followed.
             with atomic_path(folder / f"{name}.npy") as temporary:
                 np.lib.format.open_memmap(temporary, "w+", dtype, (len(layout.rows), *shape)).flush()
-        _note(folder, record)
+        _write_record(folder, record)
     work = functools.partial(_write_row, folder, layout, dataset)
     for row, outcome in run_tasks(work, range(first, len(layout.rows)), nproc, title):
         if isinstance(outcome, DataError):
             raise outcome
         record["finished"] = row + 1
-        if (row + 1) % ROWS_A_NOTE == 0 or row + 1 == len(layout.rows):
-            _note(folder, record)
+        if (row + 1) % ROWS_PER_RECORD == 0 or row + 1 == len(layout.rows):
+            _write_record(folder, record)
 
 
 def _check_room(folder: Path, layout: CacheLayout) -> None:
-    """See that a new cache fits on the disk."""
+    """Check that a new cache fits on the disk."""
     free = shutil.disk_usage(folder).free
     if free >= layout.size:
         return
     size = f"cache {folder} needs {layout.size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
     if folder.name == REPLACEMENT:
-        raise DataError(f"{size} beside the cache that it replaces: make room, or remove that one if nothing reads it")
-    raise DataError(f"{size}: make room, or give another folder with --out")
+        raise DataError(
+            f"{size} in addition to the cache that it replaces: free space, or remove the old cache if nothing reads it"
+        )
+    raise DataError(f"{size}: free space, or give another folder with --out")
 
 
-def _note(folder: Path, record: Mapping[str, Any]) -> None:
-    """Say how many rows are done, once they are on the disk."""
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Record how many rows are finished, once they are on the disk."""
     for name in record["arrays"]:
         with open(folder / f"{name}.npy", "rb+") as stream:
             os.fsync(stream.fileno())
@@ -346,7 +350,7 @@ def _as_text(record: Mapping[str, Any]) -> str:
 
 
 def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int) -> None:
-    """Compute a row and write it. Not through a memory map, where a full disk would kill the process."""
+    """Compute a row and write it; not through a memory map, since a full disk would then kill the process."""
     computed = dataset.cache_row(index)
     for name, (shape, dtype) in layout.arrays.items():
         row = np.ascontiguousarray(computed[name], dtype)
@@ -357,14 +361,14 @@ def _write_row(folder: Path, layout: CacheLayout, dataset: Cacheable, index: int
             with open(path, "rb+") as stream:
                 header = path.stat().st_size - len(layout.rows) * row.nbytes
                 stream.seek(header + index * row.nbytes)
-                stream.write(row)
+                stream.write(row.data)
         except OSError as error:
             raise DataError(
-                f"{path} cannot be written ({error.strerror}): the cache is finished up to the rows before; make "
-                "room and run the same command again"
+                f"{path} cannot be written ({error.strerror}): the cache is complete up to this row; free "
+                "space and run the same command again"
             ) from error
 
 
 def directory_size(folder: Path) -> int:
-    """Bytes of a cache's files."""
+    """Bytes of the files of a cache."""
     return sum(path.stat().st_size for path in visible(folder, "*") if path.is_file())

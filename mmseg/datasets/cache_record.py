@@ -1,4 +1,4 @@
-"""``cache.json``, which says what a cache was made of: reading it, whatever it holds."""
+"""Reader of ``cache.json``, which records what a cache was made from; it may hold anything."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mmseg.errors import DataError
 from mmseg.io.json_files import read_json
 
 RECORD = "cache.json"
-# That of 100,000 samples has about 10 MB.
+# The record of 100,000 samples has about 10 MB.
 MAX_RECORD_BYTES = 1 << 28
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """``cache.json`` of a folder; None where there is none.
+    """``cache.json`` of a folder; None if it does not exist.
 
     Raises:
-        DataError: it is damaged, or holds anything else.
+        DataError: it is damaged, or not a record.
     """
     path = folder / RECORD
     remedy = "remove the folder and make the cache again"
@@ -27,14 +27,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        pass  # read_json says what is wrong
+        pass  # read_json reports what is wrong
     record = read_json(path, remedy, max_bytes=MAX_RECORD_BYTES)
     missing = _RECORD_PARTS.keys() - record.keys()
     if missing:
         raise DataError(f"{path} lacks {', '.join(sorted(missing))}: {remedy}")
     for key, fits in _RECORD_PARTS.items():
         if not fits(record[key]):
-            raise DataError(f"{path}: {key} is not what a cache has there: {remedy}")
+            raise DataError(f"{path}: {key} has an unexpected value: {remedy}")
     if record["finished"] > len(record["rows"]):
         raise DataError(f"{path}: {record['finished']} of {len(record['rows'])} samples are finished: {remedy}")
     return record
@@ -56,7 +56,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_mark(value: Any) -> bool:
-    """Whether a value is what :func:`file_mark` gives."""
+    """Whether a value has the form of the result of :func:`.file_mark`."""
     return isinstance(value, list) and len(value) == 3 and _is_count(value[0]) and isinstance(value[2], str)
 
 

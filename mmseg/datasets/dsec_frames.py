@@ -47,7 +47,7 @@ class DSECFrame:
 
     @property
     def rectified_image(self) -> Path:
-        """Rectified image of the frame camera. It names the frame in the lists and need not exist."""
+        """Rectified image of the frame camera. It names the frame in the lists and may be missing."""
         return self.sequence_dir / "images" / "left" / "rectified" / f"{self.frame:06d}.png"
 
     @property
@@ -73,9 +73,9 @@ class DSECFrame:
 
 
 def _read_lines(path: Path, remedy: str) -> list[str]:
-    """Return the lines of a text file without blank ones at its end; a DataError ends with ``remedy``."""
+    """Return the lines of a text file without trailing blank ones; a DataError ends with ``remedy``."""
     try:
-        # bytes of folder names that are no UTF-8 are kept
+        # Keeps bytes of folder names that are not UTF-8.
         return read_text(path, errors="surrogateescape").rstrip().splitlines()
     except FileNotFoundError:
         raise DataError(f"{path} is missing. {remedy}") from None
@@ -84,7 +84,7 @@ def _read_lines(path: Path, remedy: str) -> list[str]:
 
 
 def _read_integers(path: Path, lowest: int, meaning: str, remedy: str) -> np.ndarray:
-    """Return (N,) int64, N > 0, from a file of one integer a line. Lines count frames: none is skipped."""
+    """Return (N,) int64, N > 0, from a file with one integer per line; no line is skipped, since lines count frames."""
     values = []
     for number, line in enumerate(_read_lines(path, remedy), start=1):
         if not re.fullmatch(r"\s*-?\d{1,18}\s*", line) or int(line) < lowest:
@@ -95,21 +95,21 @@ def _read_integers(path: Path, lowest: int, meaning: str, remedy: str) -> np.nda
     return np.array(values, dtype=np.int64)
 
 
-def read_timestamps(path: str | Path) -> np.ndarray:
-    """Read the image timestamps of a sequence, ``images/timestamps.txt``.
+def read_timestamps(path: str | Path, remedy: str = DOWNLOAD_AGAIN) -> np.ndarray:
+    """Read the image timestamps of a sequence, ``images/timestamps.txt``; error messages end with ``remedy``.
 
     Returns:
         (number of images,) int64, µs on the clock of the recording, ascending.
 
     Raises:
-        DataError: missing or empty file, a line that is no time, or times out of order.
+        DataError: missing or empty file, a line that is not a time, or times out of order.
     """
     path = Path(path)
-    timestamps = _read_integers(path, 0, "an image timestamp (a whole number of µs)", DOWNLOAD_AGAIN)
+    timestamps = _read_integers(path, 0, "an image timestamp (a whole number of µs)", remedy)
     falls = np.flatnonzero(np.diff(timestamps) < 0)
     if falls.size:
         line = int(falls[0]) + 2
-        raise DataError(f"{path}, line {line}: this timestamp is earlier than the one before it. {DOWNLOAD_AGAIN}")
+        raise DataError(f"{path}, line {line}: this timestamp is earlier than the one before it. {remedy}")
     return timestamps
 
 
@@ -120,7 +120,7 @@ def read_event_index(path: str | Path) -> np.ndarray:
         (number of images,) int64: index of the last event at or before the image; -1 outside the recording.
 
     Raises:
-        DataError: missing or empty file, or a line that is no index.
+        DataError: missing or empty file, or a line that is not an index.
     """
     return _read_integers(Path(path), -1, "an event index (a whole number, -1 or more)", _CREATE)
 
@@ -128,15 +128,15 @@ def read_event_index(path: str | Path) -> np.ndarray:
 def read_frame_list(path: str | Path, root: str | Path | None = None) -> list[DSECFrame]:
     """Read a train or test list: lines ``<image path> <event index>``; blank lines are skipped.
 
-    Lists of ours hold paths relative to themselves. Lists may also come from another place than their data, with paths
-    of another machine or relative to some working directory: see :func:`find_sequence`.
+    Lists of this project hold paths relative to the list. Other lists may hold paths of another machine, or relative
+    to some working directory: see :func:`find_sequence`.
 
     Args:
-        path: of the list.
-        root: folder below which sequences are looked for first.
+        path: the list.
+        root: folder in which sequences are looked for first.
 
     Raises:
-        DataError: missing file, a malformed line, or no line at all.
+        DataError: missing file, a malformed line, or an empty list.
     """
     frames = _frames_as_listed(Path(path))
     roots = [Path(root)] if root else []
@@ -145,10 +145,10 @@ def read_frame_list(path: str | Path, root: str | Path | None = None) -> list[DS
 
 
 def find_sequence(given: Path, roots: Iterable[Path]) -> Path:
-    """Folder of a sequence that a list names.
+    """Find the folder of a sequence that a list names.
 
-    It is looked for below each root in turn, by the whole path and then by ever less of its beginning, so that data
-    and lists can move together; then where the path itself says. Where there is none, the path stays as it is.
+    Each root is searched in turn, for the whole path and then for ever shorter tails of it, so that data and lists can
+    move together. If there is no such folder, the path is returned as it is.
     """
     names = [part for part in given.parts if part not in (given.anchor, os.pardir)]
     tails = [Path(*names[start:]) for start in range(len(names))]
@@ -160,7 +160,7 @@ def find_sequence(given: Path, roots: Iterable[Path]) -> Path:
 
 
 def describe_folders(path: str | Path, frames: Iterable[DSECFrame]) -> str:
-    """Which folders the frames of a list are read from, and which it names where these are others."""
+    """Message that names the folders the frames of a list are read from, and those the list names if they differ."""
     read = {frame.sequence_dir.parent for frame in frames}
     named = {frame.sequence_dir.parent for frame in _frames_as_listed(Path(path))}
     text = f"{path}: frames are read from {_listed(read)}"
@@ -174,14 +174,14 @@ def _listed(folders: Iterable[Path]) -> str:
 
 
 def _frames_as_listed(path: Path) -> list[DSECFrame]:
-    """Frames of a list, with the folders that it names."""
+    """Frames of a list, with the folders as the list names them."""
     frames = []
     for number, line in enumerate(_read_lines(path, _CREATE), start=1):
         if not line.strip():
             continue
         match = re.fullmatch(r"(.*\S)\s+(\d{1,18})", line.strip())
         image = Path(match[1]) if match else Path()
-        # <sequence>/images/left/rectified/<image>; pathlib treats "/" and repeated slashes for us.
+        # <sequence>/images/left/rectified/<image>; pathlib handles repeated slashes.
         if (
             match is None
             or int(match[2]) == 0
@@ -191,10 +191,10 @@ def _frames_as_listed(path: Path) -> list[DSECFrame]:
         ):
             raise DataError(
                 f"{path}, line {number}: {line!r} is not '<sequence folder>/images/left/rectified/<6 digits>"
-                f".png <event index above 0>'. Mend the line, or create the list again with '{_COMMAND}'."
+                f".png <event index above 0>'. Fix the line, or create the list again with '{_COMMAND}'."
             )
         sequence_dir = image.parents[3]
         frames.append(DSECFrame(sequence_dir, sequence_dir.name, int(image.stem), int(match[2])))
     if not frames:
-        raise DataError(f"{path} lists no frame. {_CREATE}")
+        raise DataError(f"{path} lists no frames. {_CREATE}")
     return frames

@@ -19,7 +19,7 @@ def normalize_image(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32 network input.
 
     Raises:
-        ValueError: an image of another type or form, which the compiled loop would read beyond its table.
+        ValueError: an image of another type or shape, for which the compiled loop would read outside its table.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"the image is {rgb.shape} of {rgb.dtype}, not (H, W, 3) of uint8")
@@ -30,9 +30,9 @@ def normalize_image(rgb: np.ndarray) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _table() -> np.ndarray:
-    """(256, 3) float32: network input of every value of every channel."""
+    """(256, 3) float32: network input for each value of each channel."""
     values = np.arange(256, dtype=np.float32)[:, None]
-    return (values - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
+    return (values - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
 
 
 @compiled

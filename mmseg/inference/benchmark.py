@@ -30,10 +30,10 @@ from mmseg.models.low_precision import PRECISIONS
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.system.printing import TextTable, say
 
-# A call on the CPU can take many seconds; a GPU needs a few until its clocks and algorithms are settled.
+# A call on the CPU can take many seconds; a GPU needs a few calls until its clocks and algorithms have settled.
 WARM_UP_CALLS = {"cpu": 1, "cuda": 5}
 LEAST_CALLS = 3
-# First of the GPUs' compute capabilities with TF32 and bfloat16.
+# Lowest compute capability of a GPU with TF32 and bfloat16.
 AMPERE = (8, 0)
 
 
@@ -43,13 +43,13 @@ class Row:
 
     Attributes:
         precision: a key of :data:`.PRECISIONS`.
-        batch: number of images of a call.
-        compiled: whether ``torch.compile`` compiled the blocks of the network.
+        batch: images per call.
+        compiled: whether the blocks of the network were compiled by ``torch.compile``.
         recorded: whether the calls were replayed as CUDA graphs.
         calls: number of timed calls.
-        latency_ms, latency_p95_ms: median and 95th percentile of a call, that is of the whole batch.
+        latency_ms, latency_p95_ms: median and 95th percentile of a call, which processes the whole batch.
         images_per_second: over all timed calls.
-        peak_memory_mib: largest memory of tensors during the calls, weights included; None on a CPU.
+        peak_memory_mib: peak memory of tensors during the calls, including weights; None on a CPU.
     """
 
     precision: str
@@ -63,13 +63,13 @@ class Row:
     peak_memory_mib: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, without what was not measured."""
+        """Plain data, without values that were not measured."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Rows of a run, what they are about, and why others are left out."""
+    """Rows of a run, the settings they share, and why other rows are left out."""
 
     about: dict[str, Any]
     rows: list[Row]
@@ -80,7 +80,7 @@ class Benchmark:
         return {**self.about, "rows": [row.as_dict() for row in self.rows], "left_out": self.left_out}
 
     def table(self) -> Table:
-        """One line a row."""
+        """One line per row."""
         height, width = self.about["size"]
         table = TextTable(
             title=f"{self.about['output']} output, {height}x{width}, {self.about['environment']['device']}"
@@ -115,21 +115,22 @@ def benchmark(
 ) -> Benchmark:
     """Measure how fast the network of a config turns images on the device into class maps of their size.
 
-    No data are read, and no weights but those of the checkpoint. What a device cannot do is left out, and said.
+    No data are read, and no weights except those of the checkpoint. What a device does not support is left out and
+    reported.
 
     Args:
         config_path: any config.
-        checkpoint: its student is taken; None for random weights, which are as fast.
-        output: output of the model; by default the one that a test takes.
+        checkpoint: checkpoint whose student is measured; None for random weights, which are equally fast.
+        output: output of the model; by default that of a test.
         size: (height, width) of the images.
         precisions: keys of :data:`.PRECISIONS`.
-        batches: images a call.
-        compiled: measure compiled networks too. On a GPU each form is also measured replayed as CUDA graphs.
+        batches: images per call.
+        compiled: also measure compiled networks. On a GPU each variant is also measured replayed as CUDA graphs.
         device: ``cpu``, ``cuda`` or ``cuda:<number>``; None takes a GPU if there is one.
-        seconds: time a row is measured for; three calls at least.
-        threads: of the CPU; None leaves torch's choice.
+        seconds: measuring time per row; at least three calls.
+        threads: CPU threads; None leaves the choice to torch.
         cfg_options: dotted key -> value.
-        console: where people read along; stdout by default.
+        console: receives messages and the table; stdout by default.
 
     Raises:
         CMDAError: bad input.
@@ -202,7 +203,7 @@ def _check_values(
 
 
 def _unavailable(precision: str, device: torch.device) -> str:
-    """Why a device cannot compute in a precision; '' where it can."""
+    """Why a device cannot compute in a precision; '' if it can."""
     if device.type == "cpu":
         return "it is for GPUs" if precision in ("tf32", "fp16") else ""
     if precision in ("tf32", "bf16") and torch.cuda.get_device_capability(device) < AMPERE:
@@ -211,13 +212,13 @@ def _unavailable(precision: str, device: torch.device) -> str:
 
 
 def random_inputs(streams: Sequence[str], batch: int, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
-    """Random inputs (batch, 3, H, W); the time does not depend on the numbers."""
+    """Random inputs (batch, 3, H, W); the time does not depend on their values."""
     generator = torch.Generator().manual_seed(0)
     return {name: torch.randn((batch, 3, *size), generator=generator).to(device) for name in streams}
 
 
 def _forms(compiled: bool, device: torch.device) -> list[tuple[bool, bool]]:
-    """Whether the network is compiled, and whether its predictions are recorded, of each form that is measured."""
+    """Variants to measure: whether the network is compiled, and whether its predictions are recorded."""
     return list(product((False, True) if compiled else (False,), (False, True) if device.type == "cuda" else (False,)))
 
 
@@ -230,7 +231,7 @@ def _measure(
     record_it: bool,
     seconds: float,
 ) -> Row | str:
-    """Warm up, then time calls; or say why they cannot be recorded.
+    """Warm up, then time calls; return a message if they cannot be recorded.
 
     Raises:
         ConfigError: the network cannot be compiled here.
@@ -249,7 +250,7 @@ def _measure(
             raise ConfigError(f"torch.compile cannot compile the network here ({reason}); do without it") from error
         if refusals:
             return refusals[0]
-        # a replay allocates nothing: what it works in was counted when it was recorded
+        # A replay allocates nothing: its memory was counted when it was recorded.
         if on_gpu and not record_it:
             torch.cuda.reset_peak_memory_stats(device)
         times: list[float] = []
@@ -282,15 +283,15 @@ def prepared(
     record_it: bool = False,
     say: Callable[[str], None] = print,
 ) -> Iterator[Predictor]:
-    """Yield what predicts with a model in a precision, compiled or not; torch's settings are restored afterwards.
+    """Yield a predictor of a model in a precision, compiled or not; torch's settings are restored afterwards.
 
     Args:
         model: in eval mode, on ``device``.
         precision: a key of :data:`.PRECISIONS`.
         compile_it: compile the blocks of the network.
-        device: where it runs.
+        device: device it runs on.
         record_it: replay predictions as CUDA graphs.
-        say: told in one line why they are not.
+        say: receives a message if they cannot be replayed.
     """
     matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -305,5 +306,5 @@ def prepared(
         if compile_it:
             for module in model.modules():
                 module._compiled_call_impl = None
-            # Each row compiles for its own shapes and precision; torch gives up on a function after many of them.
+            # Each row compiles for its own shapes and precision; torch stops compiling a function after many of them.
             torch.compiler.reset()

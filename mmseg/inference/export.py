@@ -1,4 +1,4 @@
-"""Exporting a trained network to ONNX and to ``torch.export``, checked against PyTorch before a file gets its name."""
+"""Export of a trained network to ONNX and ``torch.export``; files are compared with PyTorch before they are kept."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from mmseg.work_dir.layout import WorkDir
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-# Images a call; the exported batch size is free.
+# Batch sizes that are compared; the exported batch size is free.
 CHECKED_BATCHES = (1, 2)
-# Largest difference from PyTorch, as a share of the range of PyTorch's logits; of the confidence, as it is.
+# Largest difference from PyTorch: of logits relative to the range of PyTorch's, of the confidence absolute.
 TOLERANCE = 1e-4
-# Key of the description inside an ONNX file; inside a .pt2 file it is the extra file of this name and '.json'.
+# Metadata key of the description in an ONNX file; a .pt2 file has it as an extra file of this name plus '.json'.
 DESCRIPTION = "cmda"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported network is from PyTorch, the worst over all checked batches.
+    """Largest differences of an exported network from PyTorch over all checked batches.
 
     Attributes:
-        difference: largest absolute difference of a logit. With labels: how far PyTorch's logit of the named class lies
-            below its largest, at most.
-        logit_range: largest less smallest of PyTorch's logits.
+        difference: largest absolute difference of a logit. With labels: largest amount by which PyTorch's logit of the
+            exported label lies below PyTorch's largest logit.
+        logit_range: largest minus smallest of PyTorch's logits.
         confidence_difference: largest absolute difference of a confidence; None without labels.
     """
 
@@ -66,7 +66,10 @@ class Parity:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for the description."""
-        result = {"against": "PyTorch on the CPU, 32 bits, random inputs", "batches": list(CHECKED_BATCHES)}
+        result: dict[str, Any] = {
+            "against": "PyTorch on the CPU, 32 bits, random inputs",
+            "batches": list(CHECKED_BATCHES),
+        }
         if self.confidence_difference is None:
             result["largest_difference_of_logits"] = self.difference
         else:
@@ -85,12 +88,12 @@ class Parity:
 
 
 class ExportedNetwork(nn.Module):
-    """One output of a segmentor, as it is exported: the input streams by name -> logits, or label and confidence.
+    """One output of a segmentor in the exported form: input streams by name -> logits, or label and confidence.
 
     Args:
         segmentor: in eval mode.
-        output: name of its output.
-        labels: give the label (B, H, W) uint8 and its softmax probability (B, H, W) float32 in place of the logits
+        output: name of the output.
+        labels: return the label (B, H, W) uint8 and its softmax probability (B, H, W) float32 in place of the logits
             (B, classes, H, W) float32.
     """
 
@@ -104,7 +107,8 @@ class ExportedNetwork(nn.Module):
         self, image: Tensor | None = None, events: Tensor | None = None, img_self_res: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
         given = {"image": image, "events": events, "img_self_res": img_self_res}
-        streams = {name: given[name] for name in self.segmentor.required_streams(self.output)}
+        required = self.segmentor.required_streams(self.output)
+        streams = {name: value for name, value in given.items() if name in required and value is not None}
         logits = self.segmentor.predict_logits(streams, self.output)
         if not self.labels:
             return logits
@@ -135,13 +139,13 @@ def export(
     cfg_options: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[Path]:
-    """Export outputs of a trained network as files of their own, each with a description ``<file>.json``.
+    """Export outputs of a trained network, each as a file with a description ``<file>.json``.
 
-    The network takes normalised inputs (B, 3, H, W) float32 with any B, by the names of its streams. Every file is
-    loaded and compared with PyTorch first. No data are needed.
+    An exported network takes normalised inputs (B, 3, H, W) float32 with any B, named like its streams. Every file is
+    loaded and compared with PyTorch before it is kept. No data are needed.
 
     Args:
-        config_path: config of the training; None takes the one that the checkpoint carries.
+        config_path: config of the training; None takes the one in the checkpoint.
         checkpoint: its checkpoint.
         out_dir: folder of the files ``<model>_<output>_<height>x<width>[_labels].onnx`` and ``.pt2``.
         model: ``student`` or ``teacher``.
@@ -150,7 +154,7 @@ def export(
         size: (height, width) of inputs and outputs; by default that of the config's test.
         labels: see :class:`ExportedNetwork`.
         cfg_options: dotted key -> value.
-        console: where people read along; stdout by default.
+        console: receives messages; stdout by default.
 
     Returns:
         The exported files.
@@ -171,7 +175,7 @@ def export(
     loaded = load_segmentor(segmentor, checkpoint, model)
     segmentor.eval().requires_grad_(False)
     tell(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
-    size = tuple(size or recipe.input_size)
+    height, width = shape = size or recipe.input_size
     origin = {
         "model": model,
         "config": Path(taken_from).name,
@@ -182,10 +186,10 @@ def export(
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         for output in chosen:
             streams = segmentor.required_streams(output)
-            about = {"output": output, **origin, **describe(recipe, streams, size, labels)}
-            stem = Path(out_dir) / f"{model}_{output}_{size[0]}x{size[1]}{'_labels' if labels else ''}"
+            about = {"output": output, **origin, **describe(recipe, streams, shape, labels)}
+            stem = Path(out_dir) / f"{model}_{output}_{height}x{width}{'_labels' if labels else ''}"
             network = ExportedNetwork(segmentor, output, labels)
-            for path, parity in _write_checked(network, _random_batches(streams, size), stem, formats, about):
+            for path, parity in _write_checked(network, _random_batches(streams, shape), stem, formats, about):
                 tell(f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {parity}")
                 files.append(path)
     except OSError as error:
@@ -200,14 +204,14 @@ def _check_formats(formats: Iterable[str]) -> None:
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if "onnx" in formats and missing:
         raise ConfigError(
-            f"format 'onnx' needs {', '.join(missing)}: pip install {' '.join(ONNX_PACKAGES)}; or choose 'torch' alone"
+            f"format 'onnx' needs {', '.join(missing)}: pip install {' '.join(ONNX_PACKAGES)}; or choose only 'torch'"
         )
 
 
 def _chosen_outputs(
     segmentor: BaseSegmentor, config: Config, recipe: InputRecipe, asked: Sequence[str] | None
 ) -> list[str]:
-    """Names of the outputs to export; ``all`` are those that the training of the config trained.
+    """Names of the outputs to export; ``all`` means those that the config's training trained.
 
     Raises:
         ConfigError: the model has no such output.
@@ -229,14 +233,14 @@ def _chosen_outputs(
 
 
 def _random_batches(streams: Sequence[str], size: tuple[int, int]) -> list[dict[str, Tensor]]:
-    """Inputs (B, 3, H, W) by stream, one dictionary for each of the batch sizes that are checked."""
+    """Inputs (B, 3, H, W) by stream, one dictionary per checked batch size."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(name: str, batch: int) -> Tensor:
         shape = (batch, 3, *size)
         if name == "image":
             return torch.randn(shape, generator=generator)
-        # Maps of events and contents have one channel, three times.
+        # Event and content maps have one channel, repeated three times.
         return (2 * torch.rand((batch, 1, *size), generator=generator) - 1).expand(shape).contiguous()
 
     return [{name: draw(name, batch) for name in streams} for batch in CHECKED_BATCHES]
@@ -249,10 +253,10 @@ def _write_checked(
     formats: Iterable[str],
     about: Mapping[str, Any],
 ) -> Iterator[tuple[Path, Parity]]:
-    """Write a network in every format, with its description; yield the files and how far they are from PyTorch.
+    """Write a network in every format, with its description; yield the files and their differences from PyTorch.
 
     Raises:
-        ConfigError: a file that was written and loaded again does not compute what the network does.
+        ConfigError: a file that was written and loaded again does not compute the same as the network.
     """
     expected, unused = _expected_logits(network, batches)
     with _without(network, unused):
@@ -278,7 +282,7 @@ def _write_checked(
 def _expected_logits(
     network: ExportedNetwork, batches: Sequence[Mapping[str, Tensor]]
 ) -> tuple[list[Tensor], list[str]]:
-    """PyTorch's logits for every batch, and the names of the layers with weights that they do not need."""
+    """PyTorch's logits for every batch, and the names of layers with weights that do not contribute to them."""
     modules = network.named_modules(remove_duplicate=False)
     layers = {name: layer for name, layer in modules if not [*layer.children()] and layer.state_dict()}
     used: set[nn.Module] = set()
@@ -294,7 +298,7 @@ def _expected_logits(
 
 @contextmanager
 def _without(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
-    """Take layers out of a network for a while: a file would hold their weights, used or not."""
+    """Remove layers from a network temporarily, since a file would contain their weights even if unused."""
     layers = {name: network.get_submodule(name) for name in names}
     try:
         for name in layers:
@@ -306,11 +310,11 @@ def _without(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
 
 
 def _traced(network: ExportedNetwork, inputs: Mapping[str, Tensor]) -> ExportedProgram:
-    """The graph of a network for any batch size; ``inputs`` are an example of at least two images."""
+    """Graph of a network for any batch size; ``inputs`` are an example of at least two images."""
     batch = Dim("batch")
     shapes = {name: {0: batch} for name in inputs}
     program = torch.export.export(network.eval(), (), dict(inputs), dynamic_shapes=shapes)
-    # Files are handed on: they need not tell where the code lay on this machine.
+    # Files are shared: they must not contain paths of this machine.
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
@@ -325,9 +329,13 @@ def _write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, Any]) 
         dynamo=True,
         verbose=False,
     )
-    exported.rename_axes({exported.model.graph.inputs[0].shape[0]: "batch"})
+    if exported is None or exported.model.graph.inputs[0].shape is None:
+        raise ConfigError(f"{path} is not written: this version of torch exports no ONNX program")
+    batch = exported.model.graph.inputs[0].shape[0]
+    # The signature of rename_axes lacks int, which a dimension may also be.
+    exported.rename_axes({batch: "batch"})  # type: ignore[dict-item]
     for node in exported.model.graph:
-        # names of our modules, in every node
+        # Every node holds names of our modules.
         node.metadata_props.clear()
     exported.model.metadata_props[DESCRIPTION] = json.dumps(about)
     exported.save(path, external_data=False)
@@ -345,7 +353,7 @@ def _run_onnx(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[t
 
 
 def _write_torch(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> None:
-    # Given a name, it would call the folder inside the archive after it.
+    # With a path, torch would name the folder inside the archive after it.
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={f"{DESCRIPTION}.json": json.dumps(about)})
 
@@ -373,7 +381,7 @@ def _compare(found: Iterable[tuple[Tensor, ...]], expected: Sequence[Tensor]) ->
             differences.append((outputs[0] - logits).abs().max())
             continue
         label, confidence = outputs
-        # Where two classes are as good as equal, rounding may choose either.
+        # If two classes are nearly equal, rounding may choose either.
         differences.append((logits.amax(dim=1) - logits.gather(1, label.long()[:, None])[:, 0]).max())
         confidence_differences.append((confidence - logits.softmax(dim=1).amax(dim=1)).abs().max())
     largest, least = (max(x.max().item() for x in expected), min(x.min().item() for x in expected))

@@ -1,11 +1,11 @@
-"""A trained network on files: images, folders or a video in, label maps and pictures out."""
+"""A trained network on files: reads images, folders or a video, writes label maps and pictures."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -25,29 +25,29 @@ from mmseg.system.printing import say, text_column
 from mmseg.visualization.films import Codec, Film, film_file
 from mmseg.visualization.panels import color_label, save_picture
 
-# What can be saved -> folder below the output folder.
+# Kind of file -> its folder below the output folder.
 SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
 OVERLAY_VIDEO = "overlay.mp4"
 USUAL_FRAME_RATE = 25.0
 NOT_IN_BROWSERS = (
-    ", which no browser plays: this OpenCV writes neither H.264 nor VP9; for browsers: ffmpeg -i overlay.mp4 -c:v "
-    "libx264 -pix_fmt yuv420p film.mp4"
+    ", which no browser plays: this OpenCV writes neither H.264 nor VP9; convert it for browsers with ffmpeg -i "
+    "overlay.mp4 -c:v libx264 -pix_fmt yuv420p film.mp4"
 )
 LISTED_NAMES = 5
 
 
 @dataclass
 class InferenceReport:
-    """What became of a run.
+    """Result of a run.
 
     Attributes:
-        outputs: output of the network -> number of pictures.
-        failures: one message for each picture that could not be predicted.
-        without_events: names of the pictures that the recording has no events for.
-        seconds: of the whole run.
-        network_seconds: in the network, copies to and from the device included.
-        film: how ``overlay.mp4`` is encoded; None where there is none.
-        unit: what a picture is called.
+        outputs: output of the network -> number of predicted images.
+        failures: one message per image that could not be predicted.
+        without_events: names of the images for which the recording has no events.
+        seconds: duration of the run.
+        network_seconds: time in the network, including copies to and from the device.
+        film: encoding of ``overlay.mp4``; None if it is not written.
+        unit: what messages call the images.
     """
 
     outputs: dict[str, int] = field(default_factory=dict)
@@ -60,30 +60,30 @@ class InferenceReport:
 
     @property
     def written(self) -> int:
-        """Number of predicted pictures."""
+        """Number of predicted images."""
         return sum(self.outputs.values())
 
     def lines(self) -> list[str]:
-        """The run in words."""
+        """Summary of the run for people."""
         outputs = ", ".join(f"{output} output: {count:,}" for output, count in self.outputs.items())
         total = self.written + len(self.failures)
         lines = [f"{self.written:,} of {total:,} {self.unit} predicted" + (f" ({outputs})" if outputs else "")]
         if self.written:
             lines[0] += (
-                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} {self.unit}/s, the network by itself "
+                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} {self.unit}/s, the network alone "
                 f"{self.written / self.network_seconds:.2f}"
             )
         if self.without_events:
             shown = ", ".join(self.without_events[:LISTED_NAMES]) + (
                 ", ..." if len(self.without_events) > LISTED_NAMES else ""
             )
-            lines.append(f"no events, or not the whole window, for {len(self.without_events):,} of them: {shown}")
+            lines.append(f"no events, or not a whole window, for {len(self.without_events):,} of them: {shown}")
         if self.film is not None:
             lines.append(f"{OVERLAY_VIDEO} is {self.film.name}" + ("" if self.film.in_browsers else NOT_IN_BROWSERS))
         return lines
 
-    def add(self, step: _Step) -> None:
-        """Count a predicted picture."""
+    def add(self, step: _Written) -> None:
+        """Count a predicted image."""
         output = step.prediction.output
         self.outputs[output] = self.outputs.get(output, 0) + 1
         if step.lacks_events:
@@ -92,22 +92,48 @@ class InferenceReport:
 
 @dataclass(frozen=True)
 class Recording:
-    """Events, and the first and last one of every picture; None where there are none."""
+    """Events, and the first and last one of every image; None if it has none."""
 
     source: EventSource
     windows: Sequence[tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A picture on its way: read and prepared, then predicted; or what is wrong with it."""
+class _Failed:
+    """An image that could not be predicted, and why."""
 
     name: str
-    image: np.ndarray | None = None
-    task: Task | None = None
-    prediction: Prediction | None = None
-    failure: str = ""
-    lacks_events: bool = False
+    message: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An image (H, W, 3) that is ready for the network."""
+
+    name: str
+    image: np.ndarray
+    task: Task
+    lacks_events: bool
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """An image with its prediction."""
+
+    name: str
+    image: np.ndarray
+    prediction: Prediction
+    lacks_events: bool
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A prediction whose files are written; ``overlay`` is (H, W, 3) uint8 RGB, or None if it is not saved."""
+
+    name: str
+    prediction: Prediction
+    lacks_events: bool
+    overlay: np.ndarray | None
 
 
 def infer(
@@ -127,29 +153,29 @@ def infer(
     rows: int | None = None,
     console: Console | None = None,
 ) -> InferenceReport:
-    """Predict images, folders of images, or a video, and write what is asked for.
+    """Predict images, folders of images, or a video, and write the requested files.
 
     Writes into ``out_dir``: ``<name>.png`` (train ids), ``overlay/<name>.png`` (colours over the picture),
     ``color/<name>.png``, ``confidence/<name>.png`` (softmax probability of the label, 0..255), and for a video, with
-    its overlays, ``overlay.mp4``. What is there is replaced. A picture that cannot be read is reported, the others go
-    on.
+    its overlays, ``overlay.mp4``. Existing files are replaced. An image that cannot be read is reported, and the others
+    are still predicted.
 
     Args:
         model: from :func:`mmseg.apis.init_model`.
         inputs: see :func:`.open_pictures`.
-        out_dir: folder, made if absent.
+        out_dir: output folder, created if missing.
         events, rectify_map: event recording, see :func:`.open_events`; None for none.
-        timestamps, start_time: when the pictures were taken, see :func:`.picture_times`.
+        timestamps, start_time: when the images were taken, see :func:`.picture_times`.
         window: length of the events' window in µs; None for that of :func:`.find_windows`.
-        output, size, rows: see :func:`mmseg.apis.inference_model`. A picture without events is predicted by the image
-            output, unless an output is named.
-        save: what to write, keys of :data:`SAVED`.
+        output, size, rows: see :func:`mmseg.apis.inference_model`. An image without events is predicted by the image
+            output unless an output is named.
+        save: files to write, keys of :data:`SAVED`.
         opacity: of the colours in the overlay, 0..1.
-        batch: pictures a call of the network.
-        console: where people read along; stdout by default.
+        batch: images per call of the network.
+        console: receives messages and the progress bar; stdout by default.
 
     Raises:
-        CMDAError: bad input that concerns all pictures.
+        CMDAError: bad input that affects all images.
     """
     console = console or Console()
     out_dir = Path(out_dir)
@@ -175,16 +201,16 @@ def infer(
             prepared = stages.each(made.prepared, decoded)
             predicted = stages.beside(_predicted(model, prepared, batch, "confidence" in save, report))
             write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
-            for step, overlay in stages.each(write, predicted):
+            for step in stages.each(write, predicted):
                 advance()
-                if step.failure:
-                    report.failures.append(step.failure)
+                if isinstance(step, _Failed):
+                    report.failures.append(step.message)
                     continue
                 if not report.written:
-                    _say_sizes(model, step, size, console)
+                    _report_sizes(model, step, size, console)
                 report.add(step)
-                if overlay is not None and film is not None:
-                    film.add(overlay)
+                if step.overlay is not None and film is not None:
+                    film.add(step.overlay)
         if film is not None and film.codec is not None:
             report.film = film.codec
     except OSError as error:
@@ -202,11 +228,13 @@ def _check_values(save: Sequence[str], opacity: float, batch: int) -> None:
 
 
 def _check_folders(pictures: ImageFiles | Video, out_dir: Path, save: Sequence[str]) -> None:
-    """Predictions bear the names of their pictures: they must not take their places."""
+    """Refuse an output folder in which predictions would overwrite the images, whose names they share."""
     places = {(out_dir / SAVED[kind]).resolve() for kind in save} | {out_dir.resolve()}
     for path in pictures.paths if isinstance(pictures, ImageFiles) else [pictures.path]:
         if path.parent.resolve() in places:
-            raise ConfigError(f"{out_dir} would hold predictions beside the picture {path}; choose another --out")
+            raise ConfigError(
+                f"{out_dir} holds the image {path}, which its prediction would overwrite; choose another --out"
+            )
 
 
 def _recording(
@@ -235,7 +263,7 @@ def _recording(
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes the inputs of a picture; the rest as in :func:`infer`."""
+    """Prepares images for the network; attributes as in :func:`infer`."""
 
     model: InferenceModel
     recording: Recording | None
@@ -243,53 +271,54 @@ class _Maker:
     size: Size | str | None
     rows: int | None
 
-    def prepared(self, numbered: tuple[int, Picture]) -> _Step:
-        """Read a picture and prepare it for the network; what is wrong with it alone is its failure."""
+    def prepared(self, numbered: tuple[int, Picture]) -> _Prepared | _Failed:
+        """Read an image and prepare it; an error that affects only this image becomes its failure."""
         number, picture = numbered
         with one_message(f"preparing {picture.name}"):
             return self._prepared(number, picture)
 
-    def _prepared(self, number: int, picture: Picture) -> _Step:
+    def _prepared(self, number: int, picture: Picture) -> _Prepared | _Failed:
         try:
             image = picture.read()
         except DataError as error:
-            return _Step(picture.name, failure=str(error))
-        window = None
-        if self.recording is not None and number < len(self.recording.windows):
-            window = self.recording.windows[number]
+            return _Failed(picture.name, str(error))
+        window, events = None, None
         try:
-            events = self.recording.source.events(*window) if window else None
+            if self.recording is not None and number < len(self.recording.windows):
+                window = self.recording.windows[number]
+                events = self.recording.source.events(*window) if window else None
             task = prepare(self.model, image, events, self.output, self.size, self.rows)
         except DataError as error:
-            return _Step(picture.name, failure=f"{picture.name}: {error}")
-        return _Step(picture.name, image, task, lacks_events=self.recording is not None and window is None)
+            return _Failed(picture.name, f"{picture.name}: {error}")
+        return _Prepared(picture.name, image, task, self.recording is not None and window is None)
 
 
 def _decoded(pictures: ImageFiles | Video) -> Iterator[tuple[int, Picture]]:
-    """The pictures with their numbers from 0."""
+    """The images with their numbers from 0."""
     with one_message("reading the pictures"):
         yield from enumerate(pictures)
 
 
 def _predicted(
-    model: InferenceModel, steps: Iterable[_Step], batch: int, confidence: bool, report: InferenceReport
-) -> Iterator[_Step]:
-    """Steps with their predictions, in order; those of one kind that follow each other go through together.
+    model: InferenceModel, steps: Iterable[_Prepared | _Failed], batch: int, confidence: bool, report: InferenceReport
+) -> Iterator[_Predicted | _Failed]:
+    """Predict images in order; consecutive ones of one kind share a call of the network.
 
-    The next predictions begin before those that were begun last are asked for: a GPU does not wait for the host.
+    Each call starts before the results of the previous one are fetched, so that a GPU does not wait for the host.
     """
 
-    def finish(group: Sequence[_Step], begun: BegunPredictions) -> list[_Step]:
+    def finish(group: Sequence[_Prepared], begun: BegunPredictions) -> list[_Predicted | _Failed]:
         predictions = begun.predictions()
         report.network_seconds += begun.copies.seconds
         return [
-            replace(step, task=None, prediction=prediction) for step, prediction in zip(group, predictions, strict=True)
+            _Predicted(step.name, step.image, prediction, step.lacks_events)
+            for step, prediction in zip(group, predictions, strict=True)
         ]
 
-    def begin_all() -> Iterator[Callable[[], list[_Step]]]:
+    def begin_all() -> Iterator[Callable[[], list[_Predicted | _Failed]]]:
         for group in _groups(steps, batch):
-            if group[0].failure:
-                yield partial(list, group)
+            if isinstance(group, _Failed):
+                yield partial(list, [group])
             else:
                 yield partial(finish, group, begin(model, [step.task for step in group], confidence))
 
@@ -298,48 +327,54 @@ def _predicted(
             yield from finished
 
 
-def _groups(steps: Iterable[_Step], batch: int) -> Iterator[list[_Step]]:
-    """Steps that go through the network together, in order; a failure by itself."""
-    group: list[_Step] = []
+def _groups(steps: Iterable[_Prepared | _Failed], batch: int) -> Iterator[list[_Prepared] | _Failed]:
+    """Consecutive images that share a call of the network, in order; failures separately."""
+    group: list[_Prepared] = []
     for step in steps:
-        alike = group and not step.failure and not group[0].failure and step.task.kind == group[0].task.kind
-        if group and not (alike and len(group) < batch):
+        if group and (isinstance(step, _Failed) or step.task.kind != group[0].task.kind or len(group) == batch):
             yield group
             group = []
-        group.append(step)
+        if isinstance(step, _Failed):
+            yield step
+        else:
+            group.append(step)
     if group:
         yield group
 
 
-def _write(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
-    """Write the files of a picture; the step without its arrays, and the overlay (H, W, 3) uint8 RGB if it is saved."""
-    if step.failure:
-        return step, None
+def _write(step: _Predicted | _Failed, out_dir: Path, save: Sequence[str], opacity: float) -> _Written | _Failed:
+    """Write the files of an image."""
+    if isinstance(step, _Failed):
+        return step
     with one_message(f"drawing and writing {step.name}", OSError):
-        return _drawn(step, out_dir, save, opacity)
+        pictures = _drawn(step, save, opacity)
+        for kind in save:
+            save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
+        return _Written(step.name, step.prediction, step.lacks_events, pictures.get("overlay"))
 
 
-def _drawn(step: _Step, out_dir: Path, save: Sequence[str], opacity: float) -> tuple[_Step, np.ndarray | None]:
+def _drawn(step: _Predicted, save: Sequence[str], opacity: float) -> dict[str, np.ndarray]:
+    """Pictures of a prediction by kind."""
     prediction = step.prediction
     color = color_label(prediction.label)
     pictures = {"label": prediction.label, "color": color}
     if "overlay" in save:
         pictures["overlay"] = cv2.addWeighted(color, opacity, step.image[: len(color)], 1 - opacity, 0)
-    if "confidence" in save:
+    if "confidence" in save and prediction.confidence is not None:
         pictures["confidence"] = np.rint(prediction.confidence * 255).astype(np.uint8)
-    for kind in save:
-        save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
-    return replace(step, image=None), pictures.get("overlay")
+    return pictures
 
 
 def _film(pictures: ImageFiles | Video, path: Path | None) -> AbstractContextManager[Film | None]:
-    """The film of the overlays of a video, as fast as the video; None where there is no path for it."""
-    return nullcontext() if path is None else film_file(path, pictures.frame_rate or USUAL_FRAME_RATE)
+    """Film of a video's overlays, at the video's frame rate; None if there is no path for it."""
+    if path is None or not isinstance(pictures, Video):
+        return nullcontext()
+    return film_file(path, pictures.frame_rate or USUAL_FRAME_RATE)
 
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
-    """Yield what moves a bar on; there is one on a terminal."""
+    """Yield a function that advances the progress bar, which is only shown on a terminal."""
     columns = (
         text_column(),
         BarColumn(),
@@ -352,13 +387,13 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(bar)
 
 
-def _say_sizes(model: InferenceModel, step: _Step, size: Size | str | None, console: Console) -> None:
-    """Say at which size the network saw the first picture, and whether that is far from its training."""
+def _report_sizes(model: InferenceModel, step: _Written, size: Size | str | None, console: Console) -> None:
+    """Report the size at which the network saw the first image, and whether that is far from its training."""
     label, (height, width) = step.prediction.label, step.prediction.input_size
     text = f"{step.name}: {label.shape[1]}x{label.shape[0]}, in the network {width}x{height}"
     if size is None and label.shape != (height, width):
-        text += ", about as large as what it was trained on; --no-resize keeps sizes, --resize sets one"
+        text += ", about the size it was trained on; --no-resize keeps sizes, --resize sets one"
     elif model.is_far_from_training(height, width):
         trained = f"{model.trained_size[1]}x{model.trained_size[0]}"
-        text += f"; it was trained on whole images of {trained} and sees less well far from that (see --resize)"
+        text += f"; it was trained on images of {trained} and is less accurate far from that size (see --resize)"
     say(console, text)

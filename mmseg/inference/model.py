@@ -208,20 +208,20 @@ def init_model(
     place = named_device(device)
     check_precision(precision, place)
     if isinstance(config, Config):
-        config = copy.deepcopy(config)
-        config.merge_from_dict(dict(cfg_options or {}))
+        cfg = copy.deepcopy(config)
+        cfg.merge_from_dict(dict(cfg_options or {}))
     else:
-        config, _ = config_of(config, checkpoint, cfg_options)
-    check_values(config, for_training=False)
+        cfg, _ = config_of(config, checkpoint, cfg_options)
+    check_values(cfg, for_training=False)
     if train_isr_parms:
-        use_training_isr(config)
-    recipe = InputRecipe(config)
-    segmentor = empty_segmentor(config)
+        use_training_isr(cfg)
+    recipe = InputRecipe(cfg)
+    segmentor = empty_segmentor(cfg)
     weights = load_segmentor(segmentor, checkpoint, model)
     segmentor.to(place).eval().requires_grad_(False)
-    recorder = recorder_for(place, value_of(config, "cuda_graphs"))
+    recorder = recorder_for(place, value_of(cfg, "cuda_graphs"))
     predictor = Predictor(segmentor, place, set_precision(precision, place), recorder)
-    width, height = value_of(config, "data.train.source.image_resize_size") or PUBLISHED_SIZE
+    width, height = value_of(cfg, "data.train.source.image_resize_size") or PUBLISHED_SIZE
     return InferenceModel(segmentor, recipe, place, (height, width), weights, predictor)
 
 
@@ -254,18 +254,19 @@ def inference_model(
     Raises:
         CMDAError: bad input.
     """
-    one = isinstance(images, (str, Path, np.ndarray))
-    images = [images] if one else list(images)
-    events = [events] * len(images) if events is None else [events] if isinstance(events, Events) else list(events)
-    if len(events) != len(images):
-        raise DataError(f"{len(images)} images with events for {len(events)}; give None where an image has none")
+    given = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    of_images: list[Events | None] = [None] * len(given)
+    if events is not None:
+        of_images = [events] if isinstance(events, Events) else list(events)
+    if len(of_images) != len(given):
+        raise DataError(f"{len(given)} images with events for {len(of_images)}; give None for an image without events")
     tasks = []
-    for image, of_image in zip(images, events, strict=True):
+    for image, of_image in zip(given, of_images, strict=True):
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         tasks.append(prepare(model, pixels, of_image, output, size, rows))
     begun = (begin(model, group).predictions for group in _groups(tasks, batch))
     predictions = [prediction for group in one_behind(begun) for prediction in group]
-    return predictions[0] if one else predictions
+    return predictions[0] if isinstance(images, str | Path | np.ndarray) else predictions
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures of one's own: image files, folders of them, videos, and the times at which they were taken."""
+"""Your own images: files, folders, videos, and the times at which they were taken."""
 
 from __future__ import annotations
 
@@ -6,31 +6,23 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from mmseg.datasets.dsec_frames import read_timestamps
 from mmseg.errors import DataError
-from mmseg.io.files import read_text, visible
+from mmseg.io.files import visible
 from mmseg.io.image_files import open_image
 from mmseg.io.videos import VIDEO_SUFFIXES, Picture, Video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-
-class PictureSource(Protocol):
-    """Pictures in order."""
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-
-    def __iter__(self) -> Iterator[Picture]:
-        """The pictures; those of a video are read on the way."""
+TIMES_REMEDY = "Give a text file with one ascending time in whole µs per line."
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as (H, W, 3) uint8 RGB, upright as its camera noted (EXIF).
+    """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF data says.
 
     Raises:
         DataError: see :func:`.open_image`.
@@ -45,7 +37,7 @@ class ImageFiles:
         paths: the files.
 
     Raises:
-        DataError: two of them have one stem, and so would what is made of them.
+        DataError: two of them have the same stem, and so would their output files.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -54,8 +46,8 @@ class ImageFiles:
         for path in self.paths:
             if path.stem in first:
                 raise DataError(
-                    f"{first[path.stem]} and {path} would both become {path.stem}.png; rename one, or give them in "
-                    "turn with folders of their own"
+                    f"{first[path.stem]} and {path} would both become {path.stem}.png; rename one, or process them "
+                    "separately with different output folders"
                 )
             first[path.stem] = path
 
@@ -64,22 +56,22 @@ class ImageFiles:
 
     def __iter__(self) -> Iterator[Picture]:
         for path in self.paths:
-            yield Picture(path.stem, lambda path=path: read_image(path))
+            yield Picture(path.stem, partial(read_image, path))
 
 
 def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
     """Images and folders of images, or one video.
 
-    Of a folder the image files are taken, in order of their names, not those in folders below it.
+    A folder stands for its image files, sorted by name, without those of its subfolders.
 
     Raises:
-        DataError: a missing file, one of another kind, a folder without images, or a video beside something else.
+        DataError: a missing file, an unsupported file, a folder without images, or a video together with other inputs.
     """
     paths = [Path(item) for item in inputs]
     videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
     if videos:
         if len(paths) > 1:
-            raise DataError(f"{videos[0]} is a video; give one video alone, or images and folders")
+            raise DataError(f"{videos[0]} is a video; give either one video, or images and folders")
         return Video(videos[0])
     files: list[Path] = []
     for path in paths:
@@ -91,15 +83,15 @@ def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
             files.append(path)
         else:
             raise DataError(
-                f"{path} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video ({', '.join(VIDEO_SUFFIXES)}) "
-                "by its name"
+                f"{path} has the suffix of neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video "
+                f"({', '.join(VIDEO_SUFFIXES)})"
             )
     return ImageFiles(files)
 
 
 def _images_of(folder: Path) -> list[Path]:
     try:
-        # glob would find nothing in a folder that cannot be read
+        # glob finds nothing in a folder that cannot be read.
         os.listdir(folder)
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
@@ -111,12 +103,12 @@ def _images_of(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class PictureTimes:
-    """When pictures were taken.
+    """Times at which images were taken.
 
     Attributes:
-        times: of each picture, in µs.
-        all_times: those of all images of the recording, ascending.
-        positions: place of each picture among them.
+        times: time of each image, in µs.
+        all_times: times of all images of the recording, ascending.
+        positions: index of each image in ``all_times``.
     """
 
     times: tuple[int, ...]
@@ -125,33 +117,33 @@ class PictureTimes:
 
     @classmethod
     def of_all(cls, times: Sequence[int]) -> PictureTimes:
-        """Times of pictures that follow each other."""
+        """Times of consecutive images."""
         return cls(tuple(times), tuple(times), tuple(range(len(times))))
 
     def earlier(self, frames: int) -> list[int | None]:
-        """Time of the image that lies ``frames`` before each picture; None before the first."""
+        """Time of the image ``frames`` before each image; None if there is none."""
         return [self.all_times[i - frames] if i >= frames else None for i in self.positions]
 
 
 def picture_times(
     pictures: ImageFiles | Video, timestamps: str | Path | None = None, start_time: int | None = None
 ) -> PictureTimes:
-    """Times of pictures, from a file or from the start of a video.
+    """Times of images, from a file or from the start of a video.
 
     Args:
-        pictures: the pictures.
-        timestamps: text file with a time in µs a line, ascending: a line for every picture, in their order. Of images
-            whose names are numbers it may have other lines too: the number is the line then, from 0, as in DSEC.
-        start_time: time of the first frame of a video, which says how much later the others were taken; or that of a
-            single image.
+        pictures: the images.
+        timestamps: text file with one line per image, in order: ascending times in µs. If the names of the images are
+            numbers, it may have more lines: the number then is the line, from 0, as in DSEC.
+        start_time: time of the first frame of a video, whose file gives the offsets of the others; or that of a single
+            image.
 
     Raises:
-        DataError: neither or both are given, or they do not fit the pictures.
+        DataError: neither or both are given, or they do not match the images.
     """
-    if (timestamps is None) == (start_time is None):
-        raise DataError("events need the times of the images: give --timestamps FILE, or --start-time of a video")
-    if timestamps is not None:
+    if timestamps is not None and start_time is None:
         return _times_of_file(pictures, Path(timestamps))
+    if start_time is None or timestamps is not None:
+        raise DataError("events need the times of the images: give --timestamps FILE, or --start-time of a video")
     if isinstance(pictures, ImageFiles):
         if len(pictures) > 1:
             raise DataError(
@@ -162,7 +154,7 @@ def picture_times(
 
 
 def _times_of_file(pictures: ImageFiles | Video, path: Path) -> PictureTimes:
-    times = _read_times(path)
+    times = read_timestamps(path, TIMES_REMEDY).tolist()
     if len(times) == len(pictures):
         return PictureTimes.of_all(times)
     names = [file.stem for file in pictures.paths] if isinstance(pictures, ImageFiles) else []
@@ -170,21 +162,6 @@ def _times_of_file(pictures: ImageFiles | Video, path: Path) -> PictureTimes:
     if names and len(numbers) == len(names) and max(numbers) < len(times):
         return PictureTimes(tuple(times[i] for i in numbers), tuple(times), tuple(numbers))
     raise DataError(
-        f"{path} has {len(times)} lines for {len(pictures)} images; give one line for each, or images whose names are "
-        "numbers of lines, from 0"
+        f"{path} has {len(times)} lines for {len(pictures)} images; give one line per image, or images whose names are "
+        "line numbers, from 0"
     )
-
-
-def _read_times(path: Path) -> list[int]:
-    try:
-        lines = read_text(path).rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"timestamps {path} cannot be read ({error})") from error
-    times: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if not re.fullmatch(r"\s*\d{1,18}\s*", line):
-            raise DataError(f"{path}, line {number}: {line.strip()!r} is not a time in whole µs")
-        if times and int(line) < times[-1]:
-            raise DataError(f"{path}, line {number}: this time is earlier than the one before it")
-        times.append(int(line))
-    return times

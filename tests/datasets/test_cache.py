@@ -165,7 +165,7 @@ def test_another_window_of_events_is_stale(data, tmp_path):
 
 
 def test_interrupted_work_is_refused_and_taken_up(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmseg.datasets.cache.ROWS_A_NOTE", 1)
+    monkeypatch.setattr("mmseg.datasets.cache.ROWS_PER_RECORD", 1)
     plain = cityscapes(data)
     real, done, interruptions = plain.cache_row, [], []
 
@@ -188,7 +188,7 @@ def test_interrupted_work_is_refused_and_taken_up(data, tmp_path, monkeypatch):
 
 def test_full_disk(data, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(DataError, match=r"needs 0\.\d GB, 0.0 GB are free: make room, or give another folder"):
+    with pytest.raises(DataError, match=r"needs 0\.\d GB, 0.0 GB are free: free space, or give another folder"):
         build_cache(tmp_path / "c", cityscapes(data))
     assert not list((tmp_path / "c").iterdir())
 
@@ -231,7 +231,7 @@ def test_a_cache_that_is_replaced_under_a_reader_stays_what_it_was(data, tmp_pat
     assert {path.name for path in (tmp_path / "c").iterdir()} == files.keys()
     for i, expected in enumerate(before):
         np.testing.assert_array_equal(cached.cache.row("events", i), expected)
-    with pytest.raises(DataError, match=r"has been replaced while it was used: start again|unlike cache.json"):
+    with pytest.raises(DataError, match=r"was replaced while in use: start again|unlike cache.json"):
         pickle.loads(sent).cache.row("events", 0)
     assert_same_samples(dsec(events_bins_5_avg_1=True), dsec(events_bins_5_avg_1=True, cache=tmp_path / "c"))
 
@@ -262,7 +262,7 @@ def test_a_process_reads_on_while_its_cache_is_replaced(data, tmp_path):
 
 
 def test_an_interrupted_replacement_leaves_the_old_cache_and_is_taken_up(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmseg.datasets.cache.ROWS_A_NOTE", 1)
+    monkeypatch.setattr("mmseg.datasets.cache.ROWS_PER_RECORD", 1)
     build_cache(tmp_path / "c", cityscapes(data))
     plain = cityscapes(data, return_GI_or_IC="gray_image")
     real, done = plain.cache_row, []
@@ -287,7 +287,7 @@ def test_an_interrupted_replacement_leaves_the_old_cache_and_is_taken_up(data, t
 def test_a_replacement_needs_room_beside_the_old_cache(data, tmp_path, monkeypatch):
     build_cache(tmp_path / "c", cityscapes(data))
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(DataError, match=r"beside the cache that it replaces: make room, or remove that one"):
+    with pytest.raises(DataError, match=r"in addition to the cache that it replaces: free space, or remove the old"):
         build_cache(tmp_path / "c", cityscapes(data), force=True)
     assert_same_samples(cityscapes(data), cityscapes(data, cache=tmp_path / "c"))
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own: labels are those of a test, windows those of the data set, bad input is one line."""
+"""Inference on your own images: labels as in a test, windows as in the data set, one-line errors for bad input."""
 
 import json
 import re
@@ -590,7 +590,7 @@ THREE = "--timestamps three.txt"
         ("film.mp4", "film.mp4 is not a video"),
         ("film.mp4 photos", "film.mp4 is a video; give one video alone"),
         ("film.mov", "film.mov does not exist"),
-        ("photos --out photos", "photos would hold predictions beside the picture photos/a.png"),
+        ("photos --out photos", "photos holds the image photos/a.png, which its prediction would overwrite"),
         ("photos --out a_file", "a_file cannot be written"),
         ("photos --device tpu", "device 'tpu' is unknown"),
         ("photos --device cuda:77", "torch finds"),
@@ -620,7 +620,7 @@ THREE = "--timestamps three.txt"
         ("photos --events wide.npz --timestamps two.txt", "two.txt has 2 lines for 3 images"),
         ("photos --events wide.npz --timestamps falling.txt", "falling.txt, line 2: this time is earlier"),
         ("photos --events wide.npz --timestamps words.txt", "words.txt, line 3: 'later' is not a time"),
-        ("photos --events wide.npz --timestamps no.txt", "timestamps no.txt cannot be read"),
+        ("photos --events wide.npz --timestamps no.txt", "no.txt is missing. Give a text file with one ascending time"),
         ("photos --events wide.npz --start-time 0", "--start-time is for a video or one image, not for 3"),
         (f"photos --events wide.npz --start-time 0 {THREE}", "give --timestamps FILE, or --start-time"),
         ("photos --cfg-options data.test.test_resize=3", "did you mean 'test_resize_size'"),
