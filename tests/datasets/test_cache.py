@@ -1,4 +1,4 @@
-"""Caches of voxel grids and resized images: the same samples, and nothing stale, unfinished or foreign is read."""
+"""Caches of voxel grids and resized images: samples are equal; stale, unfinished or foreign caches are refused."""
 
 import json
 import os
@@ -28,7 +28,7 @@ OUTPUTS = {"warp_image", "events_vg", "warp_img_self_res"}
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
-    """A copy of the mini trees that a test may damage, with the lists' relative paths resolved in it."""
+    """A copy of the mini trees that a test may damage, in which the lists' relative paths can be resolved."""
     shutil.copytree(MINI, tmp_path / "mini")
     monkeypatch.chdir(tmp_path / "mini" / "DSEC_Night")
     return tmp_path / "mini"
@@ -65,14 +65,14 @@ def test_dsec(data, tmp_path):
     assert build_cache(tmp_path / "c", plain) == "kept"
     cached = dsec(cache=tmp_path / "c")
     for recording in cached.recordings.values():
-        recording.window = None  # it must not be asked
+        recording.window = None  # must not be used
     assert_same_samples(plain, cached)
     for changes in ({"events_clip_range": (0.5, 2)}, {"outputs": {"events_vg"}}, {"shift_type": "random"}):
         assert_same_samples(dsec(**changes), dsec(**changes, cache=tmp_path / "c"))
 
 
 def test_five_bins_in_sixteen_bits(data, tmp_path):
-    """Rounding to 11 bits is what it costs."""
+    """Values are rounded to 11 bits."""
     plain = dsec(events_bins_5_avg_1=True)
     build_cache(tmp_path / "c", plain, float16=True)
     assert np.load(tmp_path / "c" / "events.npy", mmap_mode="r").dtype == np.float16
@@ -89,7 +89,7 @@ def test_cityscapes(data, tmp_path, changes):
     build_cache(tmp_path / "c", plain)
     cached = cityscapes(data, **changes, cache=tmp_path / "c")
     assert_same_samples(plain, cached)
-    # it serves a config that needs less
+    # The cache also serves a config that needs less.
     assert_same_samples(cityscapes(data, outputs={"image"}), cityscapes(data, outputs={"image"}, cache=tmp_path / "c"))
     assert (np.asarray(plain.load_label(0)) == np.asarray(cached.load_label(0))).all()
 
@@ -106,7 +106,7 @@ def test_it_moves_with_the_data_and_into_workers(data, tmp_path):
     cached = cityscapes(tmp_path / "elsewhere", cache=tmp_path / "c")
     cached.load_label(0)
     sent = pickle.dumps(cached)
-    assert len(sent) < 100_000  # and not the arrays
+    assert len(sent) < 100_000  # without the arrays
     assert (np.asarray(pickle.loads(sent).load_label(0)) == np.asarray(cached.load_label(0))).all()
 
 
@@ -221,7 +221,7 @@ def test_damaged_source_is_named(data, tmp_path):
 
 
 def test_a_cache_that_is_replaced_under_a_reader_stays_what_it_was(data, tmp_path):
-    """The arrays that a training has open are not written into; it ends where it would have to open others."""
+    """Arrays that a training has open are not overwritten; it stops when it would have to open others."""
     build_cache(tmp_path / "c", dsec())
     cached = dsec(cache=tmp_path / "c")
     before = [np.array(cached.cache.row("events", i)) for i in range(len(cached))]
@@ -237,7 +237,7 @@ def test_a_cache_that_is_replaced_under_a_reader_stays_what_it_was(data, tmp_pat
 
 
 def test_a_process_reads_on_while_its_cache_is_replaced(data, tmp_path):
-    """Through a real process: it neither dies of SIGBUS nor sees zeros, in maps opened before the replacement."""
+    """In a real process: maps opened before the replacement neither cause SIGBUS nor show zeros."""
     build_cache(tmp_path / "c", cityscapes(data))
     program = (
         "import sys, pickle\nimport numpy as np\ndataset = pickle.load(open(sys.argv[1], 'rb'))\n"
@@ -252,7 +252,7 @@ def test_a_process_reads_on_while_its_cache_is_replaced(data, tmp_path):
     seen = []
     plain = cityscapes(data)
     row = plain.cache_row
-    # what a reader would find at any moment of the work
+    # What a reader would find at any moment.
     plain.cache_row = lambda i: seen.append((tmp_path / "c" / "image.npy").stat().st_ino) or row(i)
     assert build_cache(tmp_path / "c", plain, force=True) == "written"
     assert len(set(seen)) == 1

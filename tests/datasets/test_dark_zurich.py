@@ -104,7 +104,7 @@ def test_parameters_and_shifts_of_the_content_map():
 
 
 def test_content_map_at_the_image_s_own_size():
-    """Images of the resized size are not touched by the option, others stay in range and keep their signs."""
+    """The option does not change images of the resized size; maps of others stay in range and keep their signs."""
     native = dark_zurich(high_resolution_isr=True, image_resize_size=(480, 270), image_crop_size=(128, 128))
     plain = dark_zurich(image_resize_size=(480, 270), image_crop_size=(128, 128))
     draw = CropDraw(40, 30, True)
@@ -137,7 +137,7 @@ def test_labels_where_the_split_has_them(with_test_split):
     assert dataset.file_names == [f"GOPR036{i}_frame_000012_rgb_anon.png" for i in range(2)]
     label = next((with_test_split / "gt" / "val").rglob("*.png"))
     full = np.zeros((1080, 1920), np.uint8)
-    full[0, :2] = full[1, 0] = 255  # nearest takes the lower right of four
+    full[0, :2] = full[1, 0] = 255  # nearest takes the lower right of four pixels
     Image.fromarray(full).save(label)
     dataset = DarkZurichICDataset(**asked)
     assert dataset[index_of(dataset, label.parent.name + "/" + label.name[:21])]["label"].sum() == 0
@@ -168,7 +168,7 @@ def test_values_that_cannot_be_used(changes, message):
         dark_zurich(**changes)
 
 
-def test_missing_and_doubled_images(with_test_split):
+def test_missing_and_duplicate_images(with_test_split):
     with pytest.raises(DataError, match=r"rgb_anon/val/night does not exist; put Dark Zurich there"):
         dark_zurich(dataset_path=with_test_split / "gt", split="val")
     first, second = sorted((with_test_split / "rgb_anon" / "test").rglob("*.png"))
@@ -182,7 +182,7 @@ def test_missing_and_doubled_images(with_test_split):
 
 @torch.no_grad()
 def test_predictions():
-    """Golden case 5. The reference gives its image output where it is asked for ``fusion``."""
+    """Golden case 5. The reference returns its image output when asked for ``fusion``."""
     encoder = dict(type="mit_b1", style="pytorch", in_chans=3)
     model = load_json("configs/work_dir_cs2dz.json")["model"]
     segmentor = SEGMENTORS.build({**model, "pretrained": None, "backbone_image": encoder, "backbone_events": encoder})
@@ -197,7 +197,7 @@ def test_predictions():
     golden.assert_close("test.fusion", logits, FORWARD)
 
 
-def test_images_alone_are_the_default():
+def test_the_image_output_is_the_default():
     model = torch.nn.Module()
     model.fusion_module = model.decode_head = torch.nn.Identity()
     assert default_output(model, dark_zurich(test_mode=True)) == "image"
@@ -273,7 +273,7 @@ def redraw(path, mode="L", size=(1920, 1080), color=3):
 
 
 LABELS, INVALID, CONFIDENCE = FOLDERS
-# What is done to one file of a submission, and what is said of it.
+# Damage to one file of a submission, and the message about it.
 DAMAGES = {
     "absent": (LABELS, lambda p: p.unlink(), "missing: {file}"),
     "half size": (LABELS, lambda p: redraw(p, size=(960, 540)), "960x540 pixels, not 1920x1080: {file}"),
@@ -297,7 +297,7 @@ def test_faults_of_a_submission_are_listed(submission, predictions, damage):
 
 
 def test_nothing_is_packed_when_the_check_fails(predictions, tmp_path):
-    """A prediction with an ignored value; the archive of an earlier run goes too."""
+    """A prediction with an ignored value; the archive of an earlier run is removed too."""
     write_submission(predictions, tmp_path / "submission")
     name, path = next(iter(predictions.items()))
     redraw(path, color=255)
@@ -307,7 +307,7 @@ def test_nothing_is_packed_when_the_check_fails(predictions, tmp_path):
 
 
 def change_flags(archive: Path, bit: int, method: int | None = None) -> None:
-    """Set a bit of the general flags of all entries, and how they say that they are packed."""
+    """Set a bit of the general flags of all entries, and their compression method."""
     data = bytearray(archive.read_bytes())
     for signature, flags, packing in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
         start = data.find(signature)
@@ -324,8 +324,8 @@ def change_flags(archive: Path, bit: int, method: int | None = None) -> None:
     [
         lambda p: change_flags(p, 1),  # a password
         lambda p: change_flags(p, 0, 9),  # Deflate64
-        lambda p: change_flags(p, 0, 14),  # LZMA that is none
-        lambda p: change_flags(p, 0, 8),  # Deflate that is none
+        lambda p: change_flags(p, 0, 14),  # not LZMA
+        lambda p: change_flags(p, 0, 8),  # not Deflate
         lambda p: p.write_bytes(p.read_bytes()[:500]),
         lambda p: p.write_bytes(b""),
     ],

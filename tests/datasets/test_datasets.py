@@ -1,4 +1,4 @@
-"""Samples of the data sets against golden cases 11, 12 and 14, and what happens to bad input."""
+"""Samples of the data sets against golden cases 11, 12 and 14, and errors for bad input."""
 
 import json
 import random
@@ -102,7 +102,7 @@ def test_dsec_test_samples(in_mini, tmp_path, variant, index, changes):
 
 
 def test_frames_without_a_window(in_mini):
-    """The frame two before 797 has event index -1: the reference crashes on it."""
+    """The frame two before 797 has event index -1, on which the reference crashes."""
     with pytest.raises(DataError, match=r"1 of 5 frames have no events to look back on .*797"):
         dsec("test", image_change_range=2)
     dataset = dsec("train", dataset_txt_path=GOLDEN / "c10_dsec_txt/night_test_dataset_warp.txt", image_change_range=2)
@@ -195,7 +195,7 @@ def test_cityscapes_samples(seed):
     assert_sample(golden, f"s{seed}", sample)
 
 
-def test_grey_image_instead_of_image_change():
+def test_grey_image_in_place_of_image_change():
     golden = GoldenArrays("c12_cityscapes_gray.npz")
     dataset = cityscapes(return_GI_or_IC="gray_image")
     index = index_of(dataset, str(golden["s0.image_name_contains"]))
@@ -216,7 +216,7 @@ def test_content_maps_of_the_variants(case, changes):
 
 
 def test_high_resolution_content_maps():
-    """A crop of the map of the whole flipped image, where that needs no resizing."""
+    """A crop of the map of the whole flipped image, if that needs no resizing."""
     shape = dict(image_resize_size=(256, 128), image_crop_size=(64, 48), outputs={"img_self_res"})
     dataset = cityscapes(high_resolution_isr=True, shift_type="all", **shape)
     image = Image.open(dataset.image_path(dataset.names[0])).convert("L")

@@ -1,4 +1,4 @@
-"""tools/export.py: exported networks compute what ours do, and their descriptions say how to feed them."""
+"""tools/export.py: exported networks compute the same as in PyTorch, and their descriptions define their inputs."""
 
 import io
 import json
@@ -33,14 +33,14 @@ SIZE = (64, 96)
 
 @pytest.fixture(scope="module", autouse=True)
 def shallow():
-    """MiT-b0 with two blocks alone, the first and the last: an export takes its time for every node."""
+    """MiT-b0 with only its first and last block, since the time of an export grows with the number of nodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "mit_b0", ((1, 0, 0, 1), ARCHITECTURES["mit_b0"][1]))
         yield
 
 
 def make_network(name: str, folder: Path) -> tuple[BaseSegmentor, Path]:
-    """A filled network of a demo config, and a checkpoint in which it is the student; the teacher is another."""
+    """A filled network of a demo config, and a checkpoint with it as the student and another one as the teacher."""
     cfg = load_config(CONFIGS / name).model.to_dict()
     student, teacher = (fill(SEGMENTORS.build({**cfg, "pretrained": None})).eval() for _ in range(2))
     with torch.no_grad():
@@ -60,7 +60,7 @@ def export(config: str, checkpoint: Path, out_dir: Path, **options) -> tuple[lis
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory):
-    """Network, files and output of an export of the fused output, in both formats."""
+    """Network, files and printed text of an export of the fused output, in both formats."""
     folder = tmp_path_factory.mktemp("fused")
     network, checkpoint = make_network("cmda_toy_city.py", folder)
     return network, *export("cmda_toy_city.py", checkpoint, folder)
@@ -87,7 +87,7 @@ def load_file(path: Path) -> onnxruntime.InferenceSession | torch.nn.Module:
 
 
 def run_file(path: Path, given: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    """Outputs of an exported file, in the way of its users."""
+    """Outputs of an exported file, run as its users would."""
     network = load_file(path)
     if path.suffix == ".onnx":
         return network.run(None, {name: value.numpy() for name, value in given.items()})
@@ -120,7 +120,7 @@ def test_labels_are_those_of_the_network(image_only, suffix, batch):
     label, confidence = run_file(path, given)
     assert (label.dtype, confidence.dtype) == (np.uint8, np.float32)
     np.testing.assert_allclose(confidence, probabilities.amax(dim=1).numpy(), rtol=0, atol=1e-4)
-    # Rounding may choose either of two classes that are as good as equal.
+    # Rounding may choose either of two nearly equal classes.
     first, second = probabilities.topk(2, dim=1).values.unbind(dim=1)
     clear = (first - second > 1e-5).numpy()
     assert clear.mean() > 0.99
@@ -159,7 +159,7 @@ def test_descriptions(fused, image_only):
 
 
 def test_files_describe_themselves(fused):
-    """They hold their description, and nothing of where they were made."""
+    """They contain their description, and no paths of the machine that made them."""
     onnx_file, torch_file = fused[1]
     session = load_file(onnx_file)
     inside = {
@@ -205,7 +205,7 @@ def test_choice_of_outputs(monkeypatch, tmp_path, config, options, expected):
 
 
 def test_the_teacher_and_the_size_of_the_test(monkeypatch, tmp_path):
-    """They come by the work dir as well."""
+    """Also when exported by work dir."""
     written = []
     monkeypatch.setattr(exporting, "_write_checked", lambda *arguments: written.append(arguments) or [])
     work_dir = tmp_path / "run[60.05]"
@@ -268,7 +268,7 @@ def test_wrong_labels_are_noticed(label, confidence):
     logits = torch.tensor([[[[2.0, 1.0]], [[2.0, 1.0001]]]])
     found = (label.to(torch.uint8), logits.softmax(dim=1).amax(dim=1) + confidence)
     parity = exporting._compare([found], [logits])
-    # Both classes are as good as equal here: the label alone is no fault.
+    # Both classes are nearly equal here, so another label is not an error.
     assert parity.is_close == (confidence == 0)
 
 

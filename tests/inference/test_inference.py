@@ -41,7 +41,7 @@ EVENTS = {
     "timestamps": SEQUENCE / "images" / "timestamps.txt",
 }
 CPU = torch.device("cpu")
-# The tests hold only for data at hand: whole frames, as the published network sees them.
+# Whole frames, as the published network sees them.
 WHOLE = {"data.test.test_resize_size": None, "data.train.source.image_resize_size": (1024, 512)}
 
 
@@ -79,7 +79,7 @@ def night_network(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Three images of two sizes, and a file that is none."""
+    """Three images of two sizes, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
     images = [SEQUENCE / "warp_images" / f"{number}.png" for number in ("000796", "000797", "000801")]
     report = infer(model, images, tmp_path / "own", **EVENTS, rows=440)
     assert report.failures == []
-    # no events reach back 50 ms from the first one
+    # The recording starts less than 50 ms before the first image.
     assert report.outputs == {"image": 1, "fusion": 2}
     assert report.without_events == ["000796"]
     for number in ("000797", "000801"):
@@ -126,7 +126,7 @@ def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
 
 
 def test_precision_and_records_of_a_test(network, tmp_path, monkeypatch):
-    """Replayed predictions of a test are the plain ones; its precision is written down and names its folder."""
+    """Replayed predictions equal plain ones; the precision of a test is recorded and part of its folder's name."""
     monkeypatch.chdir(MINI / "DSEC_Night")
     write_list(tmp_path / "list.txt", "000797", "000799", "000801")
     work_dir = network["config"].parent
@@ -155,7 +155,7 @@ def test_precision_and_records_of_a_test(network, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("output", ["image", "fusion"])
 def test_labels_are_those_of_a_test_on_dark_zurich(night_network, tmp_path, output):
-    """The content map, in the slot of the events, is made of the image."""
+    """The content map takes the place of the events and is made from the image."""
     model = init_model(**night_network, device="cpu")
     dataset = DATASETS.build(
         {
@@ -168,7 +168,7 @@ def test_labels_are_those_of_a_test_on_dark_zurich(night_network, tmp_path, outp
     evaluate(model.segmentor, dataset, output, CPU, tmp_path / "test")
     for path in sorted((MINI / "dark_zurich" / "rgb_anon" / "val").rglob("*.png")):
         expected = cv2.imread(str(tmp_path / "test" / path.name), cv2.IMREAD_UNCHANGED)
-        # The test's labels have the network's size: so that theirs is nothing else, it is given twice.
+        # The test's labels have the network's size, so inference gets an image of that size.
         small = np.array(Image.open(path).resize((288, 162), Image.Resampling.BILINEAR))
         assert (inference_model(model, small, output=output).label == expected).all()
         own = inference_model(model, path, output=output)
@@ -241,7 +241,7 @@ def test_bf16_is_close_and_resizes_in_32_bits(network, model, photos):
 
 
 def test_usual_sizes(network, night_network, model):
-    """Of the training: about 1024x512 pixels; a test that resizes says more."""
+    """About the 1024x512 pixels of the training, unless the config's test resizes."""
     for size in ((440, 640), (720, 1280), (512, 1024)):
         assert model.usual_size(*size) == size
     assert model.usual_size(1080, 1920) == (543, 965)
@@ -253,7 +253,7 @@ def test_usual_sizes(network, night_network, model):
 
 
 def test_files(model, photos, tmp_path):
-    """Every kind of file at the size of its picture; what is there is replaced."""
+    """Every kind of file has the size of its image; existing files are replaced."""
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.png").write_text("of an earlier run")
@@ -276,7 +276,7 @@ def test_files(model, photos, tmp_path):
         np.testing.assert_allclose(overlay, 0.25 * color + 0.75 * image, atol=1)
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(model, photos, tmp_path):
+def test_an_unreadable_image_is_reported_and_the_others_are_predicted(model, photos, tmp_path):
     (photos / "aa.png").write_bytes((photos / "a.png").read_bytes()[:200])
     Image.new("RGB", (10, 10)).save(photos / "tiny.png")
     Image.fromarray(np.zeros((64, 96), np.uint16)).save(photos / "deep.png")
@@ -296,8 +296,8 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_go_on(model, phot
         assert part in message
 
 
-def test_pictures_stand_upright(tmp_path):
-    """A camera that was held on its side notes it in EXIF."""
+def test_images_are_turned_upright(tmp_path):
+    """A camera that was held sideways records it in EXIF."""
     image = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -323,7 +323,7 @@ def test_video(model, tmp_path):
 
 @pytest.mark.parametrize(("batch", "precision"), [(1, "fp32"), (2, "bf16")])
 def test_a_recorded_video_equals_its_frames(network, tmp_path, batch, precision):
-    """Overlapped and replayed beside one frame after another; a last batch of another length is no trouble."""
+    """Overlapped, replayed predictions equal those of single frames, also for a shorter last batch."""
     write_video(tmp_path / "drive.avi", 7)
     model = init_model(**network, device="cpu", precision=precision)
     told, recorder = [], StandIn()
@@ -380,7 +380,7 @@ def test_times_of_a_video(tmp_path):
 
 
 def test_times_of_images(tmp_path):
-    """A line each, in order; or, as in DSEC, the line of an image's number."""
+    """One line per image, in order; or, as in DSEC, the line of the image's number."""
     times, files = tmp_path / "times.txt", [tmp_path / f"{number:06d}.png" for number in (1, 3)]
     for path in files:
         Image.new("RGB", (4, 4)).save(path)
@@ -401,11 +401,11 @@ def columns(times) -> dict[str, np.ndarray]:
 
 
 def test_windows():
-    """50 ms, but since the image before where that is nearly as long; the whole window, or none."""
+    """50 ms, or since the previous image if that is about as long; a whole window, or none."""
     source = ArrayEvents(Path("events"), columns(np.arange(0, 300_000, 1000)))
     times = PictureTimes.of_all([40_000, 52_000, 100_000, 200_000, 299_000, 299_500])
     windows = find_windows(source, times.times, times.earlier(1))
-    # 52 ms: 12 ms after the first image, so 50 ms; 100 ms: since the image before; the last one is after the recording
+    # At 52 ms, 12 ms after the first image: 50 ms. At 100 ms: since the previous image. The last is past the recording.
     assert windows == [None, (2, 52), (52, 100), (150, 200), (249, 299), None]
     assert find_windows(source, [100_000], [60_000], window=10_000) == [(90, 100)]
     assert find_windows(source, [100_000], [None], number=7) == [(94, 100)]
@@ -413,7 +413,7 @@ def test_windows():
 
 
 def test_formats_agree(tmp_path):
-    """The same events from every kind of file."""
+    """Every file format gives the same events."""
     rng = np.random.default_rng(0)
     n = 3000
     columns = {
@@ -469,7 +469,7 @@ def write_dat(path: Path, events: dict[str, np.ndarray]) -> None:
 
 
 def test_files_of_cameras(tmp_path):
-    """Times beyond the 24 bits of EVT 3.0, too."""
+    """Also with times beyond the 24 bits of EVT 3.0."""
     pytest.importorskip("faery")
     expected = columns(np.arange(2000) * 10_007)
     for write, name, size in ((write_evt3, "e.raw", (480, 640)), (write_dat, "e.dat", None)):
@@ -491,7 +491,7 @@ def test_files_of_cameras_need_a_package(tmp_path, monkeypatch):
 
 
 def test_rectified_events_may_belong_to_a_resized_image(model):
-    """What they see is the same; other events must lie on the image's own pixels."""
+    """Rectified events show the same view at another size; others must lie on the image's own pixels."""
     image = np.zeros((240, 320, 3), np.uint8)
     t = np.arange(4)
     x, y, p = (np.array(values, np.float32) for values in ([0, 300, 630, 5], [0, 100, 470, 9], [0, 1, 1, 0]))
@@ -541,7 +541,7 @@ def test_tool(network, photos, tmp_path, monkeypatch, capsys):
     code, printed, errors = run_tool(monkeypatch, capsys, *words)
     assert (code, errors) == (0, "")
     assert "weights of the student, on cpu" in printed
-    assert "a: 96x64, in the network 96x64; it was trained on whole images of 1024x512" in printed
+    assert "a: 96x64, in the network 96x64; it was trained on images of 1024x512" in printed
     assert "3 of 3 pictures predicted (image output: 3)" in printed
     assert "label, overlay in out" in printed
     (photos / "aa.png").write_text("no image")
@@ -553,7 +553,7 @@ def test_tool(network, photos, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def bad(photos, tmp_path, monkeypatch) -> Path:
-    """Working directory with all that can be wrong."""
+    """Working directory with every kind of bad input."""
     monkeypatch.chdir(tmp_path)
     for name in ("events.h5", "e.raw", "film.mp4", "e.aedat", "cut.npz"):
         Path(name).write_text("no such file")
@@ -628,7 +628,7 @@ THREE = "--timestamps three.txt"
 )
 def test_bad_input_is_one_line(network, model, bad, monkeypatch, capsys, words, message):
     if not {"--device", "--precision", "--cfg-options"} & set(words.split()):
-        # one network for all that is not about it
+        # One network for all cases that are not about it.
         monkeypatch.setattr("mmseg.inference.model.init_model", lambda *_, **__: model)
     given = [] if "--device" in words else ["--device", "cpu"]
     given += [] if "--out" in words.split() else ["--out", "out"]
@@ -669,7 +669,7 @@ def test_networks_without_an_input_for_events(photos, tmp_path, name):
 
 
 def test_content_maps_as_in_training(night_network, photos):
-    """The training's parameters differ from those of the published tests."""
+    """The parameters of the training differ from those of the published tests."""
     maps = [
         init_model(**night_network, device="cpu", train_isr_parms=as_trained).inputs(
             read_image(photos / "a.png"), None, "fusion", (64, 96), 64
@@ -679,8 +679,8 @@ def test_content_maps_as_in_training(night_network, photos):
     assert not torch.equal(*maps)
 
 
-def test_named_output_without_events_fails_the_picture_alone(model, tmp_path):
-    """No events reach back far enough for the first one."""
+def test_a_named_output_without_events_fails_only_that_image(model, tmp_path):
+    """The recording does not reach back far enough for the first image."""
     arguments = dict(save=["label"], rows=440, size=(110, 160), output="events")
     images = [SEQUENCE / "warp_images" / f"{number}.png" for number in ("000796", "000797")]
     report = infer(model, images, tmp_path / "out", **EVENTS, **arguments)
