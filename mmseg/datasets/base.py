@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from mmseg.datasets.cache import Cacheable
 from mmseg.datasets.crops import CropDraw
 from mmseg.errors import ConfigError
 
@@ -52,7 +53,7 @@ class SampleSet(Protocol):
         """Files of a sample, for messages."""
 
 
-class TrainingSet(SampleSet, Protocol):
+class TrainingSet(SampleSet, Cacheable, Protocol):
     """Source or target of a training."""
 
     @property

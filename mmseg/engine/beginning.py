@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -17,6 +16,7 @@ from mmseg.config.dotted import flat, get_key, is_below
 from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.config.load import dump_config, plain
 from mmseg.config.run import RunConfig
+from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import checkpoint_meta
 from mmseg.engine.environment import environment
 from mmseg.engine.loggers import open_loggers
@@ -106,7 +106,7 @@ def _described(checkpoint: Path) -> dict[str, object]:
     return {"checkpoint": str(checkpoint), "its iteration": iteration, "its content": content_mark(checkpoint)}
 
 
-def check_same_inputs(config: Config, dataset: Any) -> None:
+def check_same_inputs(config: Config, dataset: UDADataset) -> None:
     """Check that all processes read the same weights and draw from the same samples.
 
     Args:
@@ -122,8 +122,7 @@ def check_same_inputs(config: Config, dataset: Any) -> None:
     seen: dict[str, object] = {
         f"content of {path}": mark for path, mark in file_digests(get_key(config, k) for k in keys).items()
     }
-    for part in ("source", "target"):
-        samples = getattr(dataset, part)
+    for part, samples in dataset.domains.items():
         seen[f"number of {part} samples"] = len(samples)
         seen[f"names of {part} samples"] = digest("\n".join(map(str, samples.cache_layout().rows)))
     check_same_on_all_ranks(seen, "let all machines see the same files")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from mmengine.config import Config
 
 from mmseg.config.load import check_config, effective
 from mmseg.config.run import RunConfig
+from mmseg.datasets.base import EvaluationSet
+from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.loggers import check_hooks
 from mmseg.errors import ConfigError
@@ -33,7 +33,7 @@ def check_training(config: Config) -> RunConfig:
     return run
 
 
-def build_datasets(run: RunConfig) -> tuple[Any, Any]:
+def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
     """Training and validation set; the latter is None if the config has none.
 
     Raises:
@@ -57,7 +57,7 @@ def build_method(run: RunConfig) -> DACS:
     return method
 
 
-def check_samples(plan: StreamPlan, dataset: Any) -> None:
+def check_samples(plan: StreamPlan, dataset: UDADataset) -> None:
     """Check that samples hold what the training step reads, and that source and target have the same size.
 
     Raises:
@@ -65,7 +65,7 @@ def check_samples(plan: StreamPlan, dataset: Any) -> None:
     """
     needed = {"source": {*plan.source_keys.values(), "label"}, "target": {*plan.target_keys.values()}}
     for name, keys in needed.items():
-        missing = sorted(keys - getattr(dataset, name).outputs)
+        missing = sorted(keys - dataset.domains[name].outputs)
         if missing:
             raise ConfigError(f"data.train.{name}.outputs lacks {', '.join(missing)}, which the training step reads")
     source, target = dataset.source.sample_size, dataset.target.sample_size

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from mmseg.datasets.uda import SKIPPED
+from mmseg.datasets.uda import SKIPPED, UDADataset
 from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank
 from mmseg.system.signals import leave_signals_to_parent, signal_name
@@ -136,7 +136,7 @@ class WatchedSamples(Dataset):
         workers: loader processes.
     """
 
-    def __init__(self, dataset: Any, workers: int) -> None:
+    def __init__(self, dataset: UDADataset, workers: int) -> None:
         self.dataset = dataset
         # process id and sample number by worker, in shared memory
         self.current = torch.full((max(workers, 1), 2), -1, dtype=torch.int64).share_memory_()
@@ -167,7 +167,7 @@ def sample_numbers(iteration: int, batch_size: int, process: ProcessRank = SINGL
 
 
 def training_loader(
-    dataset: Any,
+    dataset: UDADataset,
     batch_size: int,
     workers: int,
     iterations: range,
@@ -184,7 +184,7 @@ def training_loader(
     )
 
 
-def batch_of(dataset: Any, numbers: range) -> dict[str, Any]:
+def batch_of(dataset: UDADataset, numbers: range) -> dict[str, Any]:
     """Batch of the given samples, as a loader makes it."""
     batch = default_collate([dataset[number] for number in numbers])
     batch.pop(SKIPPED, None)

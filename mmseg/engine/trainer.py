@@ -14,6 +14,7 @@ from torch import Tensor
 from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import dump_config, plain
 from mmseg.config.run import RunConfig
+from mmseg.datasets.uda import UDADataset
 from mmseg.engine.beginning import Job
 from mmseg.engine.build import build_method
 from mmseg.engine.checkpoint import checkpoint_meta, load_training, save_best, save_checkpoint
@@ -77,7 +78,7 @@ class Trainer(TrainingLoop[StepResult]):
 
     job: Job
     run_config: RunConfig
-    dataset: Any
+    dataset: UDADataset
     validator: Validator | None
     lock: WorkDirLock | None
     method: DACS
@@ -90,7 +91,12 @@ class Trainer(TrainingLoop[StepResult]):
     meta: dict[str, Any]
 
     def __init__(
-        self, job: Job, dataset: Any, validator: Validator | None, log: RunLog | SilentLog, lock: WorkDirLock | None
+        self,
+        job: Job,
+        dataset: UDADataset,
+        validator: Validator | None,
+        log: RunLog | SilentLog,
+        lock: WorkDirLock | None,
     ) -> None:
         run = job.run
         self.job, self.run_config, self.dataset, self.validator, self.lock = job, run, dataset, validator, lock

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.classes import CLASSES
+from mmseg.datasets.base import EvaluationSet, SampleStreams
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
 from mmseg.engine.stages import Stages
@@ -99,7 +100,7 @@ def score_table(scores_: Scores, title: str) -> Table:
     return table
 
 
-def default_output(model: BaseSegmentor, dataset: Any) -> str:
+def default_output(model: BaseSegmentor, dataset: SampleStreams) -> str:
     """Output to test if none is named: image fused with events, or the image only if there are no events.
 
     A content map in place of the events does not count as events: on Dark Zurich the image output is the published
@@ -113,7 +114,7 @@ def default_output(model: BaseSegmentor, dataset: Any) -> str:
     return "fusion" if with_events and model.takes_second_input else "image"
 
 
-def check_test_set(model: BaseSegmentor, dataset: Any, output: str, key: str) -> None:
+def check_test_set(model: BaseSegmentor, dataset: SampleStreams, output: str, key: str) -> None:
     """Refuse a test set whose samples lack inputs for an output of the model.
 
     Args:
@@ -130,7 +131,7 @@ def check_test_set(model: BaseSegmentor, dataset: Any, output: str, key: str) ->
 
 def evaluate(
     model: BaseSegmentor,
-    dataset: Any,
+    dataset: EvaluationSet,
     output: str,
     device: torch.device,
     out_dir: str | Path,
@@ -219,7 +220,7 @@ class _WrittenFrame:
 
 
 def _begun(
-    predictor: Predictor, batches: Iterable[Mapping[str, Any]], dataset: Any, output: str, left_out: list[str]
+    predictor: Predictor, batches: Iterable[Mapping[str, Any]], dataset: EvaluationSet, output: str, left_out: list[str]
 ) -> Iterator[Callable[[], _Frame]]:
     """Start the prediction of each sample; calling a result waits for it. Fills ``left_out``."""
 
@@ -255,7 +256,7 @@ def _write_frame(frame: _Frame, output: str, files: TestFolder, color: bool, pan
 class _UsableSamples(Dataset):
     """A test set in which an error message replaces a sample with unusable files."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: EvaluationSet) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

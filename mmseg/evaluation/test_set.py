@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mmengine.config import Config
 
 from mmseg.config.load import check_config, effective, get_key
+from mmseg.datasets.base import EvaluationSet
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
@@ -73,7 +73,7 @@ def _check_section(config: Config) -> None:
         raise ConfigError("the config has no section 'data.test'; take one of configs/ as a base")
 
 
-def build_test(config: Config) -> tuple[BaseSegmentor, Any]:
+def build_test(config: Config) -> tuple[BaseSegmentor, EvaluationSet]:
     """Segmentor whose weights are still to be loaded, and test set."""
     cfg = effective(config, for_training=False)
     check_config(cfg, for_training=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mmseg.config.run import RunConfig
+from mmseg.datasets.base import EvaluationSet
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import ConfigError
@@ -27,7 +27,7 @@ class Validation:
         device: where the model is.
     """
 
-    def __init__(self, run: RunConfig, dataset: Any, device: torch.device) -> None:
+    def __init__(self, run: RunConfig, dataset: EvaluationSet, device: torch.device) -> None:
         self.run, self.dataset, self.device = run, dataset, device
 
     def check(self, model: BaseSegmentor) -> None:
