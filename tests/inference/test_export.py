@@ -297,8 +297,8 @@ def test_bad_values_are_refused(tmp_path, options, error, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "give either --work-dir, or --checkpoint"),
-        (("--config", CONFIGS / "cmda_toy_city.py"), "give either --work-dir, or --checkpoint"),
+        ((), "give either --work-dir or --checkpoint"),
+        (("--config", CONFIGS / "cmda_toy_city.py"), "give either --work-dir or --checkpoint"),
         (("--work-dir", "nowhere"), "work dir nowhere does not exist"),
         (("--config", CONFIGS / "cmda_toy_city.py", "--checkpoint", "no.pth"), "weight file no.pth does not exist"),
     ],
