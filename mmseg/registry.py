@@ -1,6 +1,6 @@
-"""One registry per kind of component; a config names a component by ``type=``.
+"""One registry per kind of component; a config names a component by ``type``.
 
-``locations`` are imported on the first look-up, so importing this module stays cheap.
+The modules in ``locations`` are imported on the first look-up, so importing this module stays cheap.
 """
 
 from __future__ import annotations

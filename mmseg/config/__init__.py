@@ -1,1 +1,1 @@
-"""Reading and checking configs."""
+"""Configs: reading, checking, and :class:`mmseg.config.run.RunConfig`."""

@@ -1,4 +1,7 @@
-"""Keys of the components of a config: data sets, encoders, fusion modules, heads. Part of the table of keys."""
+"""Config keys of components: data sets, encoders, fusion modules, heads.
+
+Components have defaults of their own in their constructors; a test holds them equal to those of these tables.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from mmseg.config.sections import Either, Section, Variants
 from mmseg.errors import ConfigError
 
 CLASSES = 19
-# The last row and column of images that a network sees; more than any camera of these data sets has.
+# Largest side of a network's input, in pixels; larger than any camera image of these data sets.
 LARGEST_SIDE = 8192
-# Pixels per side that the encoders need.
+# Smallest side of a network's input, in pixels; the encoders need it.
 LEAST_SIDE = 32
 SIDE = Whole(LEAST_SIDE, LARGEST_SIDE)
 WIDTH_HEIGHT = ListOf(SIDE, 2, 2, "(width, height)")
@@ -24,7 +27,7 @@ SHARE = Number(0, 1)
 WEIGHT = Number(0, 1000)
 TRAIN_TYPE = Text("a training variant, e.g. 'cs2dsec_image+events_together'")
 SHIFT = Choice(("random", "rightdown", "leftdown", "rightup", "leftup", "all"))
-UNDESCRIBED = "what it computes is described nowhere"
+UNDESCRIBED = "what it computes is not documented anywhere"
 OFF = Off((False,), UNDESCRIBED)
 UNREAD = Key(Unread(), None, "not used", none=True, unread=True)
 BATCH_NORM = Section(
@@ -57,23 +60,23 @@ CITYSCAPES = {
     "image_resize_size": Key(WIDTH_HEIGHT, (1024, 512), "size that images are resized to"),
     "image_crop_size": Key(WIDTH_HEIGHT, (512, 512), "size of the random crop"),
     "outputs": Key(Names(("image", "label", "img_time_res", "img_self_res")), ("image", "label"), "parts of a sample"),
-    "return_GI_or_IC": Key(Choice(("image_change", "gray_image")), "image_change", "what img_time_res is"),
+    "return_GI_or_IC": Key(Choice(("image_change", "gray_image")), "image_change", "content of img_time_res"),
     "shift_type": SHIFT_TYPE,
     "isr_parms": ISR_PARMS,
-    "cs_isr_data_type": Key(Choice(("day", "new_day")), "day", "parameters where isr_parms gives none"),
+    "cs_isr_data_type": Key(Choice(("day", "new_day")), "day", "default parameters of the content map"),
     "high_resolution_isr": HIGH_RESOLUTION,
     "split": Key(Text("the name of a folder", r"[^/\\]*[^/\\.][^/\\]*"), "train", "folder below leftImg8bit"),
     "cache": CACHE,
     "isr_noise": Key(OFF, False, "noise on content maps"),
     "isr_cow_mask": Key(OFF, False, "masks on content maps"),
-    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+    "shift_3_channel": Key(OFF, False, "a different shift per channel"),
     "random_flare": Key(
-        Off((None, False), "its pictures of flares were never published"), None, "flares drawn into day images"
+        Off((None, False), "its pictures of flares were never published"), None, "lens flares drawn into day images"
     ),
 }
 DSEC = {
     "dataset_txt_path": Key(PathText(rooted=True), REQUIRED, "list written by create_dsec_dataset_txt.py"),
-    "root_path": Key(PathText(), None, "folder below which the paths of the list are looked for first", none=True),
+    "root_path": Key(PathText(), None, "folder in which the paths of the list are looked up first", none=True),
     "outputs": Key(
         Names(("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")),
         ("warp_image", "events_vg"),
@@ -87,33 +90,33 @@ DSEC = {
     "events_clip_range": Key(
         ListOf(Number(0, 1000, above=True), 2, 2, "(low, high)", ascending=True),
         None,
-        "where the clip range is drawn from; None takes it from the number of events",
+        "range that the clip value is drawn from; None derives it from the number of events",
         none=True,
     ),
-    "events_num": Key(Whole(0, 2**31), 0, "events that end with the frame; 0 takes those since an earlier frame"),
-    "image_change_range": Key(Whole(1, 1000), 1, "how many frames earlier the window of events starts"),
+    "events_num": Key(Whole(0, 2**31), 0, "number of events up to the frame; 0 takes all since an earlier frame"),
+    "image_change_range": Key(Whole(1, 1000), 1, "number of frames by which the window of events starts earlier"),
     "isr_type": Key(Choice(("real_time",)), "real_time", "content maps are extracted while loading"),
     "shift_type": SHIFT_TYPE,
     "isr_parms": ISR_PARMS,
     "cache": CACHE,
-    "auto_threshold": Key(OFF, False, "a threshold chosen by image"),
-    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+    "auto_threshold": Key(OFF, False, "a threshold chosen per image"),
+    "shift_3_channel": Key(OFF, False, "a different shift per channel"),
 }
 DARK_ZURICH = {
     "dataset_path": Key(PathText(rooted=True), REQUIRED, "root with rgb_anon and gt"),
-    "test_mode": Key(Flag(), False, "whole images of val in place of crops of train"),
+    "test_mode": Key(Flag(), False, "whole images of val instead of crops of train"),
     "outputs": Key(Names(("image", "night_isr", "label", "img_metas")), ("image", "night_isr"), "parts of a sample"),
     "image_resize_size": Key(WIDTH_HEIGHT, (960, 540), "size that images are resized to"),
     "image_crop_size": Key(WIDTH_HEIGHT, (512, 512), "size of the random crop"),
     "image_resize_size2": Key(Off((None,), UNDESCRIBED), None, "a second size"),
     "shift_type": SHIFT_TYPE,
     "isr_parms": ISR_PARMS,
-    "dz_isr_data_type": Key(Choice(("night", "new_night")), "night", "parameters where isr_parms gives none"),
+    "dz_isr_data_type": Key(Choice(("night", "new_night")), "night", "default parameters of the content map"),
     "high_resolution_isr": HIGH_RESOLUTION,
     "split": Key(Choice(("train", "val", "test")), None, "split; None takes it from test_mode", none=True),
     "cache": CACHE,
-    "auto_threshold": Key(OFF, False, "a threshold chosen by image"),
-    "shift_3_channel": Key(OFF, False, "another shift for each channel"),
+    "auto_threshold": Key(OFF, False, "a threshold chosen per image"),
+    "shift_3_channel": Key(OFF, False, "a different shift per channel"),
 }
 DATASETS = Variants(
     "dataset", {"CityscapesICDataset": CITYSCAPES, "DSECDataset": DSEC, "DarkZurichICDataset": DARK_ZURICH}
@@ -130,15 +133,15 @@ class RareClassSampling:
 
 
 PAIRS = {
-    "source": Key(DATASETS, REQUIRED, "the labelled day images"),
-    "target": Key(DATASETS, REQUIRED, "the night images"),
+    "source": Key(DATASETS, REQUIRED, "labelled day images"),
+    "target": Key(DATASETS, REQUIRED, "night images"),
     "source_json_root": Key(
         PathText(rooted=True), None, "folder of sample_class_stats.json and samples_with_class.json", none=True
     ),
     "rare_class_sampling": Key(
         section_of(RareClassSampling), None, "draw images of rare classes more often", none=True
     ),
-    "on_bad_sample": Key(Choice(("raise", "skip")), "raise", "what to do about a file that cannot be used"),
+    "on_bad_sample": Key(Choice(("raise", "skip")), "raise", "what to do about an unusable file"),
 }
 TRAIN_SETS = Variants("dataset", {"UDADataset": PAIRS})
 
@@ -147,7 +150,7 @@ TRAIN_SETS = Variants("dataset", {"UDADataset": PAIRS})
 ENCODER = {
     "in_chans": Key(Choice((3,)), 3, "channels of the input"),
     "drop_path_rate": Key(Number(0, 1, below=True), 0.1, "stochastic depth of the last block"),
-    "style": Key(Choice(("pytorch", "caffe")), "pytorch", "nothing"),
+    "style": Key(Choice(("pytorch", "caffe")), "pytorch", "not used"),
 }
 ENCODERS = Variants("backbone", {f"mit_b{size}": ENCODER for size in range(6)})
 WITH_CHANNELS = {"in_channels": Key(CHANNELS, (64, 128, 320, 512), "channels of the features")}
@@ -219,9 +222,9 @@ HEAD = {
     "channels": Key(Whole(1, 4096), REQUIRED, "channels before the classifier"),
     "num_classes": Key(Choice((CLASSES,)), REQUIRED, "classes of Cityscapes"),
     "decoder_params": Key(section_of(DecoderParams), REQUIRED, "the decoder"),
-    "in_index": Key(Choice(([0, 1, 2, 3], (0, 1, 2, 3))), (0, 1, 2, 3), "stages that are read"),
+    "in_index": Key(Choice(([0, 1, 2, 3], (0, 1, 2, 3))), (0, 1, 2, 3), "stages that the head reads"),
     "dropout_ratio": Key(Number(0, 1, below=True), 0.1, "dropout before the classifier"),
-    "align_corners": Key(Flag(), False, "how feature maps are resized"),
+    "align_corners": Key(Flag(), False, "align corners when feature maps are resized"),
     "norm_cfg": Key(BATCH_NORM, None, "norm of the decoder", none=True),
     "loss_decode": Key(LOSSES, {"type": "CrossEntropyLoss"}, "the loss", none=True),
 }
@@ -253,9 +256,9 @@ class PredictionMode:
 SEGMENTOR = {
     "decode_head": Key(HEADS, REQUIRED, "the decode head"),
     "pretrained": Key(PathText(rooted=True, empty=True), None, "ImageNet weights of the encoders", none=True),
-    "train_type": Key(TRAIN_TYPE, None, "nothing: uda.train_type is read", none=True),
-    "train_cfg": Key(Unread(), None, "nothing", none=True),
-    "test_cfg": Key(section_of(PredictionMode), {"mode": "whole"}, "how images are tested", none=True),
+    "train_type": Key(TRAIN_TYPE, None, "not used: uda.train_type is read", none=True),
+    "train_cfg": Key(Unread(), None, "not used", none=True),
+    "test_cfg": Key(section_of(PredictionMode), {"mode": "whole"}, "how images are predicted", none=True),
 }
 MODELS = Variants(
     "segmentor",
@@ -263,7 +266,7 @@ MODELS = Variants(
         "EncoderDecoder": {**SEGMENTOR, "backbone": Key(ENCODERS, REQUIRED, "encoder of the images")},
         "FusionEncoderDecoder": {
             **SEGMENTOR,
-            "backbone": Key(ENCODERS, None, "nothing", none=True),
+            "backbone": Key(ENCODERS, None, "not used", none=True),
             "backbone_image": Key(ENCODERS, REQUIRED, "encoder of the images"),
             "backbone_events": Key(ENCODERS, REQUIRED, "encoder of events and content maps"),
             "fusion_module": Key(FUSIONS, REQUIRED, "fusion of image and events"),

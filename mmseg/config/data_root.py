@@ -1,4 +1,4 @@
-"""What ``--root-path`` of the scripts means to a config: its paths below one folder, and a word where they are not."""
+"""``--root-path`` of the scripts: moves the paths of a config below one folder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from mmseg.errors import ConfigError
 from mmseg.io.files import visible
 
 DATASETS = ("cityscapes", "DSEC_Night", "dark_zurich")
-# Sections whose lists name data by paths of their own, which are looked for below a root.
+# Sections whose frame lists name data by their own paths, which are looked for below a root.
 LIST_SECTIONS = ("data.train.target", "data.val", "data.test")
-# Folders of the project that a path of another machine is cut at.
+# Folders of the project at which paths of another machine are cut.
 ANCHORS = ("data", "pretrained")
-# Folders above a given one that are looked at for the one that was meant.
+# How many parents of a wrong root are searched for the right one.
 LEVELS = 3
 
 
 def use_root(config: Config, root: str | Path, options: Mapping[str, Any], for_training: bool = True) -> list[str]:
-    """Point a config's paths below ``root``, in place, and say which ones lie elsewhere.
+    """Point a config's paths below ``root``, in place.
 
     Args:
         options: dotted keys that the user gave; they stay as they are.
-        for_training: False looks at the test set only.
+        for_training: False considers the test set only.
+
+    Returns:
+        Notes on paths that lie elsewhere, see :func:`outside_root`.
 
     Raises:
         ConfigError: see :func:`check_root`.
@@ -42,9 +45,8 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
     """Point the paths of data and weights below ``root``, in place.
 
     A path of another machine is cut at its folder ``data`` or ``pretrained``, a list at its file name; other relative
-    paths are taken relative to ``root``. What exists is preferred. A path among ``options`` was given by the user of
-    this machine: it moves only where it does not exist as it stands. What a list names is looked for below ``root``
-    too.
+    paths are taken relative to ``root``. Existing paths are preferred. A path in ``options`` was given by the user of
+    this machine and moves only if it does not exist. Files named by a list are looked for below ``root`` too.
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
@@ -55,13 +57,13 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
         config.merge_from_dict({key: str((existing or candidates or [Path(value)])[0])})
     for section in LIST_SECTIONS:
         key, path = f"{section}.root_path", get_key(config, f"{section}.dataset_txt_path")
-        # A list looks below its own folder by itself.
+        # The folder of the list is searched anyway.
         if path and key not in (options or {}) and (get_key(config, key) or Path(path).parent != Path(root)):
             config.merge_from_dict({key: str(root)})
 
 
 def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
-    """Places below ``root`` where a path may be meant, the likeliest first."""
+    """Paths below ``root`` that a path may mean, the likeliest first."""
     parts = PurePosixPath(value).parts
     anchored = [root.joinpath(*parts[i:]) for i, part in enumerate(parts) if part in ANCHORS]
     by_name = [root / parts[-1]] if is_list else []
@@ -70,10 +72,10 @@ def _rooted(value: str, root: Path, is_list: bool) -> list[Path]:
 
 
 def check_root(config: Config, root: str | Path, options: Mapping[str, Any], for_training: bool = True) -> None:
-    """Refuse a root that is no folder, or below which nothing lies that a config names, whose paths were set to it.
+    """Refuse a root that is not a folder or holds nothing that the config, whose paths were set to it, names.
 
     Raises:
-        ConfigError: naming the folder that may have been meant.
+        ConfigError: naming the folder that was probably meant.
     """
     root = Path(root)
     if not root.is_dir():
@@ -88,7 +90,7 @@ def check_root(config: Config, root: str | Path, options: Mapping[str, Any], for
 
 
 def outside_root(config: Config, root: str | Path, options: Mapping[str, Any], for_training: bool = True) -> list[str]:
-    """Lines on existing paths of a config that do not lie below the root, and so are read from where they are."""
+    """Notes on existing paths of a config outside the root, which are read from where they are."""
     return [
         f"{key} is not below --root-path {root}; it is read from {path}"
         for key, path in _paths(config, options, for_training)
@@ -108,7 +110,7 @@ def _is_below(path: Path, root: Path) -> bool:
 
 
 def _likely_root(root: Path) -> Path | None:
-    """A folder around the given one, or in it, whose ``data/`` holds a data set."""
+    """A parent or a subfolder whose ``data/`` holds a data set."""
     above = Path(os.path.abspath(root)).parents[:LEVELS]
     candidates = [*above, *(path for path in visible(root, "*") if path.is_dir())]
     return next((path for path in candidates if any((path / "data" / name).is_dir() for name in DATASETS)), None)

@@ -1,9 +1,9 @@
-"""Reading configs: which files may be code, and which are data.
+"""Reading configs: which files are run as code, and which are read as data.
 
 A Python file that the user names is code, and so are its bases. A JSON file is data: nothing in it is imported or
-replaced. It may name a ``_base_`` only where that leads to code that is trusted already: into ``configs/`` of this
-project, or, in the folder where the launcher writes its child configs, to whatever base the launcher was given. The
-config of a work dir is resolved, and names no base at all.
+substituted. Its ``_base_`` may only be code that is trusted already: a file in ``configs/`` of this project or, for
+child configs in the launcher's own folder, the base that the launcher was given. The config of a work dir is resolved
+and names no base.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.io.json_files import parse_json, read_json
 from mmseg.system.text import without_note
 
-# As Python found it, and with links followed.
+# As Python found this file, and with links followed.
 _ROOTS = tuple(Path(place).parents[2] for place in (os.path.abspath(__file__), os.path.realpath(__file__)))
 PROJECT_CONFIGS = tuple(root / "configs" for root in _ROOTS)
 # Where the launcher writes child configs, below the working directory.
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
-# A key by which a config framework would import modules.
+# The key by which a config framework would import modules.
 IMPORTS = "custom_imports"
 BASE = "_base_"
-# More bases of bases than anybody nests.
+# Nobody nests more bases.
 MOST_BASES = 20
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file, with its bases where it may have some, and apply options.
+    """Read a config file with its bases, and apply options.
 
     Args:
         path: ``.py`` file, which is run, or ``.json`` file, which is read as data.
@@ -61,11 +61,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 
 def parse_config(text: str, where: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a resolved config that stands in another file, such as a checkpoint, as data.
+    """Read a resolved config that is stored in another file, such as a checkpoint, as data.
 
     Args:
         text: JSON text.
-        where: what it comes from, for messages.
+        where: where it comes from, for messages.
         options: dotted key -> value.
 
     Raises:
@@ -76,7 +76,7 @@ def parse_config(text: str, where: str, options: Mapping[str, Any] | None = None
 
 
 def config_from_data(content: Mapping[str, Any], where: str) -> Config:
-    """A resolved config from its keys and values, which are data.
+    """A resolved config from its keys and values, which are read as data.
 
     Raises:
         ConfigError: they ask for code, or have another layout.
@@ -87,7 +87,7 @@ def config_from_data(content: Mapping[str, Any], where: str) -> Config:
 
 
 def is_work_dir_config(path: Path) -> bool:
-    """Whether a file is the config of a work dir: it bears the name of its folder, up to '['."""
+    """Whether a file is the config of a work dir: it is named after its folder, up to '['."""
     return path.stem == without_note(path.resolve().parent.name)
 
 
@@ -102,10 +102,10 @@ def _json_config(path: Path) -> Config:
 
 
 def _json_content(path: Path, depth: int = 0) -> dict[str, Any]:
-    """Content of a JSON config, after it and its bases were looked at for what would run code.
+    """Content of a JSON config, once it and its bases were checked for anything that would run code.
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming the file and what would run.
     """
     try:
         content = read_json(path, error=ConfigError)
@@ -118,7 +118,7 @@ def _json_content(path: Path, depth: int = 0) -> dict[str, Any]:
 
 
 def _refuse_code(content: Mapping[str, Any], where: str) -> None:
-    """Refuse what a config framework would run, import or replace.
+    """Refuse what a config framework would run, import or substitute.
 
     Raises:
         ConfigError: naming it.
@@ -127,13 +127,13 @@ def _refuse_code(content: Mapping[str, Any], where: str) -> None:
         if key in content:
             raise ConfigError(
                 f"{where} has the key {key}={shown(content[key])}, which would run code: it is read as data. Remove "
-                "the key, or, if you trust it, name a .py config of your own"
+                "the key or, if you trust it, give your own .py config"
             )
     for text in _texts(content):
         if "{{" in text:
             raise ConfigError(
-                f"{where} holds {shown(text)}: variables in {{{{ }}}} are not replaced in a JSON file, which is read "
-                "as data; write the value itself"
+                f"{where} holds {shown(text)}: variables in {{{{ }}}} are not substituted in a JSON file, which is "
+                "read as data; write the value itself"
             )
 
 
@@ -150,7 +150,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _check_bases(path: Path, bases: Any, depth: int) -> None:
-    """Refuse a ``_base_`` of a JSON file that could lead to code of a stranger.
+    """Refuse a ``_base_`` of a JSON file that could be untrusted code.
 
     Raises:
         ConfigError: naming file and base.
@@ -161,13 +161,13 @@ def _check_bases(path: Path, bases: Any, depth: int) -> None:
     if is_work_dir_config(path):
         raise ConfigError(
             f"{path} names the _base_ {shown(names[0])}: the config of a work dir is resolved, and read as data. "
-            "Remove the key, or, if you trust it, name a .py config of your own"
+            "Remove the key or, if you trust it, give your own .py config"
         )
     if depth == MOST_BASES:
         raise ConfigError(f"{path}: more than {MOST_BASES} configs are each the _base_ of another")
     trusted = path.resolve().parent == GENERATED_CONFIGS.resolve()
     for name in names:
-        # Links are not followed, as the framework does not: bases of a linked file would be looked for beside the link.
+        # Links are not followed, as in the framework: bases of a linked file would be looked for next to the link.
         base = Path(os.path.abspath(path.parent / name))
         if not base.is_file():
             refuse_foreign_text(path)
@@ -177,12 +177,12 @@ def _check_bases(path: Path, bases: Any, depth: int) -> None:
         elif base.suffix != ".py" or not (trusted or any(base.is_relative_to(place) for place in PROJECT_CONFIGS)):
             raise ConfigError(
                 f"{path} names the _base_ {shown(name)}, which would be run as code: a JSON file may have .py bases "
-                f"in {PROJECT_CONFIGS[0]} only. If you trust it, name a .py config with that _base_"
+                f"in {PROJECT_CONFIGS[0]} only. If you trust it, give a .py config with that _base_"
             )
 
 
 def _refuse_yaml(path: Path, seen: frozenset[Path] = frozenset()) -> None:
-    """Refuse YAML among the bases of a Python config: its tags could run code that nobody sees in the config.
+    """Refuse YAML among the bases of a Python config: its tags could run code that the config does not show.
 
     Raises:
         ConfigError: naming both files.
@@ -232,7 +232,7 @@ def _with_options(config: Config, options: Mapping[str, Any] | None) -> Config:
     options = dict(options or {})
     for key, value in options.items():
         if key.split(".")[0] in (BASE, IMPORTS):
-            raise ConfigError(f"{key}={shown(value)} cannot be set as an option; name a .py config of your own")
+            raise ConfigError(f"{key}={shown(value)} cannot be set as an option; give your own .py config")
     try:
         config.merge_from_dict(options)
     except Exception as error:  # anything: a value that does not fit the config

@@ -1,4 +1,4 @@
-"""Configs of other layouts, told apart so that their users are not sent looking for a misspelt key."""
+"""Configs of other layouts, recognised so that their users are not told to look for a misspelt key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmseg.errors import ConfigError
 
-# Keys that MMSegmentation has had from 1.0 on, none of which this project or MMSegmentation 0.x has.
+# Keys of MMSegmentation since 1.0; neither this project nor MMSegmentation 0.x has any of them.
 KEYS_SINCE_1 = (
     "data_preprocessor",
     "default_hooks",
@@ -29,7 +29,7 @@ def refuse_foreign_keys(where: str | Path, keys: Iterable[str]) -> None:
 
     Args:
         where: its file.
-        keys: its keys at the top.
+        keys: its top-level keys.
 
     Raises:
         ConfigError: naming the file, the key and the remedy.
@@ -43,10 +43,10 @@ def refuse_foreign_keys(where: str | Path, keys: Iterable[str]) -> None:
 
 
 def refuse_foreign_text(path: Path) -> None:
-    """:func:`refuse_foreign_keys` for a config that cannot be read, as its bases are not there.
+    """:func:`refuse_foreign_keys` for a config that cannot be read because its bases are missing.
 
     Raises:
-        ConfigError: as there.
+        ConfigError: see there.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -1,7 +1,7 @@
-"""Kinds of config values: what a key takes, and what is said about any other value.
+"""Kinds of config values: which values a key accepts.
 
-A kind is asked by ``check(key, value)``, which raises one line naming key, value and range; ``text`` describes the
-range, for messages and for the documentation. Needs the standard library only.
+``check(key, value)`` of a kind raises a one-line error that names key, value and range; ``text`` describes the range,
+for messages and for the documentation. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHOWN_LETTERS = 120
 
 
 class _Required:
-    """Default of a key that has none."""
+    """Stands for the default of a key that must be given."""
 
     def __repr__(self) -> str:
         return "required"
@@ -29,11 +29,11 @@ REQUIRED: Any = _Required()
 
 
 class Kind(Protocol):
-    """What a key takes."""
+    """Which values a key accepts."""
 
     @property
     def text(self) -> str:
-        """The range, as an object of "give ...": ``a number from 0 to 1``."""
+        """The range, in the form that follows "give": ``a number from 0 to 1``."""
 
     def check(self, key: str, value: Any) -> None:
         """Check a value.
@@ -43,7 +43,7 @@ class Kind(Protocol):
             value: anything.
 
         Raises:
-            ConfigError: the value is not of this kind.
+            ConfigError: the value is not accepted.
         """
 
 
@@ -52,11 +52,11 @@ class Key:
     """A config key.
 
     Attributes:
-        kind: what it takes.
-        default: its value where a config lacks it; ``REQUIRED`` for none.
-        help: one line of what it does.
-        none: whether it may be None.
-        unread: nothing reads it; it is accepted for the sake of published configs, and dropped.
+        kind: which values it accepts.
+        default: value used if a config lacks the key; ``REQUIRED`` if it must be given.
+        help: one line on what it does.
+        none: whether None is accepted.
+        unread: nothing reads it; it is accepted because published configs have it, and dropped.
     """
 
     kind: Kind
@@ -67,7 +67,7 @@ class Key:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: one line, cut where it is long."""
+    """A value for a message, as one line; long ones are cut."""
     try:
         text = repr(value)
     except Exception:  # whatever the value's own class raises; a huge whole number raises ValueError
@@ -77,17 +77,17 @@ def shown(value: Any) -> str:
 
 
 def refuse(key: str, value: Any, kind: Kind) -> ConfigError:
-    """The error that a value is not of a kind."""
+    """Error for a value that a kind does not accept."""
     return ConfigError(f"{key} is {shown(value)}; give {kind.text}")
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; True and False are none."""
+    """Whether a value is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; True and False are none."""
+    """Whether a value is a finite number; True and False are not."""
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number that no float holds
@@ -95,7 +95,7 @@ def is_number(value: Any) -> bool:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Equality that tells 1 from True and 1.0."""
+    """Equality that distinguishes 1 from True and 1.0."""
     return type(first) is type(second) and first == second
 
 
@@ -123,9 +123,9 @@ class Number:
     """A finite number from ``least`` to ``most``.
 
     Attributes:
-        above: ``least`` itself is not in the range.
-        below: ``most`` itself is not in the range.
-        off: a number outside of the range that means "not used".
+        above: whether ``least`` itself is excluded.
+        below: whether ``most`` itself is excluded.
+        off: a number outside the range that means "not used".
     """
 
     least: float
@@ -182,11 +182,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Text:
-    """A text that can be printed.
+    """Printable text.
 
     Attributes:
         what: the range, for messages.
-        pattern: regular expression that it has to match as a whole.
+        pattern: regular expression that the whole text must match.
     """
 
     what: str = "a text"
@@ -207,8 +207,8 @@ class PathText:
     """A path; whether it exists is checked elsewhere.
 
     Attributes:
-        rooted: it is moved below ``--root-path`` when a config comes from another machine.
-        empty: the empty text stands for "none".
+        rooted: whether ``--root-path`` moves it, for configs of another machine.
+        empty: whether the empty text is accepted, which means "none".
     """
 
     rooted: bool = False
@@ -219,7 +219,7 @@ class PathText:
         return "a path" + (", or '' for none" if self.empty else "")
 
     def check(self, key: str, value: Any) -> None:
-        # A file name may hold anything but the null character, and what no encoding can write.
+        # A file name may hold anything but the null character and what no encoding can write.
         fits = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
         if not fits or not _encodes(value) or not (value or self.empty):
             raise refuse(key, value, self)
@@ -261,11 +261,11 @@ class ListOf:
     """A list of values of one kind.
 
     Attributes:
-        item: their kind.
-        least, most: how many.
+        item: kind of the values.
+        least, most: number of values.
         what: what the values are, for messages: ``(width, height)``.
-        different: no two may be alike.
-        ascending: none may be smaller than the one before.
+        different: whether all values must differ.
+        ascending: whether no value may be smaller than the one before.
     """
 
     item: Kind
@@ -307,11 +307,11 @@ class Unread:
 
 @dataclass(frozen=True)
 class Off:
-    """A switch that nothing here can honour: only the values that mean "off".
+    """A switch that is not available: only the values that mean "off" are accepted.
 
     Attributes:
-        values: those; the first one is what is suggested.
-        why: why there is no other.
+        values: the accepted values; the message suggests the first one.
+        why: why no other value is available.
     """
 
     values: tuple[Any, ...]

@@ -1,6 +1,6 @@
-"""Checking configs before anything slow is built.
+"""Checks of a config before anything slow is built.
 
-:mod:`mmseg.config.files` reads them, :mod:`mmseg.config.keys` is the table of their keys. Keys of older configs that
+:mod:`mmseg.config.files` reads configs, :mod:`mmseg.config.keys` is the table of their keys. Keys of older configs that
 nothing reads are dropped in :func:`effective`, and nowhere else.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmseg.config.components import DATASETS, PredictionMode
+from mmseg.config.components import DATASETS, HEADS, DecoderParams, PredictionMode
 from mmseg.config.fields import build
 from mmseg.config.run import OPTIMIZER_OPTIONS, Component, RunConfig, Schedule
 from mmseg.config.uda import UDASettings
@@ -28,6 +28,9 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
         ConfigError: naming both keys.
     """
     build(PredictionMode, config["model"].get("test_cfg") or {})
+    head = config["model"]["decode_head"]
+    if HEADS.describes(head):
+        build(DecoderParams, head["decoder_params"])
     for where, section in _data_sets(config["data"], for_training):
         _check_sizes(where, section)
     if not for_training:

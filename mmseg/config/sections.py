@@ -1,4 +1,4 @@
-"""Sections of a config: which keys they have, and how a whole config is checked and walked through."""
+"""Sections of a config: the keys they have, and how a whole config is checked and walked through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.config.kinds import REQUIRED, Key, Kind, Off, Text, refuse, shown
 from mmseg.errors import ConfigError, did_you_mean
 
-# A longer name of a component is none.
+# No component has a longer name.
 LONGEST_NAME = 200
 
 
@@ -29,7 +29,7 @@ class Section:
     def check(self, key: str, value: Any) -> None:
         if not isinstance(value, Mapping):
             raise refuse(key, value, self)
-        # single values first: they say more about what is wrong than the sections beside them
+        # single values first: their errors say more than those of sections
         for name, inner in sorted(value.items(), key=lambda item: isinstance(item[1], Mapping)):
             where = f"{key}.{name}" if key else name
             known = self.keys.get(name) if isinstance(name, str) else None
@@ -66,7 +66,7 @@ class Variants:
             Section(self.section_keys(kind)).check(key, value)
 
     def describes(self, value: Mapping[str, Any]) -> bool:
-        """Whether the keys of a section with a type are known here."""
+        """Whether the keys of the section's type are known here."""
         return value.get("type") in self.types
 
     def value(self, values: Mapping[str, Any], name: str) -> Any:
@@ -117,7 +117,7 @@ class Sections:
 
 @dataclass(frozen=True)
 class Either:
-    """What one of several kinds takes."""
+    """A value that at least one of several kinds accepts."""
 
     kinds: tuple[Kind, ...]
 
@@ -132,16 +132,16 @@ class Either:
                 return kind.check(key, value)
             except ConfigError as error:
                 errors.append(error)
-        # Of a section, what is wrong inside is worth more than that it is not the other kind.
+        # For a section, an error inside says more than "not the other kind".
         if isinstance(value, Mapping) and isinstance(self.kinds[-1], Section):
             raise errors[-1]
         raise refuse(key, value, self)
 
 
 def walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Key]]:
-    """Dotted keys of a section and of those inside it; keys of several variants appear once for each.
+    """Dotted keys of a section and of the sections inside it; keys of several variants appear once for each.
 
-    The names of a :class:`MapOf` are ``*``.
+    The names of a :class:`MapOf` are written ``*``.
     """
     for name, key in section.keys.items():
         where = f"{prefix}{name}"
@@ -161,10 +161,10 @@ def _inner_sections(kind: Kind) -> list[Section]:
 
 
 def check_complete(section: Section, values: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse checked values of a section that lack a key without default.
+    """Refuse checked values that lack a key without default.
 
     Raises:
-        ConfigError: naming the key and what it takes.
+        ConfigError: naming the key and the values it accepts.
     """
     for name, key in section.keys.items():
         if name not in values:
@@ -179,7 +179,7 @@ def check_complete(section: Section, values: Mapping[str, Any], prefix: str = ""
 
 
 def drop_unread(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a checked section without those that nothing reads and without the switches that are off."""
+    """Values of a checked section without keys that nothing reads and switches that are off."""
     kept = {}
     for name, value in values.items():
         key = section.keys[name]
@@ -190,7 +190,7 @@ def drop_unread(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inner_section(kind: Kind, value: Any) -> Section | None:
-    """The section that describes a value, if one does."""
+    """The section that describes a value, if there is one."""
     if not isinstance(value, Mapping):
         return None
     if isinstance(kind, Variants):

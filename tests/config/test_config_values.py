@@ -319,6 +319,7 @@ OPTIONS = [
     ("n_gpus", "2", "n_gpus=2 is not available"),
     ("name", "a\nb", "give the name of the run"),
     ("model", "5", "model is 5; give a section of keys"),
+    ("model.decode_head.decoder_params.half_share_decoder", "True", "half_share_decoder exclude each other"),
     ("model.decode_head", "None", "model.decode_head is None; give a section of keys"),
 ]
 
