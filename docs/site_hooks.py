@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": "repository/readme.md",
     "CHANGELOG.md": "repository/changes.md",
+    "CONTRIBUTING.md": "repository/contributing.md",
     "data/README.md": "repository/data.md",
     "pretrained/README.md": "repository/pretrained.md",
 }

@@ -46,6 +46,21 @@ def test_the_picture_is_that_of_today():
     assert numbers.sub("", shown) == numbers.sub("", current), "run python docs/rooms.py"
 
 
+def test_the_page_names_what_there_is():
+    """Names, files and folders in ``docs/architecture.md``; each room has its row."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    spans = set(re.findall(r"`([^`\n]+)`", page))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in rooms.modules().values())
+    words = set(re.findall(r"\w+", sources))
+    for span in spans:
+        if re.fullmatch(r"(mmseg|tests|docs|tools|benchmarks)(/[\w.]+)*/?", span):
+            assert (ROOT / span).exists(), span
+        elif re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", span) and not span.endswith((".json", ".txt", ".py")):
+            assert words.issuperset(span.split(".")), span
+    shown = {span.removeprefix("mmseg/").removesuffix(".py") for span in spans}
+    assert shown >= set(rooms.ROOMS)
+
+
 def test_no_test_imports_another():
     """What several tests need is in ``tests/helpers`` or ``tests/conftest.py``."""
     names = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}

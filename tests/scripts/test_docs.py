@@ -21,7 +21,13 @@ from mmseg.models.resnet_generator import ResnetGenerator
 from mmseg.uda.cmda import DACS
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "pretrained" / "README.md", *PAGES]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "data" / "README.md",
+    ROOT / "pretrained" / "README.md",
+    *PAGES,
+]
 COMMANDS = [command for path in DOCUMENTS for command in commands_of(path)]
 
 
