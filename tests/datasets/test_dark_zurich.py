@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,8 +199,7 @@ def test_predictions():
 
 
 def test_the_image_output_is_the_default():
-    model = torch.nn.Module()
-    model.fusion_module = model.decode_head = torch.nn.Identity()
+    model = SimpleNamespace(takes_second_input=True, decode_head=None)
     assert default_output(model, dark_zurich(test_mode=True)) == "image"
 
 

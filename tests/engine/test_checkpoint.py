@@ -1,4 +1,4 @@
-"""Reading and keeping weight files."""
+"""Reading weight files, writing and removing checkpoints."""
 
 import pickle
 
@@ -18,7 +18,7 @@ class Trap:
         return (open, ("trapped", "w"))
 
 
-def test_files_that_are_no_weights(tmp_path, monkeypatch):
+def test_files_that_are_not_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "w.pth"
     with pytest.raises(CheckpointError, match=r"w\.pth does not exist; look there"):
@@ -62,7 +62,7 @@ def saved(folder, iteration, keep=None):
     return model, optimizer
 
 
-def test_the_newest_are_kept_and_later_ones_left_alone(tmp_path):
+def test_the_newest_are_kept_and_later_ones_untouched(tmp_path):
     for iteration in (40, 1, 2, 3, 4):
         saved(tmp_path, iteration, keep=2)
     assert [p.name for p in list_checkpoints(tmp_path)] == ["iter_3.pth", "iter_4.pth", "iter_40.pth"]
@@ -78,8 +78,8 @@ def test_rates_come_from_the_config_on_resuming(tmp_path):
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
 
 
-def test_a_state_of_another_device_takes_the_place_that_the_optimizer_needs(tmp_path):
-    """Fused kernels want the number of updates in float32 beside the weights, others leave it on the host as it is."""
+def test_optimizer_state_moves_to_the_device_that_the_optimizer_needs(tmp_path):
+    """Fused kernels need the number of updates in float32 next to the weights; others leave it on the host."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()

@@ -1,4 +1,4 @@
-"""The config that a checkpoint carries, for one without a config file; configs of other layouts."""
+"""The config stored in a checkpoint, and configs of other layouts."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_config_of_our_checkpoints(tmp_path):
     assert config.data.test.image_change_range == 2
     assert where == f"{path}, which carries it"
     assert plain(carried_config(path).to_dict()) == plain(base.to_dict())
-    # A config that is given counts.
+    # an explicit config takes precedence
     assert config_of(BASE, path)[1] == str(BASE)
 
 

@@ -70,10 +70,10 @@ def test_scores_on_dsec_labels(monkeypatch, truck_predicted):
             assert summary[name] == pytest.approx(golden[name], abs=6e-5), name
         for i, name in enumerate(CLASSES):
             assert result.iou[i] == pytest.approx(golden[f"IoU.{name}"], abs=6e-5)
-        # With a truck predicted, the direct mean of 18 classes is the 19-class mean times 19/18 ...
+        # If a truck is predicted, the direct mean of 18 classes is the 19-class mean times 19/18 ...
         assert summary["mIoU_18"] == pytest.approx(result.mean_iou * 19 / 18)
     else:
-        # ... and without one the class is undefined and out of both means.
+        # ... otherwise the class is undefined and left out of both means.
         assert np.isnan(result.iou[14])
         assert summary["mIoU_18"] == summary["mIoU"]
 

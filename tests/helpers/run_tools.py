@@ -1,4 +1,4 @@
-"""Work dirs of runs with scores, written as a training writes them."""
+"""Work dirs with scores, in the format of a training."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""tools/compare_runs.py: scores of several runs, as a user sees them and as they stand in work dirs."""
+"""tools/compare_runs.py: scores of several runs, as printed and as stored in work dirs."""
 
 import csv
 import os
@@ -176,7 +176,7 @@ def test_folder_of_a_run_that_never_began_is_skipped(tmp_path):
     result = run(fine.name, "failed", cwd=tmp_path)
     assert "30.00" in result.stdout
     assert result.stderr == "note: skipped, failed is not a work dir: it has no failed.json\n"
-    # a folder that is not there is a slip of the pen
+    # a folder that does not exist is a typo
     assert "slip is not a work dir" in run(fine.name, "slip", cwd=tmp_path, expect=2).stderr
 
 

@@ -1,4 +1,4 @@
-"""Reports: what is read, what is shown, and what files that lack or hold too much do to them."""
+"""Reports: reading results, rendering them, and handling incomplete or hostile files."""
 
 import base64
 import hashlib
@@ -76,7 +76,7 @@ def page(work_dir) -> Page:
     return Page(render(collect([work_dir])))
 
 
-# What an evaluation leaves
+# Files of an evaluation
 
 
 def test_details_of_an_evaluation(work_dir):
@@ -120,7 +120,7 @@ def test_test_folder_brings_other_outputs_of_its_run(work_dir):
     assert report.runs
 
 
-def test_siblings_of_other_frames_and_copies_stay_out(tmp_path):
+def test_siblings_of_other_frames_and_copies_are_left_out(tmp_path):
     run = make_run(tmp_path / "run", ("fusion",))
     shutil.copytree(run / "preds", run / "preds_fusion")
     make_test(run / "preds_image", "image", frames=3)
@@ -128,7 +128,7 @@ def test_siblings_of_other_frames_and_copies_stay_out(tmp_path):
     assert [test.folder.name for test in collect([run]).tests] == ["preds", "preds_image"]
 
 
-def test_labels_tell_tests_apart(tmp_path):
+def test_labels_are_unique(tmp_path):
     run = make_run(tmp_path / "run", ("fusion",))
     make_test(run / "preds_teacher", noise=0.5, tested={"model": "teacher"})
     make_test(run / "preds_train_isr_parms", noise=0.1)
@@ -239,7 +239,7 @@ def test_folder_without_anything(tmp_path):
         collect([tmp_path / "x"])
 
 
-def test_prediction_that_is_no_picture(tmp_path):
+def test_prediction_that_is_not_a_picture(tmp_path):
     test = make_test(tmp_path, frames=1)
     (test / "night_00.png").write_text("x")
     with pytest.raises(DataError, match=r"night_00\.png is not a readable image"):
@@ -351,7 +351,7 @@ def test_page_of_a_test_without_panels(tmp_path):
     assert {of["data-key"] for of in page.all("img") if "data-key" in of} == {"test0"}
 
 
-def test_page_of_a_training_alone(tmp_path):
+def test_page_of_a_training_without_tests(tmp_path):
     page = Page(render(collect([make_run(tmp_path / "run", ())])))
     assert [of["id"] for of in page.all("section")] == ["summary", "curves"]
     assert "No test of this run was found" in page.text
@@ -362,7 +362,7 @@ def test_page_of_several_runs(tmp_path):
     second = make_run(tmp_path / "b_toy_seed0", ("fusion",), frames=6)
     report = collect([first, second, first])
     assert [test.label for test in report.tests] == ["a · fusion", "a · image", "b · fusion"]
-    assert [test.color for test in report.tests] == [0, 0, 1]  # a colour for each run
+    assert [test.color for test in report.tests] == [0, 0, 1]  # one colour per run
     assert len(report.frames) == 6
     page = Page(render(report))
     assert "2 runs side by side" in page.text
@@ -409,14 +409,14 @@ def test_report_that_cannot_be_written(work_dir, tmp_path):
         write_report([work_dir], tmp_path / "no" / "x.html", max_frames=0)
 
 
-def test_broken_neighbour_costs_the_report_alone(tmp_path):
+def test_broken_neighbour_only_costs_the_report(tmp_path):
     run = make_run(tmp_path / "run", ("fusion", "image"), frames=1)
     assert report_of_test(run / "preds") == f"report: {run / 'preds' / 'report.html'}"
     (run / "preds_image" / "metrics.json").write_text("{")
     assert "metrics.json is not valid JSON" in report_of_test(run / "preds")
 
 
-def test_report_lies_beside_its_test(tmp_path):
+def test_report_is_next_to_its_test(tmp_path):
     test = make_test(tmp_path / "test", frames=1)
     report = write_report([test], test / "report.html")
     assert report.frames == ("night_00",)

@@ -1,4 +1,4 @@
-"""Reports in a real browser: headless Chromium, where one is installed (on Debian: chromium and chromium-driver)."""
+"""Reports in a real browser: headless Chromium, if installed (on Debian: chromium and chromium-driver)."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ class Browser:
         driver.get(path.as_uri())
 
     def size(self, width: int, height: int) -> None:
-        """Size of the page in CSS pixels; a window cannot be as narrow as a phone."""
+        """Emulated size of the page in CSS pixels, since a window cannot be as narrow as a phone."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
@@ -107,7 +107,7 @@ def test_nothing_is_requested(browser, report):
     browser.js("Promise.all([...document.images].filter(i => i.src).map(i => i.decode())).then(() => 1)")
     events = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
     requests = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    # The browser opens pages of its own before.
+    # The browser opens its own pages first.
     urls = {r["request"]["url"] for r in requests if r["documentURL"] == report.as_uri()}
     assert [url[:80] for url in urls if not url.startswith("data:")] == [report.as_uri()[:80]]
 

@@ -1,4 +1,4 @@
-"""Names of runs and of the files in their folders: what is made can be parsed, and nothing else is taken for it."""
+"""Names of runs and of the files in their folders: every name that is made can be parsed, and other names are not."""
 
 import os
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_config_of_a_folder_that_got_a_note(tmp_path, folder):
     assert run.config == run.new_config
 
 
-def test_what_is_no_folder(tmp_path):
+def test_work_dir_that_is_not_a_folder(tmp_path):
     with pytest.raises(ConfigError, match=r"work dir .*nowhere does not exist"):
         WorkDir(tmp_path / "nowhere").find_config()
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Logs in JSON lines: scores in percent, whichever version wrote them."""
+"""Logs in JSON lines: scores are read in percent, whichever version wrote them."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def write(folder: Path, *records: dict) -> Path:
 
 
 def test_records_of_both_versions_in_one_file(tmp_path):
-    """A run that an earlier version began, and this one resumed; a score below 1 % is still percent."""
+    """A run that an earlier version started and this one resumed; a score below 1 % is still in percent."""
     old, trained, new = read_log(write(tmp_path, SHARES, TRAINED, PERCENTS))
     assert old == {"mode": "val", "iter": 2, "mIoU": 25.0, "mIoU_18": pytest.approx(26.4), "aAcc": 50.0, "mAcc": None}
     assert trained == TRAINED

@@ -1,4 +1,4 @@
-"""Where the results of tests go: those of another test stay."""
+"""Where the results of a test go, and that those of another test are kept."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_options_have_a_folder_each():
     folders = {results_folder("run", TestChoices(cfg_options=given)) for given in options}
     assert len(folders) == 4
     assert all(folder.name.startswith("preds_options_") for folder in folders)
-    # The order on the command line means nothing.
+    # The order on the command line does not matter.
     assert results_folder("run", TestChoices(cfg_options=dict(reversed(options[3].items())))) in folders
 
 
