@@ -155,7 +155,7 @@ def make_inference(
     """From random images on the device to class maps of their size."""
     from mmseg.config.load import load_config
     from mmseg.engine.networks import random_segmentor
-    from mmseg.evaluation.evaluator import default_output
+    from mmseg.evaluation.test_set import default_output
     from mmseg.inference.benchmark import prepared, random_inputs
     from mmseg.inference.input_recipe import InputRecipe
 

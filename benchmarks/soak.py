@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.io.files import write_text
+from mmseg.work_dir.layout import WorkDir
 
 PROJECT = Path(__file__).resolve().parent.parent
 # share of the iterations that are left out; the first evaluation, whose images are larger, should lie in it
@@ -90,9 +91,9 @@ def watch(args: argparse.Namespace) -> list[tuple[int, float, int]]:
     """
     rows = []
     args.out.mkdir(parents=True, exist_ok=True)
-    log = args.out / f"{args.out.name}.log.json"
+    log = WorkDir(args.out).json_log
     log.unlink(missing_ok=True)
-    with (args.out / "output.txt").open("w") as output:
+    with WorkDir(args.out).console_output.open("w") as output:
         process = subprocess.Popen(command(args), stdout=output, stderr=output)
         while process.poll() is None:
             try:

@@ -20,9 +20,9 @@ from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
-from mmseg.evaluation.evaluator import Evaluation, check_test_set, default_output, evaluate, print_scores
+from mmseg.evaluation.evaluator import Evaluation, evaluate, print_scores
 from mmseg.evaluation.submission import write_submission
-from mmseg.evaluation.test_set import build_test, choose_test_set
+from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
 from mmseg.system.printing import say, track

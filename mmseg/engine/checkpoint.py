@@ -33,16 +33,6 @@ COMPANIONS = {
 }
 
 
-def checkpoint_path(work_dir: str | Path, iteration: int) -> Path:
-    """``<work_dir>/iter_<n>.pth``."""
-    return WorkDir(work_dir).checkpoint(iteration)
-
-
-def list_checkpoints(work_dir: str | Path) -> list[Path]:
-    """Checkpoints of a work dir by ascending iteration."""
-    return WorkDir(work_dir).checkpoints()
-
-
 def save_checkpoint(
     path: Path,
     method: nn.Module,
@@ -181,12 +171,6 @@ def _best_before(run: WorkDir) -> dict[str, Any] | None:
         return None
     usable = is_number(record.get("score")) and is_whole(record.get("iter")) and isinstance(record.get("name"), str)
     return record if usable else None
-
-
-def best_checkpoint(work_dir: str | Path) -> Path | None:
-    """The file of :func:`save_best`, if any."""
-    found = WorkDir(work_dir).best_checkpoints()
-    return found[-1] if found else None
 
 
 def checkpoint_to_test(work_dir: str | Path) -> Path:

@@ -11,12 +11,13 @@ from typing import Any
 from mmseg.config.dotted import flat, is_below
 from mmseg.config.keys import DATA_PATH_KEYS, IGNORED_KEYS
 from mmseg.config.kinds import is_whole
-from mmseg.engine.checkpoint import checkpoint_meta, list_checkpoints
+from mmseg.engine.checkpoint import checkpoint_meta
 from mmseg.errors import CheckpointError, DataError, address_remedy
 from mmseg.io.json_files import parse_json
 from mmseg.models.weights import has_right_checksums
 from mmseg.uda.streams import VARIANT_KEY
 from mmseg.work_dir.identity import RunIdentity, read_identity, state_of
+from mmseg.work_dir.layout import WorkDir
 
 AUTO = "auto"
 # Differences that are named, and characters of each value.
@@ -151,7 +152,7 @@ def newest_of_run(work_dir: Path, identity: RunIdentity | None) -> tuple[Path | 
         CheckpointError: every checkpoint of the run is damaged.
     """
     damaged, foreign, found = [], [], None
-    for path in reversed(list_checkpoints(work_dir)):
+    for path in reversed(WorkDir(work_dir).checkpoints()):
         meta = checkpoint_meta(path)
         if meta is not None and identity is not None and not identity.owns(meta):
             foreign.append(path.name)

@@ -19,6 +19,7 @@ from mmseg.engine.loggers import Logger, TensorBoardLogger
 from mmseg.errors import ConfigError
 from mmseg.io.files import write_text
 from mmseg.system.console import SteadyStream
+from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.log_file import read_record
 
 LOGGER_NAME = "mmseg"
@@ -85,7 +86,7 @@ class RunLog:
         level: str = "INFO",
         loggers: Sequence[Logger] | None = None,
     ) -> None:
-        work_dir = Path(work_dir)
+        files = WorkDir(work_dir, name)
         self.console = console
         self.logger = logging.getLogger(LOGGER_NAME)
         self.logger.setLevel(level)
@@ -94,14 +95,14 @@ class RunLog:
             RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
             if console.is_terminal
             else logging.StreamHandler(SteadyStream(console.file)),
-            _LogFile(work_dir / f"{name}.log"),
+            _LogFile(files.text_log),
         ]
         self._in_trouble: set[str] = set()
         for handler in self._handlers:
             if not isinstance(handler, RichHandler):
                 handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             self.logger.addHandler(handler)
-        self._json = LineFile(work_dir / f"{name}.log.json")
+        self._json = LineFile(files.json_log)
         self.loggers = [TensorBoardLogger(work_dir)] if loggers is None else list(loggers)
 
     def info(self, message: str, *args: Any) -> None:

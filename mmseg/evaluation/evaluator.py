@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmseg.classes import CLASSES
-from mmseg.datasets.base import EvaluationSet, SampleStreams
+from mmseg.datasets.base import EvaluationSet
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
 from mmseg.engine.stages import Stages
-from mmseg.errors import CMDAError, ConfigError, DataError, own_message
+from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
 from mmseg.io.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -98,35 +98,6 @@ def score_table(scores_: Scores, title: str) -> Table:
         table.add_row(f"mean of {len(valid)}", percent(scores_.mean_iou_valid), "")
     table.add_row("all pixels", "", percent(summary["aAcc"]))
     return table
-
-
-def default_output(model: BaseSegmentor, dataset: SampleStreams) -> str:
-    """Output to test if none is named: image fused with events, or the image only if there are no events.
-
-    A content map in place of the events does not count as events: on Dark Zurich the image output is the published
-    one, unless the head names another (``tested_output``) and the test set has its stream.
-    """
-    streams = dataset.TEST_STREAMS
-    named = getattr(model.decode_head, "tested_output", None)
-    if named and streams[named] in dataset.outputs:
-        return named
-    with_events = streams["events"] in dataset.outputs and streams["events"] != streams.get("img_self_res")
-    return "fusion" if with_events and model.takes_second_input else "image"
-
-
-def check_test_set(model: BaseSegmentor, dataset: SampleStreams, output: str, key: str) -> None:
-    """Refuse a test set whose samples lack inputs for an output of the model.
-
-    Args:
-        key: config key of the set, for the message.
-
-    Raises:
-        ConfigError: no such output, or missing outputs of the samples.
-    """
-    needed = {"img_metas", *(dataset.TEST_STREAMS[stream] for stream in model.required_streams(output))}
-    missing = sorted(needed - dataset.outputs)
-    if missing:
-        raise ConfigError(f"{key}.outputs lacks {', '.join(missing)}, which the output {output!r} needs; add it")
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 
 from mmseg.config.load import check_config, effective, get_key
-from mmseg.datasets.base import EvaluationSet
+from mmseg.datasets.base import EvaluationSet, SampleStreams
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
@@ -79,3 +79,32 @@ def build_test(config: Config) -> tuple[BaseSegmentor, EvaluationSet]:
     check_config(cfg, for_training=False)
     dataset = DATASETS.build(dict(cfg["data"]["test"]))
     return empty_segmentor(config), dataset
+
+
+def default_output(model: BaseSegmentor, dataset: SampleStreams) -> str:
+    """Output to test if none is named: image fused with events, or the image only if there are no events.
+
+    A content map in place of the events does not count as events: on Dark Zurich the image output is the published
+    one, unless the head names another (``tested_output``) and the test set has its stream.
+    """
+    streams = dataset.TEST_STREAMS
+    named = getattr(model.decode_head, "tested_output", None)
+    if named and streams[named] in dataset.outputs:
+        return named
+    with_events = streams["events"] in dataset.outputs and streams["events"] != streams.get("img_self_res")
+    return "fusion" if with_events and model.takes_second_input else "image"
+
+
+def check_test_set(model: BaseSegmentor, dataset: SampleStreams, output: str, key: str) -> None:
+    """Refuse a test set whose samples lack inputs for an output of the model.
+
+    Args:
+        key: config key of the set, for the message.
+
+    Raises:
+        ConfigError: no such output, or missing outputs of the samples.
+    """
+    needed = {"img_metas", *(dataset.TEST_STREAMS[stream] for stream in model.required_streams(output))}
+    missing = sorted(needed - dataset.outputs)
+    if missing:
+        raise ConfigError(f"{key}.outputs lacks {', '.join(missing)}, which the output {output!r} needs; add it")

@@ -23,7 +23,7 @@ from mmseg.engine.environment import environment, named_device
 from mmseg.engine.networks import empty_segmentor, random_segmentor
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import ConfigError
-from mmseg.evaluation.evaluator import default_output
+from mmseg.evaluation.test_set import default_output
 from mmseg.inference.input_recipe import InputRecipe
 from mmseg.models.compilation import compile_networks
 from mmseg.models.low_precision import PRECISIONS

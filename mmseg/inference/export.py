@@ -24,7 +24,7 @@ from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
-from mmseg.evaluation.evaluator import default_output
+from mmseg.evaluation.test_set import default_output
 from mmseg.inference.input_recipe import InputRecipe, describe
 from mmseg.io.files import atomic_path, write_text
 from mmseg.models.segmentors.base import BaseSegmentor

@@ -31,8 +31,7 @@ from mmseg.engine.networks import empty_segmentor
 from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Copies, Predictor, one_behind, recorder_for
 from mmseg.errors import ConfigError, DataError
-from mmseg.evaluation.evaluator import default_output
-from mmseg.evaluation.test_set import use_training_isr
+from mmseg.evaluation.test_set import default_output, use_training_isr
 from mmseg.events.files import usable_events
 from mmseg.events.recording import Events
 from mmseg.inference.input_recipe import InputRecipe

@@ -28,9 +28,8 @@ from mmseg.config.load import load_config
 from mmseg.datasets.crops import CropDraw
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.errors import ConfigError, DataError
-from mmseg.evaluation.evaluator import default_output
 from mmseg.evaluation.submission import FOLDERS, check_submission, write_submission
-from mmseg.evaluation.test_set import choose_test_set
+from mmseg.evaluation.test_set import choose_test_set, default_output
 from mmseg.extractors.content import NIGHT_PARAMS
 from mmseg.models.losses import resize_logits
 from mmseg.registry import SEGMENTORS

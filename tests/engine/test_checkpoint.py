@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmseg.engine.checkpoint import list_checkpoints, load_training, save_checkpoint
+from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.errors import CheckpointError
 from mmseg.models.weights import load_file, load_weights_file
+from mmseg.work_dir.layout import WorkDir
 
 
 class Trap:
@@ -65,9 +66,9 @@ def saved(folder, iteration, keep=None):
 def test_the_newest_are_kept_and_later_ones_untouched(tmp_path):
     for iteration in (40, 1, 2, 3, 4):
         saved(tmp_path, iteration, keep=2)
-    assert [p.name for p in list_checkpoints(tmp_path)] == ["iter_3.pth", "iter_4.pth", "iter_40.pth"]
+    assert [p.name for p in WorkDir(tmp_path).checkpoints()] == ["iter_3.pth", "iter_4.pth", "iter_40.pth"]
     saved(tmp_path, 5, keep=7)
-    assert len(list_checkpoints(tmp_path)) == 4
+    assert len(WorkDir(tmp_path).checkpoints()) == 4
 
 
 def test_rates_come_from_the_config_on_resuming(tmp_path):

@@ -11,9 +11,9 @@ from helpers.process_tools import Server, Started, wait_until
 from helpers.script_tools import ROOT
 from helpers.training_tools import LIGHT, LONG, config_of
 
-from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.models.weights import has_right_checksums
 from mmseg.system.processes import is_running
+from mmseg.work_dir.layout import WorkDir
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,7 +86,7 @@ def assert_both_ended(folder: Path, processes: list[Started], status: int, cause
         assert re.search(cause, process.message()), process.stderr
         assert "Connection" not in process.message()
         wait_until(lambda process=process: not process.session(), 10)
-    found = list_checkpoints(folder / "run")
+    found = WorkDir(folder / "run").checkpoints()
     assert len(found) == 1
     assert last is None or found[0].name == f"iter_{last}.pth"
     assert not list((folder / "run").glob(".*"))
@@ -225,6 +225,6 @@ def test_torchrun_that_is_stopped_or_killed(server, project, tmp_path):
         assert len(workers[number]) == 2
         wait_until(lambda number=number: not any(is_running(worker) for worker in workers[number]), 60)
         assert not started.session()
-        (path,) = list_checkpoints(started.folder / "run")
+        (path,) = WorkDir(started.folder / "run").checkpoints()
         assert has_right_checksums(path)
         assert started.stderr.count("error: interrupted after iteration") == 2, started.stderr

@@ -19,7 +19,7 @@ from rich.console import Console
 from mmseg.apis import training
 from mmseg.config.load import config_of, dump_config, load_config, plain
 from mmseg.engine import build
-from mmseg.engine.checkpoint import list_checkpoints, save_best, save_checkpoint
+from mmseg.engine.checkpoint import save_best, save_checkpoint
 from mmseg.engine.resuming import choose_start
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.launcher import child as launching
@@ -321,7 +321,7 @@ def test_only_own_checkpoints_make_room(tmp_path):
         return mine.owns(torch.load(path, weights_only=True)["meta"])
 
     save_checkpoint(tmp_path / "iter_3.pth", module, optimizer, 3, {"run": mine.as_meta()}, 1, None, is_own)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["iter_1.pth", "iter_3.pth"]
+    assert [path.name for path in WorkDir(tmp_path).checkpoints()] == ["iter_1.pth", "iter_3.pth"]
 
 
 def test_the_best_of_another_run_neither_competes_nor_goes(tmp_path):

@@ -21,7 +21,7 @@ from rich.console import Console
 from mmseg.apis import training
 from mmseg.config.load import effective, load_config
 from mmseg.config.run import RunConfig
-from mmseg.engine.checkpoint import best_checkpoint, checkpoint_to_test, list_checkpoints
+from mmseg.engine.checkpoint import checkpoint_to_test
 from mmseg.engine.interruptions import Interrupted
 from mmseg.engine.trainer import Trainer
 from mmseg.engine.training_loop import Intervals
@@ -108,7 +108,7 @@ def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
     changes = {"evaluation.interval": 1, "checkpoint_config.interval": 4}
     with pytest.raises(Interrupted, match="after iteration 1"):
         train(project, tmp_path / "run", **changes)
-    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
+    assert [path.name for path in WorkDir(tmp_path / "run").checkpoints()] == ["iter_1.pth"]
 
 
 def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_kill_9_at_random_moments(project, tmp_path, kills):
         time.sleep(rng.uniform(0, 1.5))
         process.signal(signal.SIGKILL)
         process.wait(60)
-        found = list_checkpoints(work_dir)
+        found = WorkDir(work_dir).checkpoints()
         assert all(map(has_right_checksums, found))
         last = int(found[-1].stem.removeprefix("iter_"))
         assert last > newest
@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_passed_over(project, whole, tmp_path):
     train(project, work_dir, resume_from="auto")
     assert "iter_4.pth in" in (work_dir / "run.log").read_text()
     assert_same(whole, work_dir)
-    for path in list_checkpoints(work_dir):
+    for path in WorkDir(work_dir).checkpoints():
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(
         CheckpointError, match=r"every checkpoint in .* is cut short or damaged \(iter_4.pth, iter_2.pth\)"
@@ -270,7 +270,7 @@ def test_a_full_disk_costs_no_checkpoint(project, whole, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert "iter_3.pth cannot be written" in (work_dir / "run.log").read_text()  # and the training went on
-    assert [path.name for path in list_checkpoints(work_dir)] == ["iter_2.pth"]
+    assert [path.name for path in WorkDir(work_dir).checkpoints()] == ["iter_2.pth"]
     assert (work_dir / "iter_2.pth").read_bytes() == before
     assert not list(work_dir.glob(".*tmp*"))
     train(project, work_dir, resume_from="auto")
@@ -302,7 +302,7 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "score_table", lambda *_: "table")
     train(project, tmp_path / "run", **{"evaluation.interval": 1, "runner.max_iters": 3})
     assert [path.name for path in (tmp_path / "run").glob("best_*")] == ["best_mIoU_18_iter_2.pth"]
-    content = load_file(best_checkpoint(tmp_path / "run"))
+    content = load_file(WorkDir(tmp_path / "run").best_checkpoints()[-1])
     assert content["meta"]["mIoU_18"] == 0.5
     assert {name.split(".")[0] for name in content["state_dict"]} >= {"model", "ema_model"}
     assert "optimizer" not in content
@@ -320,7 +320,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_batch(project, tmp_path, monke
     monkeypatch.setattr(DACS, "train_step", broken)
     with pytest.raises(CMDAError, match=r"stopped at iteration 2: decode.loss_seg nan.*nonfinite_iter_2\.pth"):
         train(project, tmp_path / "run", **{"checkpoint_config.interval": 1})
-    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_1.pth"]
+    assert [path.name for path in WorkDir(tmp_path / "run").checkpoints()] == ["iter_1.pth"]
     kept = load_file(tmp_path / "run" / "nonfinite_iter_2.pth")
     assert kept["iter"] == 2
     assert kept["batch"]["source"]["image"].shape == (2, 3, 64, 64)

@@ -14,9 +14,9 @@ from helpers.script_tools import PUBLISHED, ROOT, SMALL
 from helpers.training_tools import LIGHT, LONG, QUICK, config_of
 from rich.console import Console
 
-from mmseg.engine.checkpoint import list_checkpoints
 from mmseg.engine.run_log import RunLog
 from mmseg.models.weights import has_right_checksums
+from mmseg.work_dir.layout import WorkDir
 
 pytestmark = [
     pytest.mark.slow,
@@ -77,7 +77,7 @@ def assert_stopped(started: Started, number: int, seconds: float = 60) -> int:
 
 def assert_sound(started: Started) -> None:
     """Whole checkpoints, no leftovers, no process."""
-    assert all(map(has_right_checksums, list_checkpoints(started.folder / "run")))
+    assert all(map(has_right_checksums, WorkDir(started.folder / "run").checkpoints()))
     assert not list((started.folder / "run").glob(".*"))
     wait_until(lambda: not started.session(), 10)
 
@@ -192,7 +192,7 @@ UDADataset.__getitem__ = hang
     assert started.wait(40) == 128 + signal.SIGTERM
     assert "iter_4.pth. Resume with --resume auto" in started.message()
     assert_sound(started)
-    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["iter_4.pth"]
+    assert [path.name for path in WorkDir(tmp_path / "run").checkpoints()] == ["iter_4.pth"]
 
 
 def test_a_signal_during_an_evaluation_or_a_checkpoint(server, project, tmp_path):
@@ -399,7 +399,7 @@ def test_a_full_disk_at_the_end_and_at_a_stop(server, project, tmp_path):
     newest = r"The newest checkpoint is run/iter_2\.pth\. Resume with --resume auto$"
     assert re.search(rf"^run/iter_6\.pth cannot be written \(.*{newest}", at_end.message())
     assert has_right_checksums(run / "iter_2.pth")
-    assert [path.name for path in list_checkpoints(run)] == ["iter_2.pth"]
+    assert [path.name for path in WorkDir(run).checkpoints()] == ["iter_2.pth"]
     ended_on_small_disk(stopped, 143)
     assert re.search(rf"^interrupted after iteration 3; its state cannot be saved: .*{newest}", stopped.message())
 
@@ -458,6 +458,6 @@ def test_a_launcher_that_is_stopped_or_killed(server, project, tmp_path):
         printed = (work_dir / "output.txt").read_text()
         assert re.search(r"\nerror: interrupted after iteration (\d+); saved .*iter_\1\.pth", printed)
         assert "Traceback" not in printed
-        (path,) = list_checkpoints(work_dir)
+        (path,) = WorkDir(work_dir).checkpoints()
         assert has_right_checksums(path)
     assert "interrupted after iteration" in stopped.stdout
