@@ -404,7 +404,7 @@ def test_submission_of_the_test_split(work_dir, with_test_split):
     assert (test_set["split"], test_set["isr_parms"]) == ("test", TRAINED)
     assert f"checked and packed: {folder / 'submission.zip'}" in result.stdout
     asked = (folder / "submission.zip", "--dataset_path", with_test_split)
-    assert "2 predictions are in order" in run("tools/check_submission.py", *asked, cwd=work_dir).stdout
+    assert "2 predictions are valid" in run("tools/check_submission.py", *asked, cwd=work_dir).stdout
     next((folder / "submission" / "confidence").glob("*.png")).unlink()
     result = run("tools/check_submission.py", folder / "submission", cwd=ROOT, expect=2)
     assert "missing: confidence/GOPR036" in result.stderr
