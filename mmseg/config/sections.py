@@ -146,17 +146,17 @@ def walk(section: Section, prefix: str = "") -> Iterator[tuple[str, Key]]:
     for name, key in section.keys.items():
         where = f"{prefix}{name}"
         yield where, key
-        for inner in _inner_sections(key.kind):
+        for inner in inner_sections(key.kind):
             yield from walk(inner, f"{where}.*." if isinstance(key.kind, MapOf) else f"{where}.")
 
 
-def _inner_sections(kind: Kind) -> list[Section]:
+def inner_sections(kind: Kind) -> list[Section]:
     if isinstance(kind, Either):
-        return [section for inner in kind.kinds for section in _inner_sections(inner)]
+        return [section for inner in kind.kinds for section in inner_sections(inner)]
     if isinstance(kind, Variants):
         return [Section(kind.section_keys(name)) for name in kind.types]
     if isinstance(kind, MapOf):
-        return _inner_sections(kind.item)
+        return inner_sections(kind.item)
     return [kind] if isinstance(kind, Section) else []
 
 
