@@ -9,13 +9,17 @@ from typing import Any, Protocol
 class Loaded(Protocol):
     """A loaded config, as ``mmengine.Config`` is."""
 
+    def get(self, key: str) -> Any: ...
+
     def to_dict(self) -> dict[str, Any]: ...
 
 
 def get_key(config: Mapping[str, Any] | Loaded, key: str) -> Any:
     """Value of a dotted key, or None where it is absent."""
-    node: Any = config if isinstance(config, Mapping) else config.to_dict()
-    for part in key.split("."):
+    first, *parts = key.split(".")
+    # Not to_dict(), which copies the whole config.
+    node: Any = config.get(first)
+    for part in parts:
         if not isinstance(node, Mapping) or part not in node:
             return None
         node = node[part]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.config import Config
 
@@ -24,7 +26,11 @@ def check_training(config: Config) -> RunConfig:
     Raises:
         ConfigError: one line that names the key, its value and what it takes.
     """
-    cfg = effective(config)
+    return check_effective(effective(config))
+
+
+def check_effective(cfg: dict[str, Any]) -> RunConfig:
+    """:func:`check_training` of an effective config."""
     check_method(cfg)
     check_config(cfg, for_training=True)
     run = RunConfig.from_config(cfg)

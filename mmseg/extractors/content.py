@@ -113,7 +113,7 @@ def random_direction(first: int, second: int) -> str:
 
 @lru_cache(maxsize=32)
 def _log_table(val_range: tuple[float, float], device: torch.device) -> Tensor:
-    """(256,) float32: log intensity of every grey level. Kept, since a copy to a GPU would make a step wait."""
+    """(256,) float32: log intensity of every grey level. Cached, since a copy to a GPU would stall the step."""
     low, high = val_range
     grey = np.arange(256, dtype=np.float32)
     return torch.from_numpy(np.log(grey / 255 * (high - low) + low).astype(np.float32)).to(device)
@@ -127,7 +127,7 @@ def grey_level(rgb: Tensor) -> Tensor:
 
 
 def shift_map(x: Tensor, direction: str, pixels: int) -> Tensor:
-    """Move the content of (..., H, W) by ``pixels``; the border block it leaves is repeated."""
+    """Move the content of (..., H, W) by ``pixels``; the uncovered border repeats its old content."""
     s = pixels
     if direction == "right":
         return torch.cat((x[..., :s], x[..., :-s]), dim=-1)
@@ -173,7 +173,7 @@ def _tensor_map(grey: Tensor, table: Tensor, threshold: float, clip: float, pixe
 def _array_map(
     grey: np.ndarray, table: np.ndarray, threshold: float, clip: float, pixels: int, direction: str
 ) -> np.ndarray:
-    """Content map of one image (H, W) on the CPU, bit for bit that of :func:`_tensor_map`, in fewer passes."""
+    """Content map of one image (H, W) on the CPU: bit for bit that of :func:`_tensor_map`, in fewer passes."""
     intensity = cv2.LUT(grey, table)
     total = np.zeros(grey.shape, np.float32)
     change = np.empty((1, *grey.shape), np.float32)
@@ -186,7 +186,7 @@ def _array_map(
 
 @compiled
 def _changes(intensity, down, aside, threshold, change):
-    """Log intensity of the pixel ``down`` rows below and ``aside`` columns aside, less the own one.
+    """Log intensity of the pixel ``down`` rows below and ``aside`` columns to the right, minus the pixel's own.
 
     Where there is no such pixel, or the difference is within the threshold, it is 0.
     """
@@ -199,7 +199,7 @@ def _changes(intensity, down, aside, threshold, change):
             continue
         line[:first] = 0
         line[last:] = 0
-        # rows by themselves and no branch in the loop: it becomes one of vector instructions
+        # slices of one row and no branch in the loop, so that it is vectorised
         neighbours, own, inner = (
             intensity[other, first + aside : last + aside],
             intensity[row, first:last],

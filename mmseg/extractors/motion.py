@@ -1,7 +1,7 @@
 """Image Motion-Extractor, IME: the image change of two consecutive day frames (CMDA, section 3.2).
 
-The style-transfer generator that turns an image change into night-like events is in
-``mmseg.models.style_transfer``.
+The style-transfer generator that translates an image change to night-like events is in
+``mmseg.models.resnet_generator``.
 """
 
 from __future__ import annotations

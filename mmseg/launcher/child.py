@@ -1,4 +1,4 @@
-"""The experiment launcher: a child config with a name of its own."""
+"""The child config of an experiment: a base config with its changes and its own name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmseg.config.load import (
     load_config,
     plain,
 )
-from mmseg.engine.build import check_training
+from mmseg.engine.build import check_effective
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
 from mmseg.engine.resuming import AUTO
@@ -40,22 +40,22 @@ from mmseg.work_dir.lock import in_use, running_holder
 WORK_DIRS = Path("work_dirs/local-basic")
 GENERATOR = "uda.cyclegan_itrd2en_path"
 FUSION, ISR_FUSION = "model.fusion_module", "model.fusion_isr_module"
-# Keys of a child config that are no settings.
+# Keys of a child config that are not settings.
 RECORD_KEYS = ("_base_", "name", "work_dir", "git_rev", "resume_from")
 
 
 @dataclass(frozen=True)
 class Child:
-    """A child config that is not written yet.
+    """A planned child config, not written yet.
 
     Attributes:
         name: ``<yymmdd_HHMM>_<name>_<5 hex>``.
-        content: its ``_base_`` and what differs from it.
+        content: its ``_base_`` and the differences to it.
         resolved: the whole config.
-        notes: what to tell the user of flags that nothing reads.
-        flags: the flags that it was planned with, as they were read.
-        root: folder that its paths were set to, if any.
-        options: dotted keys that the user gave.
+        notes: messages on flags that nothing reads.
+        flags: values of the flags it was planned with.
+        root: folder below which its paths were set, if any.
+        options: dotted keys given by the user.
     """
 
     name: str
@@ -84,8 +84,8 @@ class Child:
         """Check the config as a training does, before anything is built or written.
 
         Raises:
-            CMDAError: naming the key, and the flag that wrote it; what data sets find in their files is another matter.
-            WorkDirInUse: the run that it would go on with is still running.
+            CMDAError: naming the key, and the flag that wrote it. The content of data files is not checked.
+            WorkDirInUse: the run that it would resume is still running.
         """
         if self.resolved.get("resume_from") == AUTO and self.work_dir.is_dir():
             holder = running_holder(self.work_dir)
@@ -97,10 +97,10 @@ class Child:
             check_method(cfg)
             if self.root:
                 check_root(self.resolved, self.root, self.options)
-            check_numerics(check_training(self.resolved).numerics, choose_device())
+            check_numerics(check_effective(cfg).numerics, choose_device())
 
     def write(self) -> Path:
-        """Write the whole config and return its path: a base that is edited later does not change a planned run."""
+        """Write the whole config and return its path; later edits of the base do not change a planned run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, dump_config(self.resolved))
         return self.path
@@ -127,21 +127,21 @@ def plan_child(
 ) -> Child:
     """Child config ``configs/generated/local-basic/<experiment name>.json`` below the working directory.
 
-    As in the published runs, the second fusion module is not built where nothing uses it, and no generator is named
-    where there is nothing to translate.
+    As in the published runs, the second fusion module is not built if nothing uses it, and no generator is named if
+    there is nothing to translate.
 
     Args:
         base_config: config file to derive it from.
         name: name of the experiment.
         root_path: folder with ``data/`` and ``pretrained/``; None leaves paths as they are.
-        cfg_options: dotted key -> value; they win over flags.
-        flags: flag of ``mmseg.launcher.flags`` -> its text or number, True for a switch.
-        resume: ``auto`` goes on with the newest run of this name and these settings, if there is one; a checkpoint or
-            a work dir starts a new run from there.
+        cfg_options: dotted key -> value; they override flags.
+        flags: flag of ``mmseg.launcher.flag_table`` -> its text or number, True for a switch.
+        resume: ``auto`` resumes the newest run of this name with these settings, if there is one; a checkpoint or a
+            work dir starts a new run from there.
 
     Raises:
-        ConfigError: the base cannot be read or has a value that a key does not take, the name cannot be a file name,
-            or a flag cannot be used.
+        ConfigError: the base cannot be read or has a bad value, the name cannot be a file name, or a flag cannot be
+            used.
     """
     values = read_flags(flags or {})
     fault = name_fault(name) or name_fault(name_prefix(values) + name)
@@ -154,7 +154,7 @@ def plan_child(
         raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
     resolved = load_config(base_config)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
-    # flags read values of the base, which have to be what they should
+    # flags read values of the base, so these must be valid
     check_values(base)
     changes = _changes(base, str(base_config), root_path, cfg_options, values)
     child: dict[str, Any] = {
@@ -179,7 +179,7 @@ def plan_child(
 
 @contextmanager
 def _naming_flags(values: Mapping[str, Any]) -> Iterator[None]:
-    """Have errors about config keys name the flags that wrote them."""
+    """Prefix errors about config keys with the flags that wrote them."""
     try:
         yield
     except CMDAError as error:
@@ -209,7 +209,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def without_overruled(
     options: Mapping[str, Any], base_config: str | Path, root_path: str | None, flags: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Options without the keys that flags write, for flags that shall win over them.
+    """Options without the keys that flags write, for flags that override them.
 
     Args:
         options: dotted key -> value.
@@ -228,7 +228,7 @@ def without_overruled(
 
 
 def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Options without a key and what lies below it; of a section around it, the other keys stay."""
+    """Options without a key and the keys below it; an option for a section keeps its other keys."""
     kept: dict[str, Any] = {}
     for option, value in options.items():
         if key.startswith(f"{option}."):
@@ -242,7 +242,7 @@ def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _flag_changes(
     base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Dotted key -> value of what flags write, which look for files below the root."""
+    """Dotted key -> value written by flags, which look for files below the root."""
     rooted = base.copy()
     if root_path:
         set_root(rooted, root_path, cfg_options)
@@ -252,10 +252,10 @@ def _flag_changes(
 def _changes(
     base: Config, path: str, root_path: str | None, cfg_options: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Dotted key -> value of all that differs from the base config, whose options are applied already."""
+    """Dotted key -> value of every difference to the base config, to which the options are already applied."""
     by_flag = _flag_changes(base, path, root_path, cfg_options, values)
     changes = {key: value for key, value in by_flag.items() if not is_below(key, cfg_options)}
-    # A path that the user spells out is of this machine.
+    # Paths given by the user are paths of this machine.
     spelt_out = {**({GENERATOR: values["icd2en"]} if "icd2en" in values else {}), **cfg_options}
     for key, value in changes.items():
         base.merge_from_dict({key: _over(base, key, value)})
@@ -271,7 +271,7 @@ def _changes(
 
 
 def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the second fusion module where it is used and there alone; name no generator that nothing would load."""
+    """Build the second fusion module only if it is used, and name no generator that nothing would load."""
     changes: dict[str, Any] = {}
     uda = config.get("uda", {})
     if not uses_isr_fusion(uda):
@@ -286,7 +286,7 @@ def _unused_parts(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, A
 
 
 def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Fusion modules have the channels of the head; AverageFusion has no weights, and so no channels."""
+    """Give fusion modules the channels of the head; AverageFusion has no weights and no channels."""
     changes: dict[str, Any] = {}
     by_user: dict[str, Any] = {}
     for key, value in cfg_options.items():
@@ -304,8 +304,8 @@ def _fusion_channels(config: Config, cfg_options: Mapping[str, Any]) -> dict[str
 
 
 def _over(config: Config, key: str, value: Any) -> Any:
-    """The value as it goes over a config: a section that takes the place of what is no section has to say so."""
+    """The value to merge into a config: a section that replaces a plain value is marked with ``_delete_``."""
     section, _, last = key.rpartition(".")
-    beside = get_key(config, section) if section else config
-    replaces = isinstance(value, Mapping) and isinstance(beside, Mapping) and last in beside
-    return {**value, "_delete_": True} if replaces and not isinstance(beside[last], Mapping) else value
+    siblings = get_key(config, section) if section else config
+    replaces = isinstance(value, Mapping) and isinstance(siblings, Mapping) and last in siblings
+    return {**value, "_delete_": True} if replaces and not isinstance(siblings[last], Mapping) else value

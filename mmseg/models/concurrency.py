@@ -1,13 +1,13 @@
 """Independent networks side by side on a GPU.
 
-At the resolution of an encoder's later stages one kernel fills a fraction of a GPU. Inside a CUDA graph, networks that
-do not depend on each other are therefore recorded on streams of their own, and run at the same time when the graph is
-replayed. Outside of a recording they run one after another: there the host, not the GPU, sets the pace.
+At the resolution of an encoder's later stages a kernel uses only part of a GPU. Inside a CUDA graph, networks that
+do not depend on each other are therefore recorded on separate streams, and run concurrently when the graph is replayed.
+Outside a recording they run one after another, since the host, not the GPU, limits the speed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,14 +18,14 @@ B = TypeVar("B")
 
 
 class _Recording:
-    """Whether networks are recorded side by side, and the stream of the second one."""
+    """The stream of the second of two networks recorded side by side; None if they are not."""
 
     side: torch.cuda.Stream | None = None
 
 
 @contextmanager
-def side_stream(stream: torch.cuda.Stream | None):
-    """Inside, :func:`side_by_side` records its second function on ``stream``; None runs it after the first."""
+def side_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Context in which :func:`side_by_side` records its second function on ``stream``; with None it runs last."""
     before, _Recording.side = _Recording.side, stream
     try:
         yield

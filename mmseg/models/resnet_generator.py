@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """(B, in_channels, H, W) in [-1, 1] -> (B, out_channels, H, W) in [-1, 1].
 
-    Sides that are not multiples of 4 come back padded up to one.
+    Sides of the output are rounded up to multiples of 4.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading weight files without running code from them, and saying plainly what does not fit."""
+"""Reading weight files without running code from them, with clear messages on what does not fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmseg.io.read_errors import READ_ERRORS
 
 
 def load_file(path: str | Path, hint: str = "") -> Any:
-    """Read a torch file on the CPU, plain data and tensors only, after its checksums were compared.
+    """Read a torch file on the CPU: plain data and tensors only, after checking its checksums.
 
     Raises:
         CheckpointError: the file is missing, cut short, damaged, or holds pickled code.
@@ -30,7 +30,7 @@ def load_file(path: str | Path, hint: str = "") -> Any:
         raise CheckpointError(f"weight file {path} does not exist{f'; {hint}' if hint else ''}")
     with path.open("rb") as file:
         start = file.read(64)
-    # A zip archive (torch >= 1.6) or a pickle; anything else is a page or a pointer that was saved instead.
+    # A zip archive (torch >= 1.6) or a pickle; anything else is a web page or a pointer file saved instead.
     if not start.startswith((b"PK", b"\x80")):
         shown = start.decode("ascii", "replace").split("\n")[0][:40]
         raise CheckpointError(f"{path} is not a torch file (it starts with {shown!r}); download it again{remedy}")
@@ -43,9 +43,9 @@ def load_file(path: str | Path, hint: str = "") -> Any:
         what = f" ({refused[1]})" if refused else ""
         raise CheckpointError(
             f"{path} holds more than tensors and plain data{what}; it is not loaded, since that could run code. Save "
-            f"it again with tensors alone{remedy}"
+            f"it again with tensors only{remedy}"
         ) from error
-    except Exception as error:  # torch's reader lets through whatever a strange pickle leads to
+    except Exception as error:  # torch's reader passes on any exception that a strange pickle causes
         raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}") from error
 
 
@@ -54,13 +54,13 @@ def _at_least_16_bits(x: Tensor) -> Tensor:
 
 
 def has_right_checksums(path: str | Path) -> bool:
-    """Whether all parts of a torch file (a zip archive) have the checksums that were stored with them.
+    """Whether all parts of a torch file (a zip archive) match their stored checksums.
 
-    PyTorch writes the sums but does not look at them when it reads.
+    PyTorch writes the checksums but does not verify them.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # PyTorch stores its parts as they are: what is packed is not of its making, and could unpack to anything.
+            # PyTorch stores its parts uncompressed; a compressed part is not PyTorch's, and could unpack to any size.
             stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
             return stored and archive.testzip() is None
     # The exception depends on which bytes are damaged.
@@ -80,20 +80,20 @@ def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:
 
 
 def is_state_dict(content: Any) -> bool:
-    """Whether something is names with tensors."""
+    """Whether something is a mapping from names to tensors."""
     return isinstance(content, Mapping) and all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     )
 
 
 def check_tensors(tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Refuse tensors that hold no plain numbers of their own.
+    """Check that tensors are plain arrays of real numbers.
 
-    Such are tensors of the device ``meta``, which have shapes only, sparse and quantised ones, complex numbers, and
-    views that repeat a small storage to a size that could take all memory.
+    Refused are tensors on the device ``meta``, which have only shapes, sparse, quantised and complex tensors, and views
+    that repeat a small storage to a size that could exhaust memory.
 
     Args:
-        tensors: by name.
+        tensors: tensors by name.
         where: file that they come from.
 
     Raises:
@@ -107,7 +107,7 @@ def check_tensors(tensors: Mapping[str, Tensor], where: str | Path) -> None:
 
 def _strange_kind(tensor: Tensor) -> str:
     if tensor.device.type == "meta":
-        return "is on the device 'meta': it has a shape and no numbers"
+        return "is on the device 'meta': it has a shape but no numbers"
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return "is sparse or quantised"
     if tensor.is_complex():
@@ -118,17 +118,17 @@ def _strange_kind(tensor: Tensor) -> str:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path, remedy: str) -> None:
-    """Refuse weights with NaN or infinite numbers.
+    """Check that weights are finite.
 
     Args:
-        tensors: by name, checked by :func:`check_tensors`.
+        tensors: tensors by name, checked by :func:`check_tensors`.
         where: file that they come from.
-        remedy: ends the message.
+        remedy: end of the message.
 
     Raises:
         CheckpointError: naming the first tensors.
     """
-    # numbers of 8 bits have no such test of their own
+    # 8-bit formats have no isfinite()
     bad = [name for name, x in tensors.items() if x.is_floating_point() and not _at_least_16_bits(x).isfinite().all()]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""

@@ -1,14 +1,14 @@
-"""MiT encoders written by other projects, under the names of the SegFormer authors (which are ours).
+"""Conversion of MiT encoders of other projects to the names of the SegFormer authors (which are ours).
 
-Known layouts, told apart by their names alone:
+Known layouts, distinguished by their names:
 
 * the SegFormer authors' (Xie et al., NeurIPS 2021): ``patch_embed1.proj.weight``;
 * Hugging Face: ``encoder.patch_embeddings.0.proj.weight`` in files, ``stages.0.patch_embeddings.proj.weight`` in the
-  modules of newer versions; query, key and value stand apart;
+  modules of newer versions; query, key and value are separate;
 * MMSegmentation 1.x: ``layers.0.0.projection.weight``; query, key and value are one matrix of
   ``torch.nn.MultiheadAttention``, and the linear layers of the Mix-FFN are 1x1 convolutions.
 
-Heads are left out. The numbers themselves never change, only their names and how they are stacked.
+Heads are left out. The numbers never change, only their names and how they are stacked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Layout:
     """How a project names an encoder.
 
     Attributes:
-        title: for people.
+        title: name for messages.
         marker: name of the first convolution's weight.
         places: patterns of names -> ours. ``stage`` counts from 0 in the pattern and from 1 in ours, ``part`` is
             translated by ``parts``, and ``kind`` is weight or bias.
@@ -143,7 +143,7 @@ class ConvertedEncoder:
         arch: ``mit_b0`` .. ``mit_b5``.
         layout: title of the layout that was found.
         state_dict: float32 tensors, in the order of our encoder.
-        left_out: number of tensors by the first part of their names.
+        left_out: first part of a name -> number of tensors left out.
     """
 
     arch: str
@@ -153,7 +153,7 @@ class ConvertedEncoder:
 
 
 def find_layout(names: Mapping[str, Tensor], prefix: str | None = None) -> tuple[Layout, str]:
-    """Layout of a state dict, and what stands before the encoder's names.
+    """Layout of a state dict, and the prefix of the encoder's names.
 
     Args:
         prefix: which encoder, where there are several.
@@ -186,7 +186,7 @@ def find_layout(names: Mapping[str, Tensor], prefix: str | None = None) -> tuple
 
 
 def convert_encoder(weights: Mapping[str, Tensor], prefix: str | None = None) -> ConvertedEncoder:
-    """Take the encoder out of a state dict of any known layout.
+    """Extract the encoder from a state dict of any known layout.
 
     Raises:
         CheckpointError: none or several encoders, unknown, missing or unfit tensors. The text lacks the file's name.
@@ -207,7 +207,7 @@ def convert_encoder(weights: Mapping[str, Tensor], prefix: str | None = None) ->
             unknown.append(name)
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise CheckpointError(f"names that are no part of a MiT in the layout of {layout.title}: "
+        raise CheckpointError(f"names that do not belong to a MiT in the layout of {layout.title}: "
                               f"{', '.join(unknown[:3])}{more}")  # fmt: skip
     try:
         state = _restacked(state)
@@ -250,7 +250,7 @@ def _restacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             result[f"{block}.attn.q.{kind}"], result[f"{block}.attn.kv.{kind}"] = tensor[:query], tensor[query:]
         elif layer.endswith(".attn.k"):
             value = f"{block}.attn.v.{kind}"
-            # A key without its value is found missing afterwards, as attn.kv.
+            # A key without its value is reported later, as the missing attn.kv.
             if value in state:
                 result[f"{block}.attn.kv.{kind}"] = torch.cat((tensor, state[value]))
         elif layer.endswith((".mlp.fc1", ".mlp.fc2")) and kind == "weight":
@@ -272,5 +272,5 @@ def _architecture(state: Mapping[str, Tensor]) -> str:
         if known == (tuple(depths), tuple(channels)):
             return arch
     raise CheckpointError(
-        f"an encoder with depths {depths} and channels {channels} is none of {', '.join(ARCHITECTURES)}"
+        f"an encoder with depths {depths} and channels {channels} is not one of {', '.join(ARCHITECTURES)}"
     )

@@ -10,12 +10,12 @@ from mmseg.errors import CheckpointError, first_line
 from mmseg.io.json_files import read_json
 from mmseg.models.weights import check_tensors, load_weights_file
 
-# What a Hugging Face folder may hold, the safer format first.
+# Weight files of a Hugging Face folder, the safer format first.
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
-    """Read a state dict, and the file that it came from. The kind of file is told by its content.
+    """Read a state dict, and the file that it came from. The kind of file is recognised by its content.
 
     Raises:
         CheckpointError: missing, unreadable, or holding more than tensors and plain data.
@@ -27,7 +27,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
         raise CheckpointError(f"{path} does not exist; give a weight file or a Hugging Face folder")
     with path.open("rb") as file:
         start = file.read(9)
-    # safetensors: eight bytes with the length of the header, then the header, a JSON object
+    # safetensors: eight bytes for the length of the header, then the header, a JSON object
     if start[8:] == b"{":
         return _read_safetensors(path), path
     return load_weights_file(path), path
@@ -54,7 +54,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is a safetensors file: install the package safetensors") from None
     try:
         weights = load_safetensors(path)
-    # besides its own errors, those of the number formats that torch lacks
+    # its own errors, and those for number formats that torch lacks
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"{path} is cut short or damaged ({first_line(error)}); get it again") from error
     check_tensors(weights, path)

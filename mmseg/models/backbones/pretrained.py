@@ -13,10 +13,10 @@ from mmseg.models.weights import check_finite, load_weights_file, report_mismatc
 def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
     """Load an ImageNet file of the SegFormer authors (``mit_b*.pth``) into ``encoder``.
 
-    Its classifier (``head.*``) has no place here and is left out; every other key must fit.
+    Its classifier (``head.*``) is left out; every other key must fit.
 
     Raises:
-        CheckpointError: the file is missing, unreadable or of another encoder.
+        CheckpointError: the file is missing, unreadable or for another encoder.
     """
     weights = load_weights_file(path, hint="see pretrained/README.md for where to get it")
     weights = {k: v for k, v in weights.items() if not k.startswith("head.")}

@@ -1,4 +1,4 @@
-"""What segmentors share: the result of a forward pass and whole-image or sliding-window inference."""
+"""Base class of segmentors: the result of a forward pass, and whole-image or sliding-window inference."""
 
 from __future__ import annotations
 
