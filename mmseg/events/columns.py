@@ -1,7 +1,7 @@
-"""The four columns of events: one check of times, pixels and polarity for every file format.
+"""The four columns of events: checks of times, pixels and polarity shared by all file formats.
 
-A file may hold them in any type of number. They leave this module in the types of DSEC: whole microseconds (int64) in
-order of time, raw pixels (uint16) on the sensor, and polarity 1 (brighter) for values above zero, else 0.
+A file may store them as any numeric type. This module converts them to those of DSEC: whole microseconds (int64) in
+order, raw pixels (uint16) on the sensor, and polarity 1 (brighter) for values above zero, else 0.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from mmseg.errors import DataError
 
 KEYS = ("t", "x", "y", "p")
-# Kinds of numpy's types that a column may have: signed, unsigned, floating-point; a polarity may also be a truth value.
+# Numpy type kinds that a column may have: signed, unsigned, floating-point; a polarity may also be boolean.
 KINDS = {"t": "iuf", "x": "iuf", "y": "iuf", "p": "biuf"}
-# Times of this magnitude may be subtracted from each other in 64 bits.
+# Times up to this magnitude can be subtracted from each other in 64 bits.
 LATEST_TIME = 1 << 62
-# 64-bit floats hold every whole number up to here.
+# 64-bit floats represent every whole number up to this one.
 LARGEST_EXACT_FLOAT = 1 << 53
-# Events held in memory at once, about 1.7 GB of them. The busiest 50 ms of DSEC have a hundredth.
+# Most events held in memory at once, about 1.7 GB. The busiest 50 ms of DSEC have a hundredth of that.
 MAX_EVENTS = 1 << 27
-# Pixels of a side of a sensor or an image: more is no size, and a grid of it would fill the memory.
+# Longest side of a sensor or an image in pixels: a larger grid would fill the memory.
 MAX_SIDE = 1 << 14
 
 
@@ -30,25 +30,25 @@ class EventFault(ValueError):
     """Events that cannot be used.
 
     Attributes:
-        event: number of the first of them in the columns that were checked; None where it is about all.
+        event: index of the first one in the checked columns; None if the fault concerns all.
     """
 
     def __init__(self, what: str, event: int | None = None, detail: str = "") -> None:
         super().__init__(what, event, detail)
         self.what, self.event, self.detail = what, event, detail
 
-    def told(self, first: int = 0) -> str:
-        """The fault in words; ``first`` is the number in the file of the first event that was checked."""
+    def message(self, first: int = 0) -> str:
+        """The fault in words; ``first`` is the index in the file of the first checked event."""
         if self.event is None:
             return self.what
         return f"{self.what} (event {first + self.event:,}{self.detail})"
 
     def __str__(self) -> str:
-        return self.told()
+        return self.message()
 
 
 def fault_of_type(key: str, dtype: np.dtype, ndim: int) -> str:
-    """What keeps an array from being a column, in words; '' where it may be one."""
+    """Why an array cannot be a column, in words; '' if it can."""
     if ndim != 1:
         return f"{key} has {ndim} dimensions, not one"
     if dtype.kind not in KINDS[key]:
@@ -57,7 +57,7 @@ def fault_of_type(key: str, dtype: np.dtype, ndim: int) -> str:
 
 
 def whole_times(t: np.ndarray) -> np.ndarray:
-    """Times of any type of number as int64, µs.
+    """Times of any numeric type as int64, µs.
 
     Raises:
         EventFault: another type, a value that is not a whole number, or one too large for a time.
@@ -76,10 +76,10 @@ def whole_times(t: np.ndarray) -> np.ndarray:
 
 
 def check_order(t: np.ndarray) -> None:
-    """Check that times (N,) int64 do not fall.
+    """Check that times (N,) int64 never decrease.
 
     Raises:
-        EventFault: naming the first one that lies before its predecessor.
+        EventFault: naming the first one earlier than its predecessor.
     """
     rising = t[1:] >= t[:-1]
     if not rising.all():
@@ -88,14 +88,14 @@ def check_order(t: np.ndarray) -> None:
 
 
 def raw_pixels(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of any type of number as uint16.
+    """Pixels of any numeric type as uint16.
 
     Args:
         x, y: (N,) column and row.
         size: (height, width) of the sensor.
 
     Raises:
-        EventFault: another type, or an event that lies on none of the pixels.
+        EventFault: another type, or an event outside the sensor or between pixels.
     """
     height, width = size
     _check_type("x", x)
@@ -111,17 +111,17 @@ def raw_pixels(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> tuple[np.
 
 
 def _between(values: np.ndarray, low: int, high: int) -> bool:
-    """Whether whole numbers of a column lie in a range; two quick passes for the usual case."""
+    """Whether the integers of a column lie in a range, in two quick passes; False for floats."""
     if values.dtype.kind == "f" or not len(values):
         return not len(values)
     return int(values.min()) >= low and int(values.max()) <= high
 
 
 def positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rectified positions of any type of number as float32; they may lie between pixels and outside the frame.
+    """Rectified positions of any numeric type as float32; they may lie between pixels and outside the frame.
 
     Raises:
-        EventFault: another type, or a position that is not finite in 32 bits.
+        EventFault: another type, or a position that is not finite as float32.
     """
     _check_type("x", x)
     _check_type("y", y)
@@ -135,7 +135,7 @@ def positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brighter(p: np.ndarray) -> np.ndarray:
-    """Polarity of any type of number, or of truth values, as uint8: 1 above zero, else 0.
+    """Polarity of any numeric or boolean type as uint8: 1 above zero, else 0.
 
     Raises:
         EventFault: another type, or a value that is not a number.
@@ -147,7 +147,7 @@ def brighter(p: np.ndarray) -> np.ndarray:
 
 
 def check_lengths(columns: Mapping[str, np.ndarray]) -> None:
-    """Check that the four columns have one length, and are not too long for the memory.
+    """Check that the four columns have the same length, and fit into memory.
 
     Raises:
         EventFault: they are not.
@@ -155,35 +155,35 @@ def check_lengths(columns: Mapping[str, np.ndarray]) -> None:
     lengths = {key: len(columns[key]) for key in KEYS}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count:,} {key}" for key, count in lengths.items())
-        raise EventFault(f"columns of several lengths ({counts})")
+        raise EventFault(f"columns of different lengths ({counts})")
     check_count(lengths["t"])
 
 
 def check_count(count: int) -> None:
-    """Check that so many events may be held in memory at once.
+    """Check that a number of events fits into memory.
 
     Raises:
         EventFault: they are too many.
     """
     if count > MAX_EVENTS:
-        raise EventFault(f"{count:,} events to be held in memory at once, of which there may be {MAX_EVENTS:,}")
+        raise EventFault(f"{count:,} events to hold in memory at once; the limit is {MAX_EVENTS:,}")
 
 
 def check_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of a frame, where it may be one.
+    """Check and return the (height, width) of a frame.
 
     Raises:
         EventFault: it may not.
     """
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise EventFault(f"a frame of {width}x{height} pixels, where a side has 1 to {MAX_SIDE:,}")
+        raise EventFault(f"a frame of {width}x{height} pixels; each side must have 1 to {MAX_SIDE:,}")
     return int(height), int(width)
 
 
 def _check_type(key: str, values: np.ndarray) -> None:
     fault = fault_of_type(key, values.dtype, values.ndim)
     if fault:
-        raise EventFault(f"a column that cannot be used: {fault}")
+        raise EventFault(f"an unusable column: {fault}")
 
 
 def _all(good: np.ndarray, what: str, detail: Callable[[int], str]) -> None:
@@ -198,11 +198,11 @@ def faults_in(subject: str, remedy: str, first: int = 0) -> Iterator[None]:
     """Turn an :class:`EventFault` within the block into a DataError.
 
     Args:
-        subject: whose events are checked, with the verb: ``events.npz holds``.
-        remedy: what the user may do.
-        first: number in the file of the first event that is checked.
+        subject: source of the events, with the verb: ``events.npz holds``.
+        remedy: what the user can do.
+        first: index in the file of the first checked event.
     """
     try:
         yield
     except EventFault as error:
-        raise DataError(f"{subject} {error.told(first)}; {remedy}") from error
+        raise DataError(f"{subject} {error.message(first)}; {remedy}") from error

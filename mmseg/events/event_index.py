@@ -1,4 +1,4 @@
-"""Which event of a DSEC recording is the last one at or before an image."""
+"""Index of the last event at or before an image, in a DSEC recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmseg.events.hdf5 import DOWNLOAD_AGAIN, H5Fault, event_times, h5_reading, 
 
 logger = logging.getLogger(__name__)
 
-# Events read at once; a millisecond of a busy night recording holds fewer.
+# Events read at once; a millisecond of a busy night recording has fewer.
 MAX_EVENTS_READ = 1 << 16
 NOT_IN_ORDER = "events/t is not in order of time"
 

@@ -1,7 +1,7 @@
-"""Event recordings of one's own: several file formats, and the events that end with an image.
+"""Custom event recordings in several file formats, and the events that end with an image.
 
-Windows are those of :mod:`mmseg.datasets.dsec_night`: from the last event at or before their start to the last one at
-or before the image.
+Windows are as in :mod:`mmseg.datasets.dsec_night`: from the last event at or before their start to the last one at or
+before the image.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from mmseg.events.tables import CAMERA_SUFFIXES, TABLE_SUFFIXES, read_event_tabl
 
 # Time between two images of DSEC (20 a second), in µs: the window of the published training.
 FRAME_TIME = 50_000
-# An image before is the start of the window where it lies within this share of the usual time.
+# An earlier image starts the window if it deviates from the usual time by at most this fraction of it.
 FRAME_TIME_TOLERANCE = 0.1
 DSEC_SUFFIXES = (".h5", ".hdf5")
 EVENT_SUFFIXES = (*DSEC_SUFFIXES, *TABLE_SUFFIXES, *CAMERA_SUFFIXES)
-# The size of a sensor is not known where a file does not say it; raw pixels have 16 bits.
+# For a sensor of unknown size; raw pixels have 16 bits.
 _ANY_SIZE = (1 << 16, 1 << 16)
 
 
@@ -48,8 +48,8 @@ class FrameEvents(Events):
     """Events that end with an image.
 
     Attributes:
-        size: (height, width) of the frame that x and y are in; None for that of the image.
-        rectified: a map has put them there, so that an image of another size may show the same view.
+        size: (height, width) of the frame of x and y; None for that of the image.
+        rectified: a map gave the positions, so that an image of another size may show the same view.
     """
 
     size: tuple[int, int] | None = None
@@ -57,26 +57,26 @@ class FrameEvents(Events):
 
 
 class EventSource(Protocol):
-    """Events of a file by their numbers, which ascend with time."""
+    """Events of a file by their indices, which ascend with time."""
 
     path: Path
 
     def index(self, times: Sequence[int]) -> np.ndarray:
-        """Number of the last event at or before each time (µs on the clock of the file); -1 outside the recording."""
+        """Index of the last event at or before each time (µs on the clock of the file); -1 outside the recording."""
 
     def duration(self, start: int, finish: int) -> int:
         """Time between two events, in µs."""
 
     def events(self, start: int, finish: int) -> FrameEvents:
-        """Events from ``start`` to ``finish``, both included."""
+        """Events from ``start`` to ``finish``, inclusive."""
 
 
 class DSECEvents:
-    """Events of a file in DSEC's format, read as they are needed.
+    """Events of a file in DSEC's format, read on demand.
 
     Args:
         path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``.
-        rectify_map: HDF5 file with the map to rectified positions; None leaves events on their pixels.
+        rectify_map: HDF5 file with the map to rectified positions; None keeps events on their pixels.
         size: (height, width) of the sensor.
     """
 
@@ -84,7 +84,7 @@ class DSECEvents:
         self.path, self.size = path, size
         self._rectified = rectify_map is not None
         self._recording = EventRecording(path, rectify_map, size)
-        self._recording.rectify_map  # noqa: B018  a bad map shall show now
+        self._recording.rectify_map  # noqa: B018  report a bad map now
         self._lock = threading.Lock()
 
     def index(self, times: Sequence[int]) -> np.ndarray:
@@ -104,18 +104,18 @@ class DSECEvents:
 
 
 class ArrayEvents:
-    """Events of a file that was read whole. They pass the checks of :mod:`mmseg.events.columns`, as DSEC's do.
+    """Events of a file read completely, with the same checks as those of DSEC (:mod:`mmseg.events.columns`).
 
     Args:
         path: the file, for messages.
         columns: ``t`` (µs), ``x``, ``y`` (pixels) and ``p`` (above 0 for brighter), each (N,).
         size: (height, width) of the frame of x and y; None for that of the images.
-        rectify_map: HDF5 file with the map to rectified positions, of ``sensor``; x and y are its pixels then.
+        rectify_map: HDF5 file with the map from pixels of ``sensor`` to rectified positions; x and y are these pixels.
         sensor: (height, width) of the rectify map.
 
     Raises:
-        DataError: no events, columns of several lengths or of other types than numbers, times that are not whole or
-            not in order, pixels outside their frame, or positions or polarities that are not numbers.
+        DataError: no events, columns of different lengths or not of numbers, times that are not whole or not in order,
+            pixels outside their frame, or positions or polarities that are not numbers.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ArrayEvents:
         self.path, self.size = path, size
         self._rectified = rectify_map is not None
         t, x, y, p = (np.asarray(columns[key]) for key in KEYS)
-        with faults_in(f"{path} holds", "t, x, y and p must be columns of one length, of at least one event"):
+        with faults_in(f"{path} holds", "t, x, y and p must be columns of the same length, with at least one event"):
             if {column.ndim for column in (t, x, y, p)} != {1} or not len(t):
                 raise EventFault(f"no events, but arrays of {', '.join(str(a.shape) for a in (t, x, y, p))}")
             check_lengths({"t": t, "x": x, "y": y, "p": p})
@@ -140,15 +140,15 @@ class ArrayEvents:
         with faults_in(f"{path} holds", "give 0 for darker and 1 for brighter"):
             self._p = brighter(p)
         if rectify_map is not None:
-            remedy = "these are the pixels of the rectify map; leave it out if positions are rectified already"
+            remedy = "they must be pixels of the rectify map; omit it if positions are already rectified"
             with faults_in(f"{path} holds", remedy):
-                if size not in (None, sensor):
+                if size is not None and size != sensor:
                     raise EventFault(f"events of {size[1]}x{size[0]} pixels, the map {sensor[1]}x{sensor[0]}")
                 column, row = raw_pixels(x, y, sensor)
             self._x, self._y = read_rectify_map(rectify_map, sensor)[row, column].T
             self.size = sensor
             return
-        with faults_in(f"{path} holds", "give the pixels of the sensor, from 0 on, or positions in pixels"):
+        with faults_in(f"{path} holds", "give pixels of the sensor, from 0, or positions in pixels"):
             self._x, self._y = positions(x, y)
             if size is not None:
                 check_size(*size)
@@ -157,10 +157,10 @@ class ArrayEvents:
 
     def index(self, times: Sequence[int]) -> np.ndarray:
         """See :class:`EventSource`."""
-        # no event lies beyond these, and 64 bits do not hold every whole number
-        times = np.array([min(max(int(time), -LATEST_TIME), LATEST_TIME) for time in times], np.int64)
-        last = np.searchsorted(self._t, times, side="right") - 1
-        return np.where(times <= self._t[-1], last, -1)
+        # No event lies beyond the limits, and an arbitrary integer may not fit into 64 bits.
+        limited = np.array([min(max(int(time), -LATEST_TIME), LATEST_TIME) for time in times], np.int64)
+        last = np.searchsorted(self._t, limited, side="right") - 1
+        return np.where(limited <= self._t[-1], last, -1)
 
     def duration(self, start: int, finish: int) -> int:
         """See :class:`EventSource`."""
@@ -169,12 +169,11 @@ class ArrayEvents:
     def events(self, start: int, finish: int) -> FrameEvents:
         """See :class:`EventSource`."""
         part = slice(start, finish + 1)
-        columns = (column[part] for column in (self._t, self._x, self._y, self._p))
-        return FrameEvents(*columns, self.size, self._rectified)
+        return FrameEvents(self._t[part], self._x[part], self._y[part], self._p[part], self.size, self._rectified)
 
 
 def _are_pixels(values: np.ndarray) -> bool:
-    """Whether positions are pixels of a sensor: rectified ones lie between them."""
+    """Whether all positions are whole pixels; rectified ones are not."""
     return values.dtype.kind != "f" or bool((np.floor(values) == values).all())
 
 
@@ -182,13 +181,13 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
     """Open an event recording.
 
     ``.h5``: DSEC's format. ``.npz``: arrays ``t`` (µs), ``x``, ``y``, ``p`` and, if known, ``height`` and ``width``.
-    ``.csv``, ``.txt``: the same four columns between commas, semicolons or spaces; a first line of names, also one
-    behind ``#``, says their order. ``.raw`` (EVT2, EVT3) and ``.dat`` of Prophesee's cameras, ``.aedat4`` of
-    iniVation's: by the package ``faery``. All but the first are read whole.
+    ``.csv``, ``.txt``: the same four columns separated by commas, semicolons or spaces; a first line of names, which
+    may start with ``#``, gives their order. ``.raw`` (EVT2, EVT3) and ``.dat`` of Prophesee cameras, ``.aedat4`` of
+    iniVation cameras: read with the package ``faery``. All but the first are read completely.
 
     Args:
         path: the recording.
-        rectify_map: HDF5 file with ``rectify_map`` (480, 640, 2): rectified x and y of every pixel, as of DSEC.
+        rectify_map: HDF5 file with ``rectify_map`` (480, 640, 2): rectified x and y of every pixel, as in DSEC.
 
     Raises:
         DataError: a missing or damaged file, or another format.
@@ -202,16 +201,16 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
     if suffix in DSEC_SUFFIXES:
         return DSECEvents(path, rectify_map)
     if suffix not in EVENT_SUFFIXES:
-        raise DataError(f"{path} is no event recording by its name; known: {', '.join(EVENT_SUFFIXES)}")
+        raise DataError(f"{path} does not have the suffix of an event recording; known: {', '.join(EVENT_SUFFIXES)}")
     columns, size = read_event_table(path)
     return ArrayEvents(path, columns, size, rectify_map)
 
 
 def usable_events(events: Events) -> Events:
-    """Events of a window, from anywhere, in the types that a voxel grid is made of.
+    """Check the events of a window from any source, and convert them to the types that a voxel grid needs.
 
     Raises:
-        DataError: they are not columns of one length, not in order of time, not numbers, or all at one time.
+        DataError: they are not columns of the same length, not in order, not numbers, or all at the same time.
     """
     columns = {key: np.asarray(getattr(events, key)) for key in KEYS}
     with faults_in("the window holds", "give t in whole µs and in order, x and y in pixels, p above 0 for brighter"):
@@ -222,7 +221,7 @@ def usable_events(events: Events) -> Events:
         if isinstance(events, FrameEvents) and events.size is not None:
             check_size(*events.size)
     if len(t) < 2 or t[0] == t[-1]:
-        raise DataError(f"{len(t)} events at one time make no voxel grid; give None in their place")
+        raise DataError(f"{len(t)} events at the same time make no voxel grid; give None instead")
     return replace(events, t=t, x=x, y=y, p=p)
 
 
@@ -234,29 +233,33 @@ def find_windows(
     window: int | None = None,
     number: int = 0,
 ) -> list[tuple[int, int] | None]:
-    """First and last event of every image; None where the recording has none for it, or not the whole window.
+    """First and last event of every image; None if the recording does not cover its whole window.
 
     Args:
         source: the recording.
         times: of the images, in µs on the clock of the recording.
-        earlier: time of the image that lies ``frames`` before each; None where there is none.
-        frames: images a window spans.
-        window: length in µs. None: since the earlier image where that is 50 ms a frame before, give or take a tenth,
-            else 50 ms a frame.
-        number: events a window holds, in place of a length; 0 for the length.
+        earlier: time of the image that lies ``frames`` before each; None if there is none.
+        frames: images that a window spans.
+        window: length in µs. None: since the earlier image if that is 50 ms per frame before, plus or minus a tenth,
+            else 50 ms per frame.
+        number: events per window, instead of a length; 0 for the length.
     """
     last = source.index(times)
     if number:
         first = last - number + 1
     else:
         usual = FRAME_TIME * frames
-        starts = []
-        for time, before in zip(times, earlier, strict=True):
-            near = before is not None and abs(time - before - usual) <= FRAME_TIME_TOLERANCE * usual
-            starts.append(time - window if window else before if near else time - usual)
-        first = source.index(starts)
-    windows = []
+        first = source.index([_start(time, before, usual, window) for time, before in zip(times, earlier, strict=True)])
+    windows: list[tuple[int, int] | None] = []
     for start, finish in zip(first.tolist(), last.tolist(), strict=True):
         lasts = 0 <= start < finish and source.duration(start, finish) > 0
         windows.append((start, finish) if lasts else None)
     return windows
+
+
+def _start(time: int, before: int | None, usual: int, window: int | None) -> int:
+    """Start of the window of an image, see :func:`find_windows`."""
+    if window:
+        return time - window
+    near = before is not None and abs(time - before - usual) <= FRAME_TIME_TOLERANCE * usual
+    return before if before is not None and near else time - usual

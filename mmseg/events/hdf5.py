@@ -1,7 +1,7 @@
-"""Opening HDF5 files of events: what may be read of them is looked at first, and what is the matter is said.
+"""Opening HDF5 files of events: everything is checked before it is read, and faults are explained.
 
-A file may declare any shape, hold another program's layout, or point to other files. Nothing is read here before its
-shape and type are known to fit.
+A file may declare any shape, have another program's layout, or point to other files. Nothing is read before its shape
+and type are known to fit.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from mmseg.io.read_errors import READ_ERRORS, cause
 
 DOWNLOAD_AGAIN = "Download it again."
 CONVERT = (
-    "Write its events as DSEC does: events/t (µs), events/x, events/y (pixels), events/p (polarity), each (N,), and "
+    "Write its events as in DSEC: events/t (µs), events/x, events/y (pixels), events/p (polarity), each (N,), and "
     "t_offset (µs)."
 )
 INCOMPLETE = f"Download it again if it is one of DSEC's. {CONVERT}"
 INSTALL_FILTER = (
-    "That filter is not installed: name the folder of its plug-in in HDF5_PLUGIN_PATH, or write the file anew with "
-    "Blosc or gzip."
+    "That filter is not installed: set HDF5_PLUGIN_PATH to the folder of its plug-in, or rewrite the file with Blosc "
+    "or gzip."
 )
 FILTER_NAMES = {36559: "ECF of Prophesee"}
-# HDF5 unpacks whole chunks; those of DSEC have some hundred KB.
+# HDF5 unpacks whole chunks; those of DSEC have a few hundred KB.
 MAX_CHUNK_BYTES = 1 << 29
-# Entries of ms_to_idx that are read: more than two hours. Events are searched for without the rest.
+# Most entries of ms_to_idx that are read, for more than two hours. The rest is not needed to find events.
 MAX_MILLISECONDS = 1 << 23
 LISTED_NAMES = 8
 
 
 class H5Fault(ValueError):
-    """What keeps an HDF5 file from being read, with the remedy, a sentence."""
+    """Why an HDF5 file cannot be read, with the remedy as a sentence."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -49,12 +49,12 @@ class H5Fault(ValueError):
 
 @contextmanager
 def h5_reading(path: Path, kind: str, at: str = "") -> Iterator[None]:
-    """Turn what h5py raises within the block into a DataError that says what is the matter.
+    """Turn errors of h5py within the block into a DataError that explains them.
 
     Args:
         path: the file that is read.
         kind: what it should be, e.g. ``DSEC event file``.
-        at: which part is read, e.g. ``events 3..9``; then it was opened before.
+        at: which part is read, e.g. ``events 3..9``, if the file was opened before.
     """
     try:
         yield
@@ -69,13 +69,13 @@ def h5_reading(path: Path, kind: str, at: str = "") -> Iterator[None]:
 def open_h5(path: Path) -> h5py.File:
     """Open a file for reading; use it within :func:`h5_reading`."""
     if not os.path.isfile(path):
-        # h5py would wait for ever for the writer of a pipe
+        # h5py would wait forever for the writer of a pipe
         raise H5Fault("it does not exist" if not os.path.lexists(path) else "it is not a file", "Add the file.")
     return h5py.File(path, "r")
 
 
 def _matter(path: Path, error: BaseException) -> tuple[str, str]:
-    """What is the matter with a file, and the remedy, by what h5py raised."""
+    """What is wrong with a file, and the remedy, judging by what h5py raised."""
     if isinstance(error, H5Fault):
         return str(error), error.remedy
     text = " ".join(str(error).split())
@@ -83,21 +83,21 @@ def _matter(path: Path, error: BaseException) -> tuple[str, str]:
         return "permission denied", "Make it readable."
     if "unable to lock file" in text:
         return "it is locked", (
-            "Close the program that writes it, or wait for its end; where the file system has no locks, set the "
+            "Close the program that writes it, or wait for it to finish; on a file system without locks, set the "
             "environment variable HDF5_USE_FILE_LOCKING=FALSE."
         )
     if "already open for write" in text or "consistency flags" in text:
         return "the program that wrote it did not close it", f"Run h5clear -s on it. {DOWNLOAD_AGAIN}"
     cut = re.search(r"truncated file: eof = (\d+).*stored_eof = (\d+)", text)
     if cut:
-        return f"it is cut short, {int(cut[1]):,} of {int(cut[2]):,} bytes", DOWNLOAD_AGAIN
+        return f"it is truncated, {int(cut[1]):,} of {int(cut[2]):,} bytes", DOWNLOAD_AGAIN
     if "file signature not found" in text:
         return _no_signature(path)
     return cause(error), DOWNLOAD_AGAIN
 
 
 def _no_signature(path: Path) -> tuple[str, str]:
-    """What a file is that does not start as HDF5 files do."""
+    """What a file without the HDF5 signature is."""
     try:
         with open(path, "rb") as file:
             start = file.read(64).lstrip()
@@ -108,18 +108,18 @@ def _no_signature(path: Path) -> tuple[str, str]:
     if start.startswith(b"version https://git-lfs"):
         return "it is the pointer of a Git LFS file", "Download it again, or fetch it with git lfs pull."
     if start.startswith(b"<"):
-        return "it is a web page that was saved under this name", DOWNLOAD_AGAIN
-    return f"it is not an HDF5 file, it starts with {start[:12]!r}", DOWNLOAD_AGAIN
+        return "it is a web page saved under this name", DOWNLOAD_AGAIN
+    return f"it is not an HDF5 file: it starts with {start[:12]!r}", DOWNLOAD_AGAIN
 
 
 # ------------------------------------------------------------------------------------------------ parts of a file
 
 
 def stored_array(file: h5py.File, name: str, remedy: str = DOWNLOAD_AGAIN) -> h5py.Dataset:
-    """The dataset of a name, not read yet, where all of it is in this file.
+    """The dataset of a name, unread, checked to lie completely in this file.
 
     Raises:
-        H5Fault: as :func:`declared_array`; or it has chunks too large to unpack, or is not wholly written.
+        H5Fault: as in :func:`declared_array`; or its chunks are too large to unpack, or parts were never written.
     """
     found = declared_array(file, name, remedy)
     _check_storage(found, name)
@@ -127,10 +127,10 @@ def stored_array(file: h5py.File, name: str, remedy: str = DOWNLOAD_AGAIN) -> h5
 
 
 def declared_array(file: h5py.File, name: str, remedy: str = DOWNLOAD_AGAIN) -> h5py.Dataset:
-    """The dataset of a name, for a look at its shape and type.
+    """The dataset of a name, to check its shape and type.
 
     Raises:
-        H5Fault: there is none, or it is a link, or lies in other files.
+        H5Fault: it is missing, is a link, or lies in other files.
     """
     parent: h5py.Group = file
     for part in name.split("/"):
@@ -138,19 +138,19 @@ def declared_array(file: h5py.File, name: str, remedy: str = DOWNLOAD_AGAIN) -> 
         if link is None:
             raise H5Fault(f"it has no {name}", remedy)
         if not isinstance(link, h5py.HardLink):
-            raise H5Fault(f"its {name} is a link", "Copy the data themselves into the file.")
+            raise H5Fault(f"its {name} is a link", "Copy the data into the file.")
         parent = parent[part]
     found = parent
     if not isinstance(found, h5py.Dataset) or found.shape is None:
         raise H5Fault(f"its {name} is not an array", remedy)
     if found.is_virtual or found.external:
-        # their sources may be missing, which h5py reads as zeros, or any file of this machine
-        raise H5Fault(f"its {name} lies in other files", "Copy the data themselves into the file.")
+        # which may be missing, which h5py reads as zeros, or be any file of this machine
+        raise H5Fault(f"its {name} lies in other files", "Copy the data into the file.")
     return found
 
 
 def _check_storage(found: h5py.Dataset, name: str) -> None:
-    """See that all values can be read, and are there: those that were never written would be read as zeros."""
+    """Check that all values can be read and were written; missing ones would be read as zeros."""
     creation = found.id.get_create_plist()
     for i in range(creation.get_nfilters()):
         code, _, _, title = creation.get_filter(i)
@@ -162,30 +162,30 @@ def _check_storage(found: h5py.Dataset, name: str) -> None:
     else:
         if math.prod(found.chunks) * found.dtype.itemsize > MAX_CHUNK_BYTES:
             raise H5Fault(
-                f"its {name} has chunks of {found.chunks} values, too large to be unpacked", "Write it in smaller ones."
+                f"its {name} has chunks of {found.chunks} values, too large to unpack", "Rewrite it with smaller ones."
             )
         expected = math.prod(-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True))
         written = found.id.get_num_chunks() >= expected
     if not written:
-        raise H5Fault(f"its {name} declares {found.shape} values, of which some were never written", DOWNLOAD_AGAIN)
+        raise H5Fault(f"its {name} declares {found.shape} values, some of which were never written", DOWNLOAD_AGAIN)
 
 
 def event_columns(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """``events/{t,x,y,p}``, not read yet: rows of numbers, of one length.
+    """``events/{t,x,y,p}``, unread: numeric columns of the same length.
 
     Raises:
-        H5Fault: the file has another layout, or its columns are of other types or of several lengths.
+        H5Fault: the file has another layout, or its columns have other types or different lengths.
     """
     columns = {key: _event_column(file, key) for key in KEYS}
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count:,} {key}" for key, count in lengths.items())
-        raise H5Fault(f"its columns are of several lengths: {counts}", DOWNLOAD_AGAIN)
+        raise H5Fault(f"its columns have different lengths: {counts}", DOWNLOAD_AGAIN)
     return columns
 
 
 def event_times(file: h5py.File) -> h5py.Dataset:
-    """``events/t``, not read yet; errors as of :func:`event_columns`."""
+    """``events/t``, unread; errors as in :func:`event_columns`."""
     return _event_column(file, "t")
 
 
@@ -199,7 +199,7 @@ def _event_column(file: h5py.File, key: str) -> h5py.Dataset:
 
 
 def _check_layout(file: h5py.File) -> None:
-    """Say whose layout a file has that is not DSEC's."""
+    """Refuse layouts other than DSEC's, by name if they are known."""
     events = file["events"] if isinstance(file.get("events", getlink=True), h5py.HardLink) else None
     if isinstance(events, h5py.Group) and any(key in events for key in KEYS):
         return
@@ -221,7 +221,7 @@ def time_offset(file: h5py.File) -> int:
     """``t_offset`` in µs.
 
     Raises:
-        H5Fault: there is none, or it is not a time.
+        H5Fault: it is missing, or not a time.
     """
     found = stored_array(file, "t_offset")
     if found.size != 1 or found.dtype.kind not in "iuf":
@@ -233,16 +233,16 @@ def time_offset(file: h5py.File) -> int:
 
 
 def millisecond_index(file: h5py.File) -> np.ndarray:
-    """``ms_to_idx``, (N,) whole numbers of any sign, or its first ``MAX_MILLISECONDS``; empty where there is none.
+    """``ms_to_idx``, (N,) integers of any sign, at most the first ``MAX_MILLISECONDS``; empty if missing.
 
     Raises:
-        H5Fault: it is not a row of whole numbers.
+        H5Fault: it is not a row of integers.
     """
     if "ms_to_idx" not in file:
         return np.empty(0, np.uint64)
     found = stored_array(file, "ms_to_idx")
     if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise H5Fault(f"its ms_to_idx is {found.shape} of {found.dtype}, not a row of whole numbers", DOWNLOAD_AGAIN)
+        raise H5Fault(f"its ms_to_idx is {found.shape} of {found.dtype}, not a row of integers", DOWNLOAD_AGAIN)
     return found[:MAX_MILLISECONDS]
 
 
@@ -257,13 +257,13 @@ def read_rectify_map(path: Path, size: tuple[int, int]) -> np.ndarray:
         (height, width, 2) float32.
 
     Raises:
-        DataError: naming the file and what is the matter.
+        DataError: naming the file and what is wrong.
     """
     with h5_reading(path, "rectify map"), open_h5(path) as file:
         found = declared_array(file, "rectify_map")
-        # Shape and type before the values: a file of 1 KB may declare any number of them.
+        # Shape and type come before the values: a file of 1 KB may declare any number of them.
         if found.shape != (*size, 2):
-            raise DataError(f"{path}: rectify_map has shape {found.shape}, not {(*size, 2)}")
+            raise DataError(f"{path}: rectify_map has shape {found.shape}, not {(*size, 2)}. {DOWNLOAD_AGAIN}")
         if found.dtype.kind not in "iuf":
             raise DataError(f"{path}: rectify_map is of type {found.dtype}, not numbers. {DOWNLOAD_AGAIN}")
         _check_storage(found, "rectify_map")

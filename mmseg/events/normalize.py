@@ -1,4 +1,4 @@
-"""Scaling of signed maps to [-1, 1]: the last step of voxel grids, content maps and image changes."""
+"""Scaling of signed maps to [-1, 1]: the last step for voxel grids, content maps and image changes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ALL = slice(None)
 
 
 def rescale_halves(signed: Tensor, clip: float | Tensor) -> Tensor:
-    """Clamp each sign to ``clip`` and stretch it, per frame, to its whole range.
+    """Clamp each sign to ``clip`` and stretch it to its full range, per frame.
 
     The positive half is clamped to [0, clip] and min-max scaled to [0, 1], the negative half to [-clip, 0] and
-    scaled to [-1, 0]; the result is their sum. A half without any value stays 0, where the reference turns an
-    empty negative half into -1 over the whole frame.
+    scaled to [-1, 0]; the result is their sum. A half without any value stays 0; the reference turns an empty
+    negative half into -1 over the whole frame.
 
     Args:
         signed: (..., H, W) float32; the last two dimensions are one frame.
@@ -36,7 +36,7 @@ def rescale_halves(signed: Tensor, clip: float | Tensor) -> Tensor:
 
 
 def standardize_events(grid: np.ndarray) -> np.ndarray:
-    """Give the non-zero cells of a voxel grid mean 0 and deviation 1; the others stay 0 (CMDA, section 3.1).
+    """Standardize the non-zero cells of a voxel grid to mean 0 and deviation 1; the others stay 0 (CMDA, section 3.1).
 
     Args:
         grid: (bins, H, W) float32.
@@ -44,7 +44,7 @@ def standardize_events(grid: np.ndarray) -> np.ndarray:
     Returns:
         Same shape, float32.
     """
-    # One order of summation: samples must not depend on the number of threads.
+    # Fixed order of summation: samples must not depend on the number of threads.
     count, total, squares = _moments(grid.ravel())
     if count == 0:
         return np.zeros_like(grid)
@@ -59,26 +59,26 @@ def rescale_array(signed: np.ndarray, clip: float, rows: slice = _ALL, columns: 
     """:func:`rescale_halves` of an array, in one pass; with one range for all bins.
 
     Args:
-        signed: (bins, H, W) float16 or float32, such as a standardised grid.
+        signed: (bins, H, W) float16 or float32, such as a standardized grid.
         clip: largest magnitude kept, in its units.
-        rows, columns: part that is wanted; the range is that of the whole array.
+        rows, columns: part to return; the range is that of the whole array.
 
     Returns:
-        (bins, rows, columns) float32; what is 0 stays 0 up to 1e-8.
+        (bins, rows, columns) float32; zeros stay 0 up to 1e-8.
     """
-    clip, epsilon = np.float32(clip), np.float32(EPSILON)
+    limit, epsilon = np.float32(clip), np.float32(EPSILON)
     least, most = np.float32(signed.min()), np.float32(signed.max())
-    low, high = (np.clip(value, np.float32(0), clip) for value in (least, most))
-    below, above = (np.clip(value, -clip, np.float32(0)) for value in (least, most))
+    low, high = (np.clip(value, np.float32(0), limit) for value in (least, most))
+    below, above = (np.clip(value, -limit, np.float32(0)) for value in (least, most))
     part = np.ascontiguousarray(signed[:, rows, columns], np.float32)
     scaled = np.empty(part.shape, part.dtype)
-    _rescale(part.ravel(), clip, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
+    _rescale(part.ravel(), limit, low, high - low + epsilon, below, above - below + epsilon, scaled.reshape(-1))
     return scaled
 
 
 @compiled
 def _moments(cells):
-    """Number, sum and sum of squares of the cells that are not 0."""
+    """Number, sum and sum of squares of the non-zero cells."""
     count, total, squares = 0, 0.0, 0.0
     for cell in cells:
         if cell != 0:
@@ -108,5 +108,5 @@ def _rescale(cells, clip, low, span, below, span_below, out):
 
 
 def event_clip_range(start: int, finish: int) -> float:
-    """Clip range of a window by its number of events: 1.5 standard deviations at 500,000 events."""
+    """Clip range for a window's number of events: 1.5 standard deviations at 500,000 events."""
     return 1.5 * (finish - start) / 500_000

@@ -25,7 +25,7 @@ from mmseg.events.voxel_grid import normalized_time, rectified_voxel_grid
 
 HEIGHT, WIDTH = 480, 640
 EVENT_FILE = "DSEC event file"
-REMEDY = "download the file again, or write it anew with a single clock, pixels of its sensor and polarity 0 and 1"
+REMEDY = "download the file again, or rewrite it with a single clock, pixels of its sensor and polarity 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Events:
 class EventRecording:
     """Events of one sequence, rectified. The file is opened on first use and stays open, once per process.
 
-    Columns may have any type of number, see :mod:`mmseg.events.columns`; what is read of them is checked.
+    Columns may have any numeric type, see :mod:`mmseg.events.columns`; everything read is checked.
 
     Args:
         events_file: ``events.h5`` with ``events/{t,x,y,p}``.
         rectify_map_file: ``rectify_map.h5`` with ``rectify_map`` (height, width, 2): x and y of every raw pixel; None
-            leaves events on their pixels.
+            keeps events on their pixels.
         size: (height, width) of the sensor.
     """
 
@@ -70,7 +70,7 @@ class EventRecording:
         self._in_order: set[tuple[int, int]] = set()
 
     def __getstate__(self) -> dict:
-        # An open file cannot travel to another process.
+        # An open file cannot be pickled.
         return {**self.__dict__, "_handle": None}
 
     def _columns(self) -> dict[str, h5py.Dataset]:
@@ -79,7 +79,7 @@ class EventRecording:
         return self._handle[2]
 
     def _open(self) -> tuple[h5py.File, dict[str, h5py.Dataset]]:
-        """Open the file and see that it has what events are made of."""
+        """Open the file and check its columns."""
         with h5_reading(self.events_file, EVENT_FILE):
             file = open_h5(self.events_file)
             try:
@@ -89,9 +89,9 @@ class EventRecording:
                 raise
 
     def close(self) -> None:
-        """Close the file; the next use opens it again.
+        """Close the file; the next use reopens it.
 
-        Call it before processes are forked: they would share the open file, and its position, with this one.
+        Call it before forking: the processes would share the open file, and its position, with this one.
         """
         if self._handle is not None and self._handle[0] == os.getpid():
             self._handle[1].close()
@@ -139,7 +139,7 @@ class EventRecording:
         return times
 
     def _check_order(self, start: int, finish: int) -> None:
-        """Look at the times of a window whose events are used without them, when it is read for the first time."""
+        """Check the times of a window that is read without them, the first time that it is read."""
         if (start, finish) not in self._in_order:
             self._checked_times(start, finish)
 
@@ -156,7 +156,7 @@ class EventRecording:
         """Events from index ``start`` to ``finish``, both included.
 
         Raises:
-            DataError: the file is damaged or too short, or holds times out of order, pixels outside the sensor, or
+            DataError: the file is damaged or too short, or has times out of order, pixels outside the sensor, or
                 values that are not numbers.
         """
         t = self._checked_times(start, finish)
@@ -167,14 +167,14 @@ class EventRecording:
     def voxel_grid(self, start: int, finish: int, bins: int) -> np.ndarray:
         """Voxel grid (bins, height, width) float32 of the events from ``start`` to ``finish``, both included.
 
-        With one bin it does not depend on their times: these are read once, to see that they are in order.
+        With one bin it does not depend on their times, which are only read once to check their order.
 
         Raises:
-            DataError: as :meth:`window`; or all events carry one timestamp.
+            DataError: as in :meth:`window`; or all events have the same timestamp.
         """
         if self.duration(start, finish) == 0:
             where = f"events {start}..{finish} of {self.events_file}"
-            raise DataError(f"all {where} carry one timestamp; take the frame off the list")
+            raise DataError(f"all {where} have the same timestamp; remove the frame from the list")
         times = None
         if bins == 1:
             self._check_order(start, finish)

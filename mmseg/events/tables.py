@@ -1,6 +1,6 @@
-"""Event recordings that are read whole: ``.npz``, ``.csv`` and ``.txt``, and the files of event cameras.
+"""Event recordings read completely into memory: ``.npz``, ``.csv``, ``.txt``, and the files of event cameras.
 
-What a file declares is compared with what it holds, and with what fits into the memory, before it is read.
+What a file declares is compared with what it holds, and with what fits into memory, before it is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TextIO
+from typing import IO, TextIO
 
 import numpy as np
 
@@ -32,9 +32,9 @@ TABLE_SUFFIXES = (".npz", ".csv", ".txt")
 CAMERA_SUFFIXES = (".raw", ".dat", ".aedat4")
 NPZ_REMEDY = "save the arrays t (µs), x, y and p with numpy.savez"
 CSV_REMEDY = "give lines t,x,y,p: microseconds, pixels, polarity; a first line of these names may set another order"
-# What zip's usual compression gains at most; whoever declares more gives no such data.
+# Largest compression ratio of deflate; a file that declares a larger one is not genuine.
 MAX_DEFLATION = 1032
-# Upper case counts as lower case.
+# Names of columns in lower case; case is ignored.
 COLUMN_NAMES = {
     **dict.fromkeys(("t", "time", "times", "timestamp", "timestamps", "ts", "t_us", "time_us", "timestamp_us"), "t"),
     **dict.fromkeys(("x", "col", "column", "x_pos"), "x"),
@@ -42,7 +42,7 @@ COLUMN_NAMES = {
     **dict.fromkeys(("p", "pol", "polarity", "on"), "p"),
 }
 MAX_LINE = 1 << 16
-# What faery answers, told so, where a file does not say its size.
+# Size that faery is asked to return if the file does not say its own.
 _NO_SIZE = (65535, 65535)
 
 Size = tuple[int, int]
@@ -50,13 +50,13 @@ Table = tuple[dict[str, np.ndarray], Size | None]
 
 
 def read_event_table(path: Path) -> Table:
-    """Read a recording whole.
+    """Read a whole recording.
 
     Args:
         path: file whose suffix is one of :data:`TABLE_SUFFIXES` or :data:`CAMERA_SUFFIXES`.
 
     Returns:
-        Columns ``t`` (µs), ``x``, ``y``, ``p``, as long as each other, and (height, width) where the file says it.
+        Columns ``t`` (µs), ``x``, ``y``, ``p`` of equal length, and (height, width) if the file says it.
 
     Raises:
         DataError: a damaged file, or another format.
@@ -91,19 +91,22 @@ def _read_npz(path: Path) -> Table:
             raise EventFault(f"no {', '.join(missing)}, but {held}")
         size = None
         if {"height", "width"} <= members.keys():
-            size = tuple(_whole_number(archive, members[key], key) for key in ("height", "width"))
+            size = (
+                _whole_number(archive, members["height"], "height"),
+                _whole_number(archive, members["width"], "width"),
+            )
         return {key: _row(archive, members[key], key) for key in KEYS}, size
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Arrays of an archive by name. Some programs write ``./t.npy`` for ``t.npy``."""
+    """Arrays of an archive by name. Some programs write ``./t.npy`` instead of ``t.npy``."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = str(PurePosixPath(info.filename))
         if info.is_dir() or not name.endswith(".npy"):
             continue
         if name.removesuffix(".npy") in members:
-            raise ValueError(f"it holds two arrays of the name {name}")
+            raise ValueError(f"it holds two arrays named {name}")
         members[name.removesuffix(".npy")] = info
     return members
 
@@ -129,10 +132,10 @@ def _whole_number(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> 
 def _array(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, fault: Callable[[Sequence[int], np.dtype], str]
 ) -> np.ndarray:
-    """An array of an archive, after its shape and type were looked at.
+    """Read an array of an archive, after a check of its shape and type.
 
     Args:
-        fault: what keeps an array of a shape and type from being used, in words; '' for nothing.
+        fault: says why an array of a shape and type cannot be used; '' if it can.
     """
     if info.flag_bits & 1:
         raise ValueError("it is protected by a password")
@@ -140,7 +143,7 @@ def _array(
         shape, dtype = _header(member)
         wrong = fault(shape, dtype)
         if wrong:
-            raise EventFault(f"a column that cannot be used: {wrong}")
+            raise EventFault(f"an unusable column: {wrong}")
         count = int(np.prod(shape, dtype=object))
         check_count(count)
         size = count * dtype.itemsize
@@ -153,12 +156,12 @@ def _array(
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _header(member: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array; one dimension at most makes the order of its values plain."""
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array. Columns have one dimension, so the memory order does not matter."""
     version = np.lib.format.read_magic(member)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise EventFault(f"an array of format {version}, which no column of numbers needs")
+        raise EventFault(f"an array of format {version}, which columns of numbers do not need")
     shape, _, dtype = readers[version](member)
     return shape, dtype
 
@@ -167,7 +170,7 @@ def _header(member: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _read_csv(path: Path) -> Table:
-    # newline=None: lines may end as on any system
+    # newline=None: accept the line ends of any system
     with path.open(encoding="utf-8-sig", newline=None) as file:
         head, first = _head(file)
     if not first:
@@ -176,11 +179,11 @@ def _read_csv(path: Path) -> Table:
     count = len(_cells(first, delimiter))
     names = _names(head, count)
     if not names and count != len(KEYS):
-        raise ValueError(f"it has {count} columns without names, where t,x,y,p are {len(KEYS)}")
+        raise ValueError(f"it has {count} columns without names; t,x,y,p are {len(KEYS)}")
     with warnings.catch_warnings():
-        # of a cut file without a line, which is an error here
+        # about a file without lines, which is an error here
         warnings.simplefilter("ignore", UserWarning)
-        # 64-bit floats hold every whole microsecond of 285 years.
+        # float64 represents every microsecond of 285 years.
         table = np.loadtxt(
             path,
             np.float64,
@@ -197,11 +200,11 @@ def _read_csv(path: Path) -> Table:
 
 
 def _head(file: TextIO) -> tuple[list[str], str]:
-    """Lines before the first one of numbers (blank ones, comments, names), and that one; '' where there is none."""
+    """Lines before the first line of numbers (blank lines, comments, names), and that line; '' if there is none."""
     head: list[str] = []
     for line in iter(lambda: file.readline(MAX_LINE), ""):
         if len(line) == MAX_LINE:
-            raise ValueError(f"it has a line of {MAX_LINE:,} letters and more")
+            raise ValueError(f"it has a line of {MAX_LINE:,} or more characters")
         line = line.strip()
         named = any(map(_is_plain, head))
         if line and not line.startswith("#") and (named or not _is_name_line(line)):
@@ -215,13 +218,13 @@ def _is_plain(line: str) -> bool:
 
 
 def _is_name_line(line: str) -> bool:
-    """Whether a line holds letters that are not those of a number."""
+    """Whether a line has letters that are not part of a number."""
     cells = _cells(line, _delimiter(line))
     return any(re.search(r"[^\W\d]", re.sub(r"nan|inf(inity)?|(?<=\d|\.)e(?=[-+]?\d)", "", cell)) for cell in cells)
 
 
 def _delimiter(line: str) -> str | None:
-    """What stands between the cells of a line; None for spaces and tabs."""
+    """Separator of the cells of a line; None for spaces and tabs."""
     return next((mark for mark in (",", ";") if mark in line), None)
 
 
@@ -230,16 +233,16 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
 
 
 def _names(head: Sequence[str], count: int) -> list[str]:
-    """Names of ``count`` columns by the lines above them; [] where there are none.
+    """Names of ``count`` columns from the lines above them; [] if there are none.
 
     Raises:
-        ValueError: there are names, but it is not plain which column is which.
+        ValueError: there are names, but they are ambiguous.
     """
     for line in filter(_is_plain, head):
         return _understood(_cells(line, _delimiter(line)), line, count)
     for line in reversed(head):
         words = [word for word in re.split(r"[#,;\s\"']+", line.lower()) if word]
-        # a comment may be anything; one that has two of the names is about the columns
+        # a comment with at least two of the names is taken as the header
         if len({COLUMN_NAMES[word] for word in words if word in COLUMN_NAMES}) >= 2:
             return _understood(words, line, count)
     return []
@@ -253,7 +256,7 @@ def _understood(words: Sequence[str], line: str, count: int) -> list[str]:
 
 
 def _check_unnamed(columns: dict[str, np.ndarray]) -> None:
-    """Columns without names are t, x, y, p: where the last one holds something else, they are others."""
+    """Columns without names are taken as t, x, y, p; refuse those whose last column cannot be a polarity."""
     t, p = columns["t"], columns["p"]
     other = ~np.isin(p, (-1, 0, 1))
     if other.any():
@@ -261,7 +264,7 @@ def _check_unnamed(columns: dict[str, np.ndarray]) -> None:
         falls = len(t) > 1 and (np.diff(t) < 0).any()
         order = "x,y,p,t, as Metavision writes them" if falls or p.max() > 1 else "another order"
         raise EventFault(
-            f"columns without names that are not t,x,y,p: if they are {order}, put a line of names above them",
+            f"columns without names that are not t,x,y,p: if they are {order}, add a line of names above them",
             event,
             f": p={p[event]:g}",
         )
@@ -275,12 +278,12 @@ def _read_camera_file(path: Path) -> Table:
         import faery
     except ImportError as error:
         raise DataError(
-            f"reading {path} needs the package faery, which is not there ({error}); 'pip install faery', or convert "
-            "the recording to .npz or .csv"
+            f"reading {path} needs the package faery, which cannot be imported ({error}); 'pip install faery', or "
+            "convert the recording to .npz or .csv"
         ) from error
     with path.open("rb") as file:
         start = file.read(1)
-    # Without a header faery takes whatever it finds for events.
+    # Without a header, faery takes any bytes for events.
     if path.suffix.lower() != ".aedat4" and start != b"%":
         raise DataError(f"{path} does not start with a header as Prophesee's files do; export it again")
     try:
@@ -289,7 +292,7 @@ def _read_camera_file(path: Path) -> Table:
         found = stream.to_array()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # faery raises bare exceptions, and a panic of its own that is not one
+    except BaseException as error:  # faery raises bare exceptions, and a panic that is not an Exception
         raise ValueError(cause(error)) from error
     size = None if (width, height) == _NO_SIZE else (height, width)
     return {"t": found["t"], "x": found["x"], "y": found["y"], "p": found["on"]}, size

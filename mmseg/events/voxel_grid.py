@@ -1,9 +1,9 @@
 """Event voxel grid (Zhu et al., CVPR 2019; CMDA, section 3.1).
 
-Each event spreads its polarity tri-linearly over the eight grid cells around its position in (x, y, t). With one bin
-every event lies at the bin's own time, so that four cells are left and times are not needed. The loops are compiled
-(numba) and run through the events once, on one thread: cells are summed in the order of the events, in 64 bits. They
-check both ends of whatever they index with, so that no value of a file makes them write outside the grid.
+Each event spreads its polarity trilinearly over the eight grid cells around its position in (x, y, t). With one bin,
+four cells remain and times are not needed. The loops are compiled (numba) and pass over the events once, on one thread:
+cells are summed in the order of the events, in float64. They check both ends of every index, so that no value of a file
+can make them write outside the grid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def normalized_time(t: np.ndarray) -> np.ndarray:
         t: (N,) timestamps of any integer or float type, any unit.
 
     Raises:
-        ValueError: no event, or all events carry one timestamp.
+        ValueError: no event, or all events have the same timestamp.
     """
     _check_duration(t)
     return (t - t[0]).astype(np.float32) / np.float32(t[-1] - t[0])
@@ -33,7 +33,7 @@ def _check_duration(t: np.ndarray) -> None:
     if len(t) == 0:
         raise ValueError("there is no event in the window")
     if t[0] == t[-1]:
-        raise ValueError(f"all {len(t)} events of the window carry one timestamp, {t[0]}")
+        raise ValueError(f"all {len(t)} events of the window have the same timestamp, {t[0]}")
 
 
 def voxel_grid(
@@ -54,7 +54,7 @@ def voxel_grid(
         (bins, height, width) float32.
 
     Raises:
-        ValueError: no event, columns of several lengths, all timestamps equal, or an event whose time lies outside
+        ValueError: no event, columns of different lengths, all timestamps equal, or an event whose time is not between
             those of the first and the last one, or whose position or polarity is not a number.
     """
     _check_duration(t)
@@ -62,7 +62,7 @@ def voxel_grid(
     _check_polarity(p)
     grid = np.zeros((bins, height, width))
     x, y, p = x.astype(np.float32), y.astype(np.float32), p.astype(np.float32)
-    # Both keep what is not a number, and are quick.
+    # min and max propagate NaN, and are quick.
     if not all(np.isfinite(values.min()) and np.isfinite(values.max()) for values in (x, y)):
         raise ValueError("a position of an event is not a number")
     if bins == 1:
@@ -75,11 +75,11 @@ def voxel_grid(
 def rectified_voxel_grid(
     t: np.ndarray | None, x: np.ndarray, y: np.ndarray, p: np.ndarray, rectify_map: np.ndarray, bins: int
 ) -> np.ndarray:
-    """:func:`voxel_grid` of raw events, which a map sends to their positions.
+    """:func:`voxel_grid` of raw events, whose positions come from a rectify map.
 
     Args:
         t: (N,) float32 in [0, 1], see :func:`normalized_time`; None with one bin.
-        x, y: (N,) raw pixels, of any type of whole number; uint16 is compiled already.
+        x, y: (N,) raw pixels of any integer type; uint16 is compiled ahead.
         p: (N,) polarity: above 0 for brighter, else darker.
         rectify_map: (H, W, 2) float32: rectified (x, y) of every raw pixel.
         bins: number of bins.
@@ -89,8 +89,8 @@ def rectified_voxel_grid(
 
     Raises:
         IndexError: an event outside the map.
-        ValueError: columns of several lengths, pixels that are not whole numbers, or an event whose time lies outside
-            those of the first and the last one, or whose polarity is not a number.
+        ValueError: columns of different lengths, no times for several bins, pixels that are not whole numbers, or an
+            event whose time is not between those of the first and the last one, or whose polarity is not a number.
     """
     _check_lengths(x, y, p)
     if x.dtype.kind not in "iu" or y.dtype.kind not in "iu":
@@ -101,6 +101,8 @@ def rectified_voxel_grid(
     grid = np.zeros((bins, *rectify_map.shape[:2]))
     if bins == 1:
         wrong = _add_raw_events(grid[0], x, y, p, rectify_map)
+    elif t is None:
+        raise ValueError(f"a grid of {bins} bins needs the times of the events")
     else:
         _check_lengths(t, x)
         wrong = _add_timed_raw_events(grid, _scaled(t, bins), x, y, p, rectify_map)
@@ -108,7 +110,8 @@ def rectified_voxel_grid(
         height, width = rectify_map.shape[:2]
         if not (0 <= x[wrong] < width and 0 <= y[wrong] < height):
             raise IndexError(f"pixels outside {width}x{height}")
-        _check_times(wrong, t)
+        if t is not None:
+            _check_times(wrong, t)
     return grid.astype(np.float32)
 
 
@@ -139,14 +142,14 @@ _inlined = numba.njit(inline="always")
 def _spread(plane, x, y, value):
     """Add a value to the four cells of a plane around (x, y), of which some or all may lie outside.
 
-    What does not lie near the plane is told from floats: whole numbers do not hold every one of them.
+    Positions far from the plane are found as floats, since integers cannot hold all of them.
     """
     height, width = plane.shape
     if x >= _ZERO and x < np.float32(width - 1) and y >= _ZERO and y < np.float32(height - 1):
         column, row = int(x), int(y)
         left, right = _ONE - abs(np.float32(column) - x), _ONE - abs(np.float32(column + 1) - x)
         upper, lower = value * (_ONE - abs(np.float32(row) - y)), value * (_ONE - abs(np.float32(row + 1) - y))
-        # without a sign, or numba would look for indices from the end
+        # unsigned, or numba would add code for negative indices
         first, second, above, below = np.uint64(column), np.uint64(column + 1), np.uint64(row), np.uint64(row + 1)
         plane[above, first] += upper * left
         plane[above, second] += upper * right
@@ -173,7 +176,7 @@ def _spread_in_time(grid, time, x, y, value):
 
 @_inlined
 def _sign(polarity):
-    """1 or -1, without a branch: nothing foretells it."""
+    """1 or -1, without a branch, which could not be predicted."""
     return np.float32(2) * np.float32(polarity > _ZERO) - _ONE
 
 
@@ -185,7 +188,7 @@ def _add_events(plane, x, y, p):
 
 @compiled
 def _add_timed_events(grid, times, x, y, p):
-    """Number of the first event whose time lies outside, or -1."""
+    """Index of the first event whose time lies outside, or -1."""
     last = np.float32(grid.shape[0] - 1)
     for i in range(x.shape[0]):
         if not (times[i] >= _ZERO and times[i] <= last):
@@ -196,10 +199,10 @@ def _add_timed_events(grid, times, x, y, p):
 
 @compiled
 def _add_raw_events(plane, x, y, p, rectify_map):
-    """Number of the first event whose pixel lies outside the map, or -1.
+    """Index of the first event whose pixel lies outside the map, or -1.
 
-    All events of a raw pixel go to the same cells with the same shares: they are counted first, and the plane is then
-    filled in the order of its memory.
+    All events of a raw pixel go to the same cells with the same weights, so they are counted first; the plane is then
+    filled in memory order.
     """
     height, width = rectify_map.shape[:2]
     balance = np.zeros((height, width), np.int32)
@@ -208,17 +211,17 @@ def _add_raw_events(plane, x, y, p, rectify_map):
         if column < 0 or column >= width or row < 0 or row >= height:
             return i
         balance[row, column] += 1 if p[i] > 0 else -1
-    for row in range(height):
-        for column in range(width):
-            if balance[row, column] != 0:
-                position = rectify_map[row, column]
-                _spread(plane, position[0], position[1], np.float32(balance[row, column]))
+    for v in range(height):
+        for u in range(width):
+            if balance[v, u] != 0:
+                position = rectify_map[v, u]
+                _spread(plane, position[0], position[1], np.float32(balance[v, u]))
     return -1
 
 
 @compiled
 def _add_timed_raw_events(grid, times, x, y, p, rectify_map):
-    """Number of the first event whose pixel or time lies outside, or -1."""
+    """Index of the first event whose pixel or time lies outside, or -1."""
     height, width = rectify_map.shape[:2]
     last = np.float32(grid.shape[0] - 1)
     for i in range(x.shape[0]):

@@ -191,12 +191,12 @@ def several(*names: str):
 
 HUGE = {"shape": (10**12,), "chunks": (1000,)}
 LAYOUTS = {
-    "huge": ("events/t", lambda f, n: f.create_dataset(n, dtype="u4", **HUGE), "some were never written"),
-    "never written": ("events/p", lambda f, n: f.create_dataset(n, (COUNT,), "u1"), "some were never written"),
+    "huge": ("events/t", lambda f, n: f.create_dataset(n, dtype="u4", **HUGE), "some of which were never written"),
+    "never written": ("events/p", lambda f, n: f.create_dataset(n, (COUNT,), "u1"), "some of which were never written"),
     "half written": (
         "events/x",
         lambda f, n: f.create_dataset(n, (COUNT,), "u2", chunks=(10,)).__setitem__(slice(5), 1),
-        "some were never written",
+        "some of which were never written",
     ),
     "a huge chunk": (
         "events/x",
@@ -208,7 +208,7 @@ LAYOUTS = {
     "two dimensions": ("events/y", lambda f, n: f.create_dataset(n, data=np.ones((COUNT, 1))), "2 dimensions"),
     "one number": ("events/y", lambda f, n: f.create_dataset(n, data=3), "0 dimensions"),
     "a group": ("events/t", lambda f, n: f.create_group(n), "is not an array"),
-    "fewer": ("events/p", lambda f, n: f.create_dataset(n, data=[1]), "several lengths: 40 t, 40 x, 40 y, 1 p"),
+    "fewer": ("events/p", lambda f, n: f.create_dataset(n, data=[1]), "different lengths: 40 t, 40 x, 40 y, 1 p"),
     "none": ("events/p", lambda f, n: None, "has no events/p"),
     "a link": ("events/x", lambda f, n: f.__setitem__(n, h5py.SoftLink("/events/y")), "events/x is a link"),
     "elsewhere": ("events/x", lambda f, n: f.__setitem__(n, h5py.ExternalLink("b.h5", "/x")), "events/x is a link"),
@@ -280,7 +280,7 @@ def test_a_locked_file_is_called_locked(tmp_path):
     ("options", "message"),
     [
         ({"shape": (30000, 30000, 2), "chunks": (100, 100, 2), "dtype": "f4"}, r"has shape \(30000, 30000, 2\), not"),
-        ({"shape": (HEIGHT, WIDTH, 2), "chunks": (48, 64, 2), "dtype": "f4"}, "some were never written"),
+        ({"shape": (HEIGHT, WIDTH, 2), "chunks": (48, 64, 2), "dtype": "f4"}, "some of which were never written"),
         ({"shape": (HEIGHT, WIDTH, 2), "dtype": "S8"}, r"is of type \|S8"),
         ({"data": np.full((HEIGHT, WIDTH, 2), 1e300)}, "307200 of 307200 positions of rectify_map are not finite"),
         ({"data": 3}, r"has shape \(\), not"),

@@ -182,7 +182,7 @@ def test_times_beyond_64_bits_are_outside_the_recording(tmp_path):
     ("changes", "message"),
     [
         ({"t": np.array([1, 0])}, "not in order"),
-        ({"t": np.array([1, 2, 3])}, "several lengths"),
+        ({"t": np.array([1, 2, 3])}, "different lengths"),
         ({"x": np.array([np.nan, 1])}, "not numbers"),
         ({"p": np.array([np.nan, 1])}, "not numbers"),
         ({"y": np.array(["a", "b"])}, "of type <U1"),
