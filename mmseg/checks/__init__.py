@@ -1,4 +1,4 @@
-"""Checks of a data root before training: one module a data set, one for the findings, :mod:`.run` ties them together.
+"""Checks of a data root before training: one module per data set, combined in :mod:`.run`.
 
-Nothing is imported here: the processes that read pixels and events need no torch.
+Nothing is imported here: processes that read pixels and events need no torch.
 """

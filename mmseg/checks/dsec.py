@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from mmseg.checks.findings import (
     one_line,
     published_count,
 )
-from mmseg.checks.images import ImageFiles, check_headers
+from mmseg.checks.images import ImageFiles, ImageKind, check_headers
+from mmseg.checks.section import SectionCheck
 from mmseg.classes import CLASSES, DSEC_ABSENT_CLASSES, IGNORE_LABEL
 from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
 from mmseg.errors import DataError
@@ -28,44 +30,42 @@ from mmseg.preparation.dsec_lists import HELD_OUT_FRAMES, PUBLISHED_TEST_FRAMES,
 SIZE = (WIDTH, HEIGHT)
 MAKE_WARPED = "run tools/warp_images.py on the DSEC_Night folder, or download warp_images"
 GET_LABELS = "download the DSEC Night-Semantic labels"
-# A window with a smaller share of the list's median number of events tells of a gap in the recording.
+# A window with less than this fraction of the list's median number of events indicates a gap in the recording.
 SPARSE_SHARE = 0.01
 
 
-class FrameList:
-    """A frame list of a config section, read once.
+class DSECCheck(SectionCheck):
+    """Checks of a section of ``DSECDataset``; its frame list is read once.
 
     Attributes:
-        title: how the table calls it, ``DSEC train`` or ``DSEC test``.
-        settings: arguments of ``DSECDataset``.
-        frames: empty where the list cannot be read.
+        title: ``DSEC train`` or ``DSEC test``.
+        frames: empty if the list cannot be read.
         problem: why not.
     """
 
     def __init__(self, settings: Mapping[str, Any], training: bool) -> None:
+        super().__init__(settings, training)
         self.title = "DSEC train" if training else "DSEC test"
-        self.training = training
-        self.settings = settings
         self.path = Path(settings["dataset_txt_path"])
         self.problem = ""
         try:
             self.frames = read_frame_list(self.path, settings.get("root_path"))
         except DataError as error:
             self.frames, self.problem = [], one_line(error)
+        self.files = tuple(self._files())
 
-    def image_files(self) -> list[ImageFiles]:
-        """Image files that the outputs of the section need."""
+    def _files(self) -> list[ImageFiles]:
         outputs, files = self.settings["outputs"], []
         if {"warp_image", "warp_img_self_res"} & set(outputs):
             paths = tuple(frame.warp_image for frame in self.frames)
-            files.append(ImageFiles(f"{self.title} warp images", "image", paths, MAKE_WARPED, SIZE))
+            files.append(ImageFiles(f"{self.title} warp images", ImageKind.IMAGE, paths, MAKE_WARPED, SIZE))
         if "label" in outputs:
             paths = tuple(frame.label for frame in self.frames)
-            files.append(ImageFiles(f"{self.title} labels", "label", paths, GET_LABELS, SIZE))
+            files.append(ImageFiles(f"{self.title} labels", ImageKind.LABEL, paths, GET_LABELS, SIZE))
         return files
 
     def check(self, subset: bool) -> list[Finding]:
-        """Check the list and the names and headers of its files."""
+        """Check the list, and the names and headers of its files."""
         if self.problem:
             return [Finding(f"{self.title} list", "not readable", "readable", WRONG, MAKE_LISTS, (self.problem,))]
         published = PUBLISHED_TRAIN_FRAMES if self.training else PUBLISHED_TEST_FRAMES
@@ -77,11 +77,20 @@ class FrameList:
         ]
         if self.training:
             findings.append(self._held_out())
-        for kind in self.image_files():
-            findings += check_headers(kind)[0]
+        for files in self.files:
+            findings += check_headers(files)[0]
         if "events_vg" in self.settings["outputs"]:
             findings += self._windows()
         return findings
+
+    def check_labels(self, counted: Mapping[Path, Mapping[int, int]], subset: bool) -> list[Finding]:
+        """Check which classes the labels of a test have."""
+        if self.training:
+            return []
+        total: Counter[int] = Counter()
+        for values in counted.values():
+            total.update(values)
+        return [_classes_finding(self.title, total, subset)]
 
     def _held_out(self) -> Finding:
         inside = [
@@ -94,14 +103,14 @@ class FrameList:
         )
 
     def start(self, frame: DSECFrame, index: np.ndarray) -> int:
-        """First event of the window of a frame; -1 where it has none."""
+        """First event of the window of a frame; -1 if it has none."""
         if self.settings["events_num"]:
             return max(-1, frame.event_index - self.settings["events_num"] + 1)
         earlier = frame.frame - self.settings["image_change_range"]
         return int(index[earlier]) if 0 <= earlier < len(index) else -1
 
     def _windows(self) -> list[Finding]:
-        """Event indices of the list against those of the sequences, and events a frame."""
+        """Event indices of the list compared with those of the sequences, and events per frame."""
         indices: dict[Path, np.ndarray] = {}
         unreadable, differing, empty = [], [], []
         counts = np.zeros(len(self.frames), np.int64)
@@ -122,15 +131,15 @@ class FrameList:
                 empty.append(f"{frame.sequence} frame {frame.frame}")
         findings = [
             all_of(f"{self.title}: event index of the sequences", len(indices), unreadable, "readable", MAKE_LISTS),
-            all_of(f"{self.title}: event index", len(self.frames), differing, "as beside the images", MAKE_LISTS),
+            all_of(f"{self.title}: event index", len(self.frames), differing, "as next to the images", MAKE_LISTS),
         ]
-        remedy = "the training leaves them out" if self.training else "take them off the list: a test needs events"
+        remedy = "training skips them" if self.training else "remove them from the list: a test needs events"
         findings.append(
             all_of(
                 f"{self.title}: frames with events",
                 len(self.frames),
                 empty,
-                "with events to look back on",
+                "with events before them",
                 remedy,
                 NOTE if self.training else WRONG,
             )
@@ -149,23 +158,24 @@ class FrameList:
         ]
         return [
             judged(
-                f"{self.title}: events a frame",
+                f"{self.title}: events per frame",
                 f"{least:,} to {most:,}, median {median:,}",
                 f"at least {SPARSE_SHARE:.0%} of the median",
                 not sparse,
-                "look for gaps in the recording; if it is whole, leave it",
+                "look for gaps in the recording; ignore this if there are none",
                 sparse,
                 NOTE,
             )
         ]
 
 
-def check_test_classes(title: str, values: Mapping[int, int], subset: bool) -> Finding:
-    """Say which classes the labels of a test hold.
+def _classes_finding(title: str, values: Mapping[int, int], subset: bool) -> Finding:
+    """Classes in the labels of a test.
 
     Args:
+        title: of the frame list.
         values: pixels by value over all labels.
-        subset: a part of the published data holds any of them.
+        subset: accept any classes, since part of the published data may have any.
     """
     absent = [c for c in range(len(CLASSES)) if not values.get(c)]
     ignored = values.get(IGNORE_LABEL, 0) / max(1, sum(values.values()))

@@ -1,4 +1,4 @@
-"""What a check found, as a table and as JSON."""
+"""Results of checks, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ OK, NOTE, WRONG = "ok", "note", "wrong"
 # A remedy that several checks name.
 MAKE_LISTS = "run create_dsec_dataset_txt.py on the DSEC_Night folder"
 STYLES = {OK: "green", NOTE: "yellow", WRONG: "bold red"}
-# Cases that a finding keeps and that are printed below the table.
+# Cases kept by a finding, and cases printed below the table.
 KEPT_CASES, SHOWN_CASES = 100, 3
-# Width of the table where it does not go to a terminal.
+# Width of the table if it is not printed to a terminal.
 FILE_WIDTH = 160
 
 
@@ -27,11 +27,11 @@ class Finding:
     """Result of one check.
 
     Attributes:
-        check: what was looked at.
+        check: what was checked.
         found, expected: in words or numbers.
-        state: ``ok``; ``note``, worth knowing, training works; or ``wrong``.
-        remedy: what to do; empty where the state is ``ok``.
-        cases: files or lines that it is about, the first ``KEPT_CASES``.
+        state: ``ok``; ``note`` (worth knowing, training works); or ``wrong``.
+        remedy: what to do; empty if the state is ``ok``.
+        cases: the files or lines concerned, at most ``KEPT_CASES``.
     """
 
     check: str
@@ -51,7 +51,7 @@ def judged(
     cases: Iterable[object] = (),
     otherwise: str = WRONG,
 ) -> Finding:
-    """A finding that is ok if ``good``, else ``otherwise`` with remedy and cases."""
+    """A finding that is ok if ``good``, else ``otherwise``, with remedy and cases."""
     if good:
         return Finding(check, found, expected)
     kept = tuple(str(case) for _, case in zip(range(KEPT_CASES), cases, strict=False))
@@ -61,22 +61,22 @@ def judged(
 def all_of(
     check: str, total: int, bad: Sequence[object], expected: str, remedy: str, otherwise: str = WRONG
 ) -> Finding:
-    """A finding about ``total`` things that are all to be as expected; ``bad`` are those that are not."""
+    """A finding about ``total`` items that should all be as expected; ``bad`` are those that are not."""
     found = f"{total - len(bad):,} of {total:,}"
     return judged(check, found, f"all {expected}".strip(), not bad, remedy, bad, otherwise)
 
 
 def published_count(check: str, number: int, published: int | None, subset: bool, remedy: str) -> Finding:
-    """Hold a number of files against the published one, if there is one; another is good where a part is meant."""
+    """Compare a number of files with the published one, if known; a ``subset`` may have any number above 0."""
     if subset or published is None:
         known = "" if published is None else f" (published: {published:,})"
         return judged(check, f"{number:,}", f"above 0{known}", number > 0, remedy)
-    remedy = f"{remedy}; or say --subset if a part is meant"
+    remedy = f"{remedy}; or give --subset if it is a part of the data"
     return judged(check, f"{number:,}", f"{published:,}", number == published, remedy)
 
 
 def unneeded_count(check: str, number: int, published: int, subset: bool, remedy: str) -> Finding:
-    """Tell the number of files of a split that the training does not read."""
+    """A finding about the number of files of a split that training does not read."""
     good = subset or number == published
     return judged(
         check, f"{number:,}", f"{published:,}, not for this training", good, f"to have it, {remedy}", (), NOTE
@@ -84,12 +84,12 @@ def unneeded_count(check: str, number: int, published: int, subset: bool, remedy
 
 
 def is_good(findings: Iterable[Finding]) -> bool:
-    """Tell whether nothing is wrong."""
+    """Whether nothing is wrong."""
     return all(finding.state != WRONG for finding in findings)
 
 
 def print_findings(findings: Sequence[Finding], console: Console | None = None) -> None:
-    """Print the table, and below it the first cases of what is not ok."""
+    """Print the table, and below it the first cases of findings that are not ok."""
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=FILE_WIDTH)
@@ -119,7 +119,7 @@ def findings_json(findings: Sequence[Finding], about: dict[str, object]) -> str:
 
     Args:
         findings: all of them.
-        about: what was checked; it precedes them.
+        about: description of what was checked; comes first.
     """
     checks: list[dict] = [asdict(finding) for finding in findings]
     return json.dumps({**about, "good": is_good(findings), "checks": checks}, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Checks of image files: there, whole, of the right size; and, when everything is read, of the right content."""
+"""Checks of image files: existence, completeness, size and format; in the deep mode, also content."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,16 @@ from mmseg.io.image_files import open_image, open_label, read_header
 from mmseg.io.png_files import ImageHeader
 from mmseg.system.printing import track
 
-# Reading a header is waiting for the disk.
+# Header reads are I/O-bound.
 HEADER_THREADS = 16
+
+
+class ImageKind(Enum):
+    """What the pixels of an image file mean."""
+
+    IMAGE = "image"
+    LABEL = "label"
+    CHANGE = "change"
 
 
 @dataclass(frozen=True)
@@ -26,15 +35,15 @@ class ImageFiles:
     """Image files of one kind.
 
     Attributes:
-        title: how the table calls them.
-        kind: ``image``, ``label`` or ``change``.
-        paths: the files, with their order.
-        remedy: what to do where one is missing or damaged.
-        size: (width, height) that all must have; None where any will do.
+        title: their name in the table.
+        kind: what their pixels mean.
+        paths: the files, in order.
+        remedy: what to do if one is missing or damaged.
+        size: (width, height) that all must have; None for any.
     """
 
     title: str
-    kind: str
+    kind: ImageKind
     paths: tuple[Path, ...]
     remedy: str
     size: tuple[int, int] | None = None
@@ -42,15 +51,15 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageTask:
-    """One image file to read whole."""
+    """One image file to read completely."""
 
     path: Path
-    kind: str
+    kind: ImageKind
 
 
 @dataclass(frozen=True)
 class ImageContent:
-    """What an image shows: pixels by value (labels only), and whether it is all of one value."""
+    """Content of an image: pixels by value (labels only), and whether all have the same value."""
 
     values: dict[int, int]
     uniform: bool
@@ -60,14 +69,14 @@ Headers = dict[Path, ImageHeader]
 
 
 def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding], Headers]:
-    """Check that image files are there, whole, and of the right size and format.
+    """Check that image files exist, are complete, and have the right size and format.
 
     Args:
         files: the files.
-        subset: note other sizes of images, in place of calling them wrong: training resizes what it reads.
+        subset: only note other sizes of images, since training resizes them.
 
     Returns:
-        Findings, and the headers of the files that have one.
+        Findings, and the headers of the readable files.
     """
     headers: Headers = {}
     damaged, missing = [], []
@@ -84,22 +93,24 @@ def check_headers(files: ImageFiles, subset: bool = False) -> tuple[list[Finding
         remedy = f"remove the damaged files, then {files.remedy}"
         findings.append(all_of(f"{files.title}: whole", total, damaged, "whole", remedy))
     if headers and files.size is not None:
-        findings.append(_size(files, headers, NOTE if subset and files.kind == "image" else WRONG))
+        findings.append(_size(files, files.size, headers, NOTE if subset and files.kind is ImageKind.IMAGE else WRONG))
     if headers:
         findings += _format(files, headers)
     return findings, headers
 
 
 def _format(files: ImageFiles, headers: Headers) -> list[Finding]:
-    """Colour type and depth, as :func:`.open_label` and :func:`.open_image` take them."""
-    if files.kind == "label":
-        good, expected = lambda header: header.color in ("grey", "palette"), "grey or palette indices"
-    else:
-        good, expected = lambda header: header.bits <= 8, "8 bits per value"
-    strange = [f"{path}: {header.bits}-bit {header.color}" for path, header in headers.items() if not good(header)]
-    if not strange and files.kind != "label":
+    """Colour type and depth that :func:`.open_label` and :func:`.open_image` accept."""
+    is_label = files.kind is ImageKind.LABEL
+
+    def is_good(header: ImageHeader) -> bool:
+        return header.color in ("grey", "palette") if is_label else header.bits <= 8
+
+    strange = [f"{path}: {header.bits}-bit {header.color}" for path, header in headers.items() if not is_good(header)]
+    if not strange and not is_label:
         return []
-    remedy = f"remove these files, then {files.remedy}" if files.kind == "label" else "convert these files to 8 bits"
+    expected = "grey or palette indices" if is_label else "8 bits per value"
+    remedy = f"remove these files, then {files.remedy}" if is_label else "convert these files to 8 bits"
     return [all_of(f"{files.title}: format", len(headers), strange, expected, remedy)]
 
 
@@ -122,26 +133,26 @@ def _header(path: Path) -> ImageHeader | DataError:
         return error
 
 
-def _size(files: ImageFiles, headers: Headers, otherwise: str) -> Finding:
+def _size(files: ImageFiles, expected: tuple[int, int], headers: Headers, otherwise: str) -> Finding:
     sizes = Counter(f"{h.width}x{h.height}" for h in headers.values())
-    other = [f"{p}: {h.width}x{h.height}" for p, h in headers.items() if h.size != files.size]
+    other = [f"{p}: {h.width}x{h.height}" for p, h in headers.items() if h.size != expected]
     found = ", ".join(f"{size} ({count:,})" if len(sizes) > 1 else size for size, count in sizes.most_common(3))
-    wanted = "x".join(map(str, files.size))
-    remedy = f"nothing, if this size is meant; else {files.remedy}" if otherwise == NOTE else files.remedy
+    wanted = "x".join(map(str, expected))
+    remedy = f"nothing, if this size is intended; else {files.remedy}" if otherwise == NOTE else files.remedy
     return judged(f"{files.title}: size", found, wanted, not other, remedy, other, otherwise)
 
 
 def check_image_files(files: Sequence[ImageFiles], subset: bool) -> list[Finding]:
-    """Check images, and what belongs to them one by one: ``files[0]`` are the images."""
+    """Check images, ``files[0]``, and the files that belong to each of them, such as labels."""
     findings, of_images = check_headers(files[0], subset)
-    for kind in files[1:]:
-        own, headers = check_headers(kind, subset)
-        findings += [*own, check_same_size(kind, headers, files[0], of_images)]
+    for companions in files[1:]:
+        own, headers = check_headers(companions, subset)
+        findings += [*own, check_same_size(companions, headers, files[0], of_images)]
     return findings
 
 
 def check_same_size(files: ImageFiles, headers: Headers, images: ImageFiles, of_images: Headers) -> Finding:
-    """Check that files have the size of the images at the same places; what has no header was counted before."""
+    """Check that files have the same size as their images; unreadable ones were counted before."""
     pairs = [
         (image, path)
         for image, path in zip(images.paths, files.paths, strict=True)
@@ -153,23 +164,23 @@ def check_same_size(files: ImageFiles, headers: Headers, images: ImageFiles, of_
         if own.size != wanted.size:
             other.append(f"{path}: {own.width}x{own.height}, its image {wanted.width}x{wanted.height}")
     remedy = f"remove these files, then {files.remedy}"
-    return all_of(f"{files.title}: size", len(pairs), other, "of the size of their image", remedy)
+    return all_of(f"{files.title}: size", len(pairs), other, "of the same size as their image", remedy)
 
 
 def read_image(task: ImageTask) -> ImageContent:
-    """Read an image file whole.
+    """Read an image file completely.
 
     Raises:
-        DataError: see :func:`.open_image`, and of a label :func:`.open_label`.
+        DataError: see :func:`.open_image`, or :func:`.open_label` for a label.
     """
-    if task.kind == "label":
+    if task.kind is ImageKind.LABEL:
         image = open_label(task.path)
     else:
-        image = open_image(task.path, "RGB" if task.kind == "image" else "L")
+        image = open_image(task.path, "RGB" if task.kind is ImageKind.IMAGE else "L")
     extrema = image.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
     values = {}
-    if task.kind == "label":
+    if task.kind is ImageKind.LABEL:
         values = {value: count for value, count in enumerate(image.histogram()) if count}
     return ImageContent(values, all(low == high for low, high in ranges))
 
@@ -177,12 +188,12 @@ def read_image(task: ImageTask) -> ImageContent:
 def content_findings(
     files: ImageFiles, outcomes: Sequence[tuple[ImageTask, ImageContent | DataError]]
 ) -> list[Finding]:
-    """Findings about files that :func:`read_image` has read."""
+    """Findings from the outcomes of :func:`read_image`."""
     bad = [one_line(outcome) for _, outcome in outcomes if isinstance(outcome, DataError)]
-    expected = "readable, values 0..18 and 255" if files.kind == "label" else "readable"
+    expected = "readable, values 0..18 and 255" if files.kind is ImageKind.LABEL else "readable"
     findings = [all_of(f"{files.title}: content", len(outcomes), bad, expected, files.remedy)]
     uniform = [t.path for t, outcome in outcomes if isinstance(outcome, ImageContent) and outcome.uniform]
     if uniform:
-        remedy = "look at them: nothing can be learned from a picture of one value"
+        remedy = "look at them: nothing can be learned from an image of one value"
         findings.append(all_of(f"{files.title}: variety", len(outcomes), uniform, "of several values", remedy, NOTE))
     return findings

@@ -1,4 +1,4 @@
-"""Checks of DSEC recordings: keys, order of time, indices, rectify map; and, when everything is read, every event."""
+"""Checks of DSEC recordings: keys, order of times, indices, rectify map; in the deep mode, also every event."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from mmseg.events.recording import EVENT_FILE, HEIGHT, WIDTH
 Result = TypeVar("Result")
 
 DOWNLOAD = "download the events of the sequence again"
-# Frames of a sequence whose event index is compared with the times of the events, spread over it.
+# Frames per sequence, evenly spread, whose event index is compared with the event times.
 SAMPLED_FRAMES = 16
-# Events that one process reads at once.
-EVENTS_A_TASK = 1 << 23
+# Events that a process reads at once.
+EVENTS_PER_TASK = 1 << 23
 
 
 @dataclass(frozen=True)
 class EventTask:
-    """Events of a recording to read: ``start`` to ``stop``, the latter not included."""
+    """Events of a recording to read: ``start`` to ``stop``, exclusive."""
 
     path: Path
     start: int
@@ -44,14 +44,14 @@ class EventTask:
 
 
 def check_recordings(frames: Sequence[DSECFrame], deep: bool = False) -> tuple[list[Finding], list[EventTask]]:
-    """Check the recordings that frames refer to; every sequence once.
+    """Check the recordings that frames refer to, each sequence once.
 
     Args:
-        frames: of all lists.
-        deep: compare the event index of every frame with the times of the events, not of some.
+        frames: frames of all lists.
+        deep: compare the event index of every frame with the event times, instead of a sample.
 
     Returns:
-        Findings, and what to read of the events to see all of them.
+        Findings, and tasks that together read all events.
     """
     of_sequence: dict[Path, list[DSECFrame]] = {}
     for frame in frames:
@@ -64,8 +64,9 @@ def check_recordings(frames: Sequence[DSECFrame], deep: bool = False) -> tuple[l
         timestamps = _guard(problems["timestamps.txt"], check_timestamps, own[0])
         if length and timestamps is not None:
             _guard(problems["index"], check_index_times, own, timestamps, deep)
-        starts = range(0, length or 0, EVENTS_A_TASK)
-        tasks += [EventTask(own[0].events_file, s, min(s + EVENTS_A_TASK, length)) for s in starts]
+        length = length or 0
+        starts = range(0, length, EVENTS_PER_TASK)
+        tasks += [EventTask(own[0].events_file, s, min(s + EVENTS_PER_TASK, length)) for s in starts]
     total = len(of_sequence)
     return [
         all_of("DSEC events.h5", total, problems["events.h5"], "with t, x, y, p, ms_to_idx, t_offset", DOWNLOAD),
@@ -73,12 +74,12 @@ def check_recordings(frames: Sequence[DSECFrame], deep: bool = False) -> tuple[l
         all_of(
             "DSEC timestamps.txt", total, problems["timestamps.txt"], "ascending", "download the image timestamps again"
         ),
-        all_of("DSEC event index and event times", total, problems["index"], "in step", MAKE_LISTS),
+        all_of("DSEC event index and event times", total, problems["index"], "consistent", MAKE_LISTS),
     ], tasks
 
 
 def _guard(problems: list[str], check: Callable[..., Result], *arguments: object) -> Result | None:
-    """Run a check; its DataError is a problem, and None the result."""
+    """Run a check; on a DataError, add it to the problems and return None."""
     try:
         return check(*arguments)
     except DataError as error:
@@ -87,13 +88,13 @@ def _guard(problems: list[str], check: Callable[..., Result], *arguments: object
 
 
 def check_events_file(frames: Sequence[DSECFrame]) -> int:
-    """Check keys, lengths, ends and millisecond index of a recording, and that its frames lie inside.
+    """Check keys, lengths, end times and millisecond index of a recording, and that its frames lie inside.
 
     Returns:
         Number of events.
 
     Raises:
-        DataError: naming the file and what is amiss.
+        DataError: naming the file and the fault.
     """
     path = frames[0].events_file
     with h5_reading(path, EVENT_FILE), open_h5(path) as file:
@@ -112,11 +113,11 @@ def check_events_file(frames: Sequence[DSECFrame]) -> int:
     if np.any(milliseconds[1:] < milliseconds[:-1]) or (
         milliseconds.size and not 0 <= int(milliseconds[0]) <= int(milliseconds[-1]) <= length
     ):
-        raise DataError(f"{path}: ms_to_idx does not rise from 0 to the number of events")
+        raise DataError(f"{path}: ms_to_idx does not ascend within 0 and the number of events")
     outside = [frame.frame for frame in frames if frame.event_index >= length]
     if outside:
         raise DataError(
-            f"{path} holds {length:,} events; the event index of frame {outside[0]} lies beyond: {MAKE_LISTS}"
+            f"{path} holds {length:,} events; the event index of frame {outside[0]} is larger: {MAKE_LISTS}"
         )
     return length
 
@@ -128,20 +129,20 @@ def check_timestamps(frame: DSECFrame) -> np.ndarray:
         (number of images,) int64, µs.
 
     Raises:
-        DataError: naming the file and what is amiss.
+        DataError: naming the file and the fault.
     """
     path = frame.sequence_dir / "images" / "timestamps.txt"
     timestamps = read_timestamps(path)
     still = np.flatnonzero(np.diff(timestamps) == 0)
     if still.size:
-        raise DataError(f"{path}, line {int(still[0]) + 2}: this timestamp is that of the line before")
+        raise DataError(f"{path}, line {int(still[0]) + 2}: this timestamp repeats the one before")
     if frame.index_file.is_file():
         index = read_event_index(frame.index_file)
         if len(index) != len(timestamps):
             raise DataError(f"{frame.index_file} has {len(index)} lines, {path} {len(timestamps)}: {MAKE_LISTS}")
         inside = index[index >= 0]
         if np.any(np.diff(inside) < 0):
-            raise DataError(f"{frame.index_file} does not rise: {MAKE_LISTS}")
+            raise DataError(f"{frame.index_file} does not ascend: {MAKE_LISTS}")
     return timestamps
 
 
@@ -149,7 +150,7 @@ def check_index_times(frames: Sequence[DSECFrame], timestamps: np.ndarray, all_f
     """Check that the event of a frame is the last one at or before its image.
 
     Raises:
-        DataError: naming the first frame of which this is not so.
+        DataError: naming the first frame for which it is not.
     """
     step = 1 if all_frames else max(1, len(frames) // SAMPLED_FRAMES)
     path = frames[0].events_file
@@ -168,15 +169,15 @@ def check_index_times(frames: Sequence[DSECFrame], timestamps: np.ndarray, all_f
 
 
 def read_events(task: EventTask) -> int:
-    """Read events, and check them as a training does that uses them.
+    """Read events, with the checks of a training.
 
     Returns:
         Number of events read.
 
     Raises:
-        DataError: naming the file and the first event amiss.
+        DataError: naming the file and the first bad event.
     """
-    # The event before, so that the order is checked across the borders of tasks.
+    # Include the event before, so that the order is checked across tasks.
     before = max(0, task.start - 1)
     with h5_reading(task.path, EVENT_FILE, f"events {task.start}..{task.stop - 1}"), open_h5(task.path) as file:
         columns = event_columns(file)
@@ -191,7 +192,7 @@ def read_events(task: EventTask) -> int:
 
 
 def event_findings(outcomes: Sequence[tuple[EventTask, int | DataError]]) -> list[Finding]:
-    """Findings about events that :func:`read_events` has read."""
+    """Findings from the outcomes of :func:`read_events`."""
     problems = {task.path: one_line(outcome) for task, outcome in outcomes if isinstance(outcome, DataError)}
     read = sum(outcome for _, outcome in outcomes if not isinstance(outcome, DataError))
     files = len({task.path for task, _ in outcomes})

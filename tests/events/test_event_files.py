@@ -201,7 +201,7 @@ LAYOUTS = {
     "a huge chunk": (
         "events/x",
         lambda f, n: f.create_dataset(n, (MAX_CHUNK_BYTES,), "u2", chunks=(MAX_CHUNK_BYTES,)),
-        "too large to be unpacked",
+        "too large to unpack",
     ),
     "objects": ("events/t", lambda f, n: f.create_dataset(n, data=["a"] * COUNT), "is of type object"),
     "text": ("events/p", lambda f, n: f.create_dataset(n, data=np.array([b"a"] * COUNT)), "is of type |S1"),
@@ -248,8 +248,8 @@ def test_what_a_file_declares_is_looked_at_first(tmp_path, rectify_map, layout):
         (lambda p: p.write_bytes(b""), "it is empty"),
         (lambda p: p.write_text("<!DOCTYPE html>"), "it is a web page"),
         (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
-        (lambda p: p.write_text("t,x,y,p\n"), "it is not an HDF5 file, it starts with b't,x,y,p"),
-        (lambda p: os.truncate(p, 3000), r"it is cut short, 3,000 of [\d,]+ bytes"),
+        (lambda p: p.write_text("t,x,y,p\n"), "it is not an HDF5 file: it starts with b't,x,y,p"),
+        (lambda p: os.truncate(p, 3000), r"it is truncated, 3,000 of [\d,]+ bytes"),
         (lambda p: p.unlink(), "it does not exist"),
         (lambda p: (p.unlink(), os.mkfifo(p)), "it is not a file"),
         (lambda p: (p.unlink(), p.mkdir()), "it is not a file"),
@@ -302,8 +302,8 @@ def test_a_rectify_map_is_not_read_before_its_shape(tmp_path, options, message):
         ("t_offset", np.uint64(2**64 - 1), "not a time"),
         ("t_offset", np.nan, "not a time"),
         ("t_offset", "now", "not one number"),
-        ("ms_to_idx", np.zeros((2, 2), int), "not a row of whole numbers"),
-        ("ms_to_idx", np.array([np.nan]), "not a row of whole numbers"),
+        ("ms_to_idx", np.zeros((2, 2), int), "not a row of integers"),
+        ("ms_to_idx", np.array([np.nan]), "not a row of integers"),
     ],
 )
 def test_odd_clocks_are_refused(tmp_path, name, value, message):

@@ -67,7 +67,7 @@ def test_archives_of_other_programs(tmp_path, prefix, method):
             "is not a readable .npz",
         ),
         (lambda p: p.write_bytes(archive(p).read_bytes()[:-30]), "is not a readable .npz"),
-        (lambda p: archive(p, shape=(10**12,)), r"1,000,000,000,000 events to be held in memory at once"),
+        (lambda p: archive(p, shape=(10**12,)), r"1,000,000,000,000 events to hold in memory at once"),
         (lambda p: archive(p, shape=(10**8,)), "less data in t.npy than the 400,000,000 bytes"),
         (lambda p: archive(p, shape=(-5,)), "less data in t.npy"),
         (lambda p: archive(p, shape=(10**6, 10**6)), "t has 2 dimensions"),
@@ -155,7 +155,7 @@ def test_names_say_which_column_is_which(tmp_path, text):
         ("5,2,3,1\n4,2,3,1\n", "times that are not in order (event 1 at 4 µs follows one at 5 µs)"),
         ("1,-2,3,1\n", "pixels outside"),
         ("\0" * 50, "is not a readable table"),
-        ("1" * 100_000, "a line of 65,536 letters"),
+        ("1" * 100_000, "a line of 65,536 or more characters"),
         ("\udcff\udcfe", "is not a readable table"),
     ],
 )

@@ -83,7 +83,9 @@ def test_an_empty_half_stays_zero():
     assert (normalize_events(grid, 0.0) == 0).all()
 
 
-@pytest.mark.parametrize(("times", "message"), [([], "no event"), ([5, 5, 5], "the same timestamp"), ([7], "the same timestamp")])
+@pytest.mark.parametrize(
+    ("times", "message"), [([], "no event"), ([5, 5, 5], "same timestamp"), ([7], "same timestamp")]
+)
 def test_windows_without_duration_are_refused(times, message):
     times = np.array(times, np.int64)
     with pytest.raises(ValueError, match=message):

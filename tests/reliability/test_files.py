@@ -66,7 +66,7 @@ def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path, before):
     path.chmod(before)
     with atomic_path(path) as temporary:
         assert mode(temporary) == before  # while it is being written too
-        temporary.unlink()  # some writers make the file anew
+        temporary.unlink()  # some writers recreate the file
         temporary.write_text("new")
     assert mode(path) == before
     assert path.read_text() == "new"
