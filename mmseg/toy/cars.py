@@ -1,4 +1,4 @@
-"""Cars of the toy street: a body and a cabin of plane faces, with windows, wheels and lights."""
+"""Cars of the toy street: a body and a cabin of flat faces, with windows, wheels and lights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import numpy as np
 
 from mmseg.toy.geometry import Group, Light, Surface, along, facing, plain
 from mmseg.toy.objects import ID, disc, glow_disc, ground_lights, shadow
-from mmseg.toy.textures import metres, mixed, noise, tinted
+from mmseg.toy.textures import Palette, metres, mixed, noise, tinted
 
-PAINTS = ((0.5, 0.5, 0.52), (0.03, 0.03, 0.035), (0.65, 0.65, 0.65), (0.4, 0.03, 0.03), (0.04, 0.09, 0.3))
+PAINTS: Palette = (
+    (0.5, 0.5, 0.52),
+    (0.03, 0.03, 0.035),
+    (0.65, 0.65, 0.65),
+    (0.4, 0.03, 0.03),
+    (0.04, 0.09, 0.3),
+)
 PAINTS += ((0.16, 0.17, 0.18), (0.05, 0.18, 0.1), (0.5, 0.36, 0.06), (0.25, 0.24, 0.2))
 GLASS = np.array([0.05, 0.06, 0.07])
 
@@ -53,7 +59,7 @@ def _glazed(paint: np.ndarray, columns: int, slope: float) -> tuple[np.ndarray, 
     y = (np.arange(pixels)[::-1, None] + 0.5) / pixels
     inset = slope * y
     s = (x - inset) / (1 - 2 * inset)
-    # a little too wide: where two faces meet, nothing behind them shines through
+    # slightly too wide, so that nothing shines through where two faces meet
     alpha = np.clip((0.5 - np.abs(s - 0.5)) * pixels * 0.5 + 1.2, 0, 1).astype(np.float32)
     texture = np.broadcast_to(paint.astype(np.float32), (pixels, pixels, 3)).copy()
     cell = np.mod(s * columns, 1)
@@ -63,7 +69,7 @@ def _glazed(paint: np.ndarray, columns: int, slope: float) -> tuple[np.ndarray, 
 
 
 def _wheels(x: float, outward: tuple, z0: float, length: float, base: float) -> list[Surface]:
-    """Two wheels on a side, as discs just outside of it."""
+    """Two wheels on a side, as discs just outside it."""
     axis = (np.arange(24) + 0.5) / 12 - 1
     rim = (np.hypot(axis[None], axis[:, None]) < 0.55).astype(np.float32)
     albedo = np.full((24, 24, 3), 0.02, np.float32)
@@ -94,7 +100,7 @@ def car(
     end = _end_face(rng, width, belt - low, paint, heading > 0)
     side = _side_face(length, belt - low, paint)
     lean = 0.07 * width
-    # sides and ends meet: each is inset at the roof by as much as the other one slopes
+    # so that sides and ends meet, each is inset at the roof by the slope of the other
     glass, glass_alpha = _glazed(paint, 1, 0.07)
     doors, doors_alpha = _glazed(paint, 3 if van else 2, slope_near / (c1 - c0))
     surfaces = [shadow(x0 - 0.3, x1 + 0.3, z - 0.4, z1 + 0.4, base + 0.02, 0.85)]
@@ -121,7 +127,7 @@ def car(
 
 
 def _bulbs(x0: float, x1: float, low: float, belt: float, z: float, heading: int) -> list[Surface]:
-    """Lights at the near end: red where it is the rear, blinding where it is the front."""
+    """Lights at the near end: red at the rear, dazzling at the front."""
     y = low + 0.7 * (belt - low)
     color, radius = (np.array([6.0, 0.35, 0.2]), 0.09) if heading > 0 else (np.array([240.0, 220.0, 180.0]), 0.10)
     return [glow_disc(edge, y, z - 0.02, radius, color, ID["car"]) for edge in (x0 + 0.22, x1 - 0.22)]

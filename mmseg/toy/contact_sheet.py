@@ -1,4 +1,4 @@
-"""A picture of a toy city for people to look at."""
+"""Overview picture of a toy city."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _fit(picture: np.ndarray, nearest: bool = False) -> np.ndarray:
 
 
 def _spread(items: list, count: int) -> list:
-    """At most ``count`` items at even distances."""
+    """At most ``count`` items, evenly spaced."""
     positions = np.linspace(0, len(items) - 1, min(count, len(items)))
     return [items[round(position)] for position in positions]
 
@@ -36,7 +36,7 @@ def event_picture(frame: DSECFrame, scale: float = 2.0) -> np.ndarray:
 
     Args:
         frame: from a frame list; its index file must exist.
-        scale: number of events of one sign, less those of the other, that gives the full colour.
+        scale: excess of events of one sign that gives full colour.
     """
     start = int(read_event_index(frame.index_file)[frame.frame - 1])
     events = EventRecording(frame.events_file, frame.rectify_map_file).window(max(start, 0), frame.event_index)

@@ -1,4 +1,4 @@
-"""Make a toy city: run its tasks, call the project's own tools on what they wrote, and put it in its place."""
+"""Make a toy city: run its tasks, call the project's own tools on their output, and move it into place."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded,
 MARKER = "toy_city.json"
 CONTACT_SHEET = "contact_sheet.png"
 EVENT_INDEX = "images/images_to_events_index.txt"
-# A class counts as shown by an image with more pixels than this.
+# An image shows a class if it has more pixels of it than this.
 SHOWN_PIXELS = 300
 
 
 def is_complete(out: Path) -> bool:
-    """Tell whether a folder holds a toy city that was written to the end."""
+    """Whether a folder holds a complete toy city."""
     try:
         return read_json(out / MARKER).get("complete") is True
     except DataError:
@@ -42,15 +42,15 @@ def is_complete(out: Path) -> bool:
 def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, force: bool = False) -> dict:
     """Write a toy city.
 
-    Everything is built in a folder beside ``out`` and moved there at the end; ``toy_city.json`` says
-    ``"complete": true`` only when all is in its place.
+    Everything is built in a folder next to ``out`` and moved there at the end; ``toy_city.json`` says
+    ``"complete": true`` only when everything is in place.
 
     Args:
-        out: folder to write; it must be empty or absent, unless ``force``.
+        out: folder to write; it must be empty or absent unless ``force``.
         settings: sizes.
-        seed: 0 or more; equal seeds and settings give equal bytes (but for the paths in the frame lists).
-        jobs: processes.
-        force: replace the toy city that ``out`` holds, file by file. Other files there stay.
+        seed: 0 or more; equal seeds and settings give equal bytes (except the paths in the frame lists).
+        jobs: number of processes.
+        force: replace the toy city in ``out``, file by file. Other files there stay.
 
     Returns:
         The content of ``toy_city.json``: settings and statistics.
@@ -82,7 +82,7 @@ def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, fo
 
 
 def _written_later(work: Path) -> list[str]:
-    """Files that are written when the city is in its place, since they hold paths or need what does."""
+    """Files written after the city is in place, since they contain paths or depend on files that do."""
     sequences = (path.relative_to(work).as_posix() for path in sorted((work / "data" / "DSEC_Night").glob("*/")))
     return [TRAIN_LIST, TEST_LIST, CONTACT_SHEET, *(f"{sequence}/{EVENT_INDEX}" for sequence in sequences)]
 
@@ -97,7 +97,7 @@ def _check_free(out: Path, force: bool) -> None:
     if not (out / MARKER).is_file():
         raise DataError(f"{out} is not empty and holds no toy city: give another folder")
     if not force:
-        state = "a toy city" if is_complete(out) else "a toy city that was not written to the end"
+        state = "a toy city" if is_complete(out) else "an incomplete toy city"
         raise DataError(f"{out} holds {state}: give another folder, or replace it with --force")
 
 
@@ -116,7 +116,7 @@ def _run(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
 
 
 def _statistics(outcomes: list[Outcome]) -> dict:
-    """Class pixels, events per frame, and what became of the labelled edges at night."""
+    """Class pixels, events per frame, and visibility of the labelled edges at night."""
     classes = {}
     for title, kinds in (("day", ("day",)), ("night_test", ("test",))):
         images = np.array([row for o in outcomes if o.kind in kinds for row in o.classes])

@@ -1,7 +1,7 @@
-"""Event camera: every pixel reports when its log radiance has changed by a threshold since its last report.
+"""Event camera: every pixel reports when its log radiance has changed by a threshold since its last event.
 
-The principle of Lichtsteiner et al. (JSSC 2008), simulated as usual from renderings at many moments, between which
-the log radiance is taken to change linearly. The camera sees the scene before glare, exposure and clipping.
+The principle of Lichtsteiner et al. (JSSC 2008), simulated from renderings at many moments, with linear interpolation
+of the log radiance in between. The camera sees the scene before glare, exposure and clipping.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from mmseg.events.recording import HEIGHT, WIDTH
 
-# More crossings in one step than this only brightest lamps make, and the refractory time removes those.
+# Only the brightest lamps exceed this number of crossings per step, and the refractory period removes those.
 MAX_CROSSINGS = 64
 
 
@@ -24,7 +24,7 @@ class EventSensor:
     Attributes:
         threshold, spread: mean and deviation over pixels of the contrast threshold, in natural log units.
         refractory: seconds for which a pixel is silent after an event.
-        noise_rate: background events of a pixel and second.
+        noise_rate: background events per pixel and second.
         dark: radiance below which changes fade.
     """
 
@@ -67,7 +67,7 @@ class EventSimulator:
         self.threshold = rng.normal(self.sensor.threshold, self.sensor.spread, (2, size)).astype(np.float32)
         np.maximum(self.threshold, 0.2 * self.sensor.threshold, out=self.threshold)
         self.level = self._log(luminance)
-        # Pixels start somewhere between two reports; else all would report the first change at once.
+        # Pixels start at random between two events, or all would report the first change at once.
         self.reference = self.level + (rng.random(size, np.float32) - np.float32(0.5)) * self.threshold.min(axis=0)
         self.last = np.full(size, -1e9)
 
@@ -75,7 +75,7 @@ class EventSimulator:
         return np.log(luminance.ravel() + np.float32(self.sensor.dark))
 
     def step(self, luminance: np.ndarray, start: float, end: float) -> EventArrays:
-        """Events while the scene changes to ``luminance`` from that of the last call.
+        """Events while the scene changes from the last call's luminance to ``luminance``.
 
         Args:
             luminance: (H, W) radiance at ``end``.
@@ -104,7 +104,7 @@ class EventSimulator:
             times.append(time[awake])
             indices.append(where[awake])
             polarities.append(sign[alive][awake] > 0)
-        # the reference follows silent crossings too
+        # the reference also follows crossings within the refractory period
         self.reference[pixels] += crossings.astype(np.float32) * step
         self.level = level
         noise = self._noise(start, end)
@@ -131,7 +131,7 @@ class EventSimulator:
 def rectify_map(rng: np.random.Generator) -> np.ndarray:
     """Rectified (x, y) of every sensor pixel: (480, 640, 2) float32; a slight rotation and radial distortion.
 
-    The sensor sees a little more than the rectified frame, as that of DSEC does.
+    The sensor sees slightly more than the rectified frame, as in DSEC.
     """
     angle = np.deg2rad(rng.uniform(0.2, 0.6) * rng.choice([-1, 1]))
     radial, scale, shift = rng.uniform(0.015, 0.035), rng.uniform(1.005, 1.015), rng.uniform(-2, 2, 2)
@@ -145,5 +145,6 @@ def rectify_map(rng: np.random.Generator) -> np.ndarray:
 
 
 def on_sensor(rectified: np.ndarray, mapping: np.ndarray) -> np.ndarray:
-    """What the distorted sensor sees of a rectified picture (480, 640); ``mapping`` is its rectify map."""
-    return cv2.remap(rectified, mapping, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    """View of the distorted sensor of a rectified image (480, 640); ``mapping`` is its rectify map."""
+    x, y = mapping[..., 0], mapping[..., 1]
+    return cv2.remap(rectified, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""What a toy street consists of: textured parallelograms in groups, and lights.
+"""Parts of a toy street: textured parallelograms in groups, and lights.
 
 World axes: x to the right, y up, z along the street, in metres. The camera starts near z = 0 and looks along +z.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Painted like any other surface, but the label below stays: shadows.
+# Label of shadows, which are painted but leave the label beneath.
 NO_LABEL = -1
 
 
@@ -22,13 +22,13 @@ class Surface:
         origin, u, v: (3,) float64, metres.
         albedo: (h, w, 3) float32 in [0, 1].
         label: train id, 255, or ``NO_LABEL``.
-        alpha: (h, w) float32 in [0, 1], the opacity; None is opaque.
-        label_alpha: (h, w) float32; the label is written where it exceeds 0.5. None takes ``alpha``. Fences are
-            labelled across their gaps, as in Cityscapes.
-        emission: (h, w, 3) float32 >= 0, radiance that it gives off; None is none.
-        outward: (3,) normal of a closed body's face, which is not seen from behind; None is seen from both sides.
-        retro: how much more than a matt surface it sends back to the car's own headlights.
-        shaded: False where ``emission`` is all that is seen, as of the sky.
+        alpha: (h, w) float32 in [0, 1], opacity; None is opaque.
+        label_alpha: (h, w) float32; the label is written where it exceeds 0.5. None uses ``alpha``. Fences are labelled
+            across their gaps, as in Cityscapes.
+        emission: (h, w, 3) float32 >= 0, emitted radiance; None for none.
+        outward: (3,) normal of a face of a closed body, not visible from behind; None is visible from both sides.
+        retro: reflection back to the car's own headlights, relative to a matt surface.
+        shaded: False if only ``emission`` is visible, as for the sky.
     """
 
     origin: np.ndarray
@@ -50,7 +50,7 @@ class Surface:
 
     @property
     def normal(self) -> np.ndarray:
-        """(3,) unit normal; its sign says nothing."""
+        """(3,) unit normal of arbitrary sign."""
         (a, b, c), (d, e, f) = self.u.tolist(), self.v.tolist()
         x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
         return np.array([x, y, z]) / math.sqrt(x * x + y * y + z * z)
@@ -58,10 +58,10 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Surfaces that move as one body and are painted in their order.
+    """Surfaces that move as one body and are painted in order.
 
     Attributes:
-        depth: z in metres by which groups are ordered, far ones first.
+        depth: z in metres, by which groups are sorted, far ones first.
         velocity: m/s along (x, y, z).
     """
 
@@ -72,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """A lamp. ``intensity`` (3,) is the irradiance at 1 m; ``aim`` None shines everywhere, else in a lobe."""
+    """A lamp. ``intensity`` (3,) is the irradiance at 1 m; ``aim`` is the axis of its lobe, None for all directions."""
 
     position: np.ndarray
     intensity: np.ndarray
@@ -90,7 +90,7 @@ class Street:
         objects: everything in the street.
         lane: x of the camera.
         walls: x of the building line, left and right.
-        heights: per side, (number of metres,) height of the houses from z = ``first_metre`` on; for shadows.
+        heights: per side, (number of metres,) height of the houses from z = ``first_metre``; for shadows.
     """
 
     ground: list[Surface] = field(default_factory=list)
@@ -101,6 +101,11 @@ class Street:
     walls: tuple[float, float] = (-8.0, 8.0)
     heights: tuple[np.ndarray, np.ndarray] = (np.zeros(1), np.zeros(1))
     first_metre: int = -10
+
+
+def between(a: float, b: float) -> tuple[float, float]:
+    """The smaller and the larger of two coordinates."""
+    return (a, b) if a <= b else (b, a)
 
 
 def facing(x0: float, x1: float, y0: float, y1: float, z: float, **rest) -> Surface:
@@ -119,5 +124,5 @@ def flat(x0: float, x1: float, z0: float, z1: float, y: float, **rest) -> Surfac
 
 
 def plain(color: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    """Texture of one colour, (2, 2, 3) float32."""
+    """Uniform texture, (2, 2, 3) float32."""
     return np.broadcast_to(np.asarray(color, np.float32), (2, 2, 3)).copy()

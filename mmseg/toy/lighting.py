@@ -1,6 +1,6 @@
-"""Light on a toy street. Surfaces are matt, so the light on them does not depend on the camera: it is baked once.
+"""Light on a toy street. Surfaces are matt, so light on them does not depend on the camera and is baked once.
 
-Only the car's own headlights move along with the camera; the renderer adds them.
+Only the car's own headlights move with the camera; the renderer adds them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from mmseg.toy.geometry import Light, Street, Surface
 
-# Distance between the points at which light is worked out, metres; between them it is interpolated.
+# Distance in metres between points at which light is computed; it is interpolated in between.
 STEP = 0.5
 MAX_POINTS = 160
 
@@ -23,8 +23,8 @@ class DayLight:
 
     Attributes:
         sun: (3,) unit vector towards the sun.
-        sun_color, sky_color: (3,) irradiance of a surface that faces the sun, and of one open to the sky.
-        street: casts shadows with its houses.
+        sun_color, sky_color: (3,) irradiance of a surface facing the sun, and of one open to the sky.
+        street: its houses cast shadows.
     """
 
     sun: np.ndarray
@@ -42,7 +42,7 @@ class DayLight:
         return light + (direct * self._sunlit(points, normal))[:, None] * self.sun_color
 
     def _sunlit(self, points: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """(N,) in {0, 1}: 0 where a house of the sunny side stands between point and sun."""
+        """(N,) in {0, 1}: 0 if a house on the sunny side is between point and sun."""
         side = int(self.sun[0] > 0)
         away = (self.street.walls[side] - points[:, 0]) / self.sun[0]
         height = points[:, 1] + away * self.sun[1]
@@ -66,7 +66,7 @@ class NightLight:
             ray = points - lamp.position
             square = np.einsum("ij,ij->i", ray, ray)
             distance = np.sqrt(square)
-            # both faces of thin things are lit: signs and leaves let some light through
+            # thin objects such as signs and leaves let some light through
             incidence = -(ray @ normal) / distance
             incidence = np.where(incidence > 0, incidence, -0.15 * incidence)
             gain = incidence / (square + 0.3)
@@ -77,9 +77,9 @@ class NightLight:
 
 
 def make_light(rng: np.random.Generator, street: Street, night: bool) -> DayLight | NightLight:
-    """Draw the light of a street: hour, weather, colour of the sky's glow."""
+    """Draw the light of a street: time of day, weather, colour of the sky's glow."""
     if night:
-        # mostly light of the lamps that road and houses throw back: facades stand out against the black sky
+        # mostly lamp light reflected by road and houses: facades stand out against the black sky
         return NightLight(np.array([0.006, 0.005, 0.00425]) * rng.uniform(0.6, 1.5), street.lights)
     clear, elevation = rng.random() < 0.65, np.deg2rad(rng.uniform(20, 62))
     azimuth = np.deg2rad(rng.uniform(0, 360))
@@ -92,7 +92,7 @@ def make_light(rng: np.random.Generator, street: Street, night: bool) -> DayLigh
 
 
 def _light_map(surface: Surface, light: DayLight | NightLight, eye: np.ndarray) -> np.ndarray:
-    """Irradiance on the texels of a surface, (h, w, 3) float32 or (1, 1, 3) where it is small."""
+    """Irradiance on the texels of a surface, (h, w, 3) float32, or (1, 1, 3) if it is small."""
     normal = surface.normal
     if surface.outward is not None:
         normal = normal if normal @ surface.outward > 0 else -normal
@@ -111,12 +111,12 @@ def _light_map(surface: Surface, light: DayLight | NightLight, eye: np.ndarray) 
 
 
 def bake(surface: Surface, light: DayLight | NightLight, eye: np.ndarray) -> np.ndarray:
-    """Radiance of a surface's texels, and how much of the car's headlights they send back.
+    """Radiance of a surface's texels, and their reflection of the car's headlights.
 
     Args:
-        surface: with its albedo and emission.
-        light: what shines on it.
-        eye: (3,) of the camera: thin surfaces are lit on the side that it sees.
+        surface: the surface.
+        light: the light on it.
+        eye: (3,) position of the camera; thin surfaces are lit on the side facing it.
 
     Returns:
         (h, w, 4) float32: RGB radiance >= 0, and grey albedo times ``retro``.

@@ -1,6 +1,6 @@
-"""What stands and moves in a toy street: trees, poles, lamps, signs, people, bicycles and cars.
+"""Objects of a toy street: trees, poles, lamps, signs, people and bicycles.
 
-Every builder returns a :class:`Group` in world coordinates, and the lights that belong to it.
+Builders return surfaces or a :class:`Group` in world coordinates, and the lights that belong to it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mmseg.classes import CLASSES
-from mmseg.toy.geometry import NO_LABEL, Group, Light, Surface, along, facing, flat, plain
+from mmseg.toy.geometry import NO_LABEL, Group, Light, Surface, along, between, facing, flat, plain
 from mmseg.toy.textures import leaves, masonry, metres, mixed, noise, size, tinted
 
 ID = {name: number for number, name in enumerate(CLASSES)}
@@ -18,7 +18,7 @@ LAMP_COLORS = ((1.0, 0.62, 0.25), (1.0, 0.74, 0.42), (0.9, 0.95, 1.0), (1.0, 0.8
 
 
 def disc(pixels: int = 24, softness: float = 2.0) -> np.ndarray:
-    """(pixels, pixels) float32 opacity of a disc that fills its texture."""
+    """(pixels, pixels) float32 opacity of a disc that fills the texture."""
     axis = (np.arange(pixels) + 0.5) / pixels * 2 - 1
     radius = np.hypot(axis[None], axis[:, None])
     return np.clip((1 - radius) * pixels / 2 / softness, 0, 1).astype(np.float32)
@@ -47,7 +47,7 @@ def glow_disc(x: float, y: float, z: float, radius: float, color: np.ndarray, la
 
 
 def tree(rng: np.random.Generator, x: float, z: float, base: float, texel: float) -> Group:
-    """A trunk, and a crown of three layers at different depths, so that it is no flat picture in motion."""
+    """A trunk, and a crown of three layers at different depths, so that it does not look flat in motion."""
     height = rng.uniform(5.5, 9.5)
     radius = height * rng.uniform(0.22, 0.31)
     trunk = rng.uniform(0.1, 0.18)
@@ -70,11 +70,11 @@ def tree(rng: np.random.Generator, x: float, z: float, base: float, texel: float
 
 
 def hedge(rng: np.random.Generator, x: float, z0: float, z1: float, inward: float, texel: float) -> list[Surface]:
-    """A clipped hedge along the building line: its end and its long side."""
+    """A clipped hedge along the building line: end and long side."""
     height, depth = rng.uniform(0.9, 2.2), 1.0
     side = leaves(rng, size(height, texel), size(z1 - z0, texel), 3)
     end = leaves(rng, size(height, texel), size(depth, texel), 3)
-    back = sorted((x, x - inward * depth))
+    back = between(x, x - inward * depth)
     return [
         facing(*back, 0, height, z0, albedo=end, label=ID["vegetation"]),
         along(x, z0, z1, 0, height, albedo=side, label=ID["vegetation"]),
@@ -82,7 +82,7 @@ def hedge(rng: np.random.Generator, x: float, z0: float, z1: float, inward: floa
 
 
 def fence(rng: np.random.Generator, x: float, z0: float, z1: float, texel: float) -> list[Surface]:
-    """Bars and rails, with the label across the gaps."""
+    """Bars and rails, labelled across the gaps."""
     height, gap = rng.uniform(1.1, 1.9), rng.uniform(0.16, 0.4)
     s, y = metres(z1 - z0, height, min(texel, 0.04))
     bars = (np.mod(s, gap) < 0.06 + gap * 0.2) | (np.mod(s, 2.4) < 0.12)
@@ -95,9 +95,9 @@ def fence(rng: np.random.Generator, x: float, z0: float, z1: float, texel: float
 
 
 def wall(rng: np.random.Generator, x: float, z0: float, z1: float, inward: float, texel: float) -> list[Surface]:
-    """A garden wall along the building line, with its end."""
+    """A garden wall along the building line: end and long side."""
     height = rng.uniform(1.3, 2.6)
-    back = sorted((x, x - inward * 0.4))
+    back = between(x, x - inward * 0.4)
     return [
         facing(*back, 0, height, z0, albedo=masonry(rng, 0.4, height, texel), label=ID["wall"]),
         along(x, z0, z1, 0, height, albedo=masonry(rng, z1 - z0, height, texel), label=ID["wall"]),
@@ -116,10 +116,10 @@ def pole(x: float, z: float, base: float, top: float, radius: float, color: np.n
 def lamp(
     rng: np.random.Generator, x: float, z: float, base: float, reach: float, night: bool, color: np.ndarray
 ) -> tuple[Group, list[Light]]:
-    """A street lamp whose arm reaches ``reach`` metres over the road, with sign."""
+    """A street lamp whose arm extends ``reach`` metres over the road, signed."""
     height, dark = rng.uniform(5.5, 7.0), METAL * rng.uniform(0.6, 1.2)
     head = x + reach
-    bounds = sorted((x, head))
+    bounds = between(x, head)
     surfaces = [
         pole(x, z, base, base + height, 0.10, dark),
         facing(*bounds, base + height - 0.08, base + height + 0.05, z, albedo=plain(dark), label=ID["pole"]),
@@ -164,7 +164,7 @@ def _sign_face(rng: np.random.Generator, pixels: int) -> tuple[np.ndarray, np.nd
 
 
 def sign(rng: np.random.Generator, x: float, z: float, base: float) -> Group:
-    """One or two road signs on a tube; they send headlights back."""
+    """One or two retroreflective road signs on a tube."""
     top, surfaces = base + rng.uniform(2.4, 3.2), []
     surfaces.append(pole(x, z, base, top, 0.045, METAL * 1.8))
     for _ in range(rng.integers(1, 3)):
@@ -179,15 +179,14 @@ def sign(rng: np.random.Generator, x: float, z: float, base: float) -> Group:
 def traffic_light(
     rng: np.random.Generator, x: float, z: float, base: float, arm: float, night: bool
 ) -> tuple[Group, list[Light]]:
-    """A signal on a mast, and a second one over the road where ``arm`` is not 0."""
+    """A signal on a mast, and a second one over the road if ``arm`` is not 0."""
     housing, color = METAL * 0.25, [(9, 0.6, 0.3), (9, 5, 0.4), (0.5, 8, 3.5)]
     lit, gain = rng.integers(3), 1.0 if night else 0.18
     height = 5.2 if arm else 3.4
     surfaces = [pole(x, z, base, base + height, 0.09)]
     heads = [(x, base + 3.4)]
     if arm:
-        bounds = sorted((x, x + arm))
-        surfaces.append(facing(*bounds, base + 5.1, base + 5.22, z, albedo=plain(METAL), label=ID["pole"]))
+        surfaces.append(facing(*between(x, x + arm), base + 5.1, base + 5.22, z, albedo=plain(METAL), label=ID["pole"]))
         heads.append((x + arm, base + 5.6))
     for hx, top in heads:
         bounds = (hx - 0.26, hx + 0.26, top - 1.3, top, z - 0.1)
@@ -204,7 +203,7 @@ def traffic_light(
 def person(
     rng: np.random.Generator, x: float, z: float, base: float, texel: float, label: str = "person", seated: bool = False
 ) -> Surface:
-    """A standing, walking or (on a bicycle) seated figure that faces along the street."""
+    """A standing, walking or (on a bicycle) seated figure, facing along the street."""
     height, width = rng.uniform(1.55, 1.9), 0.9
     canvas, scale = _drawing(width, height, max(texel, 0.012))
     top, legs = np.zeros_like(canvas), np.zeros_like(canvas)
@@ -235,7 +234,8 @@ def person(
     albedo = np.broadcast_to(skin.astype(np.float32), (*parts[0].shape, 3)).copy()
     for part, color in zip(parts[1:], clothes, strict=True):
         mixed(albedo, part, color)
-    albedo *= (1 + 0.12 * noise(rng, *parts[0].shape, 3)).clip(0.6)[..., None]
+    h, w = parts[0].shape
+    albedo *= (1 + 0.12 * noise(rng, h, w, 3)).clip(0.6)[..., None]
     alpha = np.maximum.reduce(parts)
     alpha[0] = 0
     bounds = (x - width / 2, x + width / 2, base, base + height, z)
@@ -243,7 +243,7 @@ def person(
 
 
 def bicycle(rng: np.random.Generator, x: float, z: float, base: float, turn: float) -> Surface:
-    """A bicycle from the side, narrowed to ``turn`` times its length; wheels are labelled as full discs."""
+    """A bicycle from the side, shortened by ``turn``; wheels are labelled as full discs."""
     width, height = 1.75 * turn, 1.1
     canvas, scale = _drawing(1.75, height, 0.02)
     discs = np.zeros_like(canvas)
@@ -255,8 +255,8 @@ def bicycle(rng: np.random.Generator, x: float, z: float, base: float, turn: flo
         cv2.circle(discs, point(hub, 0.35), round(0.35 * scale), 255, -1)
         cv2.circle(canvas, point(hub, 0.35), round(0.33 * scale), 255, round(0.055 * scale))
         cv2.circle(canvas, point(hub, 0.35), round(0.06 * scale), 255, -1)
-    tubes = ((0.35, 0.35, 0.8, 0.35), (0.35, 0.35, 0.62, 0.8), (0.8, 0.35, 0.58, 0.95), (0.62, 0.8, 1.22, 0.82))
-    tubes += ((0.8, 0.35, 1.22, 0.82), (1.38, 0.35, 1.18, 1.0), (1.05, 1.02, 1.28, 1.0), (0.45, 0.96, 0.7, 0.96))
+    tubes = [(0.35, 0.35, 0.8, 0.35), (0.35, 0.35, 0.62, 0.8), (0.8, 0.35, 0.58, 0.95), (0.62, 0.8, 1.22, 0.82)]
+    tubes += [(0.8, 0.35, 1.22, 0.82), (1.38, 0.35, 1.18, 1.0), (1.05, 1.02, 1.28, 1.0), (0.45, 0.96, 0.7, 0.96)]
     for x0, y0, x1, y1 in tubes:
         for mask in (canvas, discs):
             cv2.line(mask, point(x0, y0), point(x1, y1), 255, round(0.055 * scale))
@@ -278,7 +278,7 @@ def rider(rng: np.random.Generator, x: float, z: float, base: float, texel: floa
 
 
 def shadow(x0: float, x1: float, z0: float, z1: float, y: float, strength: float) -> Surface:
-    """A soft dark patch on the road that leaves the label alone."""
+    """A soft dark patch on the road, which keeps the road's label."""
     ramp = np.minimum(np.linspace(0, 4, 24), np.linspace(4, 0, 24)).clip(0, 1)
     alpha = (strength * ramp[:, None] * ramp[None]).astype(np.float32)
     return flat(x0, x1, z0, z1, y, albedo=plain((0.02, 0.02, 0.02)), alpha=alpha, label=NO_LABEL)

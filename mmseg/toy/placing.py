@@ -1,4 +1,4 @@
-"""Putting a finished toy city in its place, and taking an earlier one away: its own files, and no others."""
+"""Move a finished toy city into place, and remove an earlier one: only its own files."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from mmseg.errors import DataError
 from mmseg.io.files import write_text
 
 FILES = "toy_city_files.txt"
-# Folders whose files all are of the city, as data sets are read from them.
+# Folders that may hold only files of the city, since data sets are read from them.
 DATA_SETS = ("data/cityscapes", "data/DSEC_Night", "data/dark_zurich")
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files of a folder relative to it, sorted."""
+    """Names of all files below a folder, relative to it, sorted."""
     found = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def place(work: Path, out: Path, later: Iterable[str], marker: str) -> None:
-    """Move the files of a finished city from a work folder to their place, where an earlier one is taken away.
+    """Move the files of a finished city from a work folder into place, replacing an earlier city.
 
-    The list of its files goes first, then its marker, so that an interruption shows and loses track of nothing.
+    The list of files is moved first, then the marker, so that an interruption is detected and no file is lost track of.
 
     Args:
-        later: names of files that are still to be written, relative to ``out``.
+        work: folder of the finished city.
+        out: destination.
+        later: names of files still to be written, relative to ``out``.
         marker: name of the file that says whether a city is complete.
 
     Raises:
-        DataError: a file of somebody else is in the way; nothing is changed then.
-        OSError: the place cannot be written.
+        DataError: a foreign file is in the way; nothing is changed.
+        OSError: the destination cannot be written.
     """
     new = files_below(work)
     mine = sorted({*new, *later, FILES})
@@ -58,7 +60,7 @@ def _write_list(out: Path, names: Iterable[str]) -> None:
 
 
 def _listed(out: Path, single: set[str]) -> list[str]:
-    """Files of the city that a folder holds, by its list: of its data sets, and single ones of the given names."""
+    """Files of the city in a folder, from its list: those of data sets, and single ones with the given names."""
     try:
         lines = (out / FILES).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -71,7 +73,7 @@ def _is_of_data(name: str) -> bool:
 
 
 def _check_way(out: Path, mine: Iterable[str], old: Iterable[str]) -> None:
-    """Refuse to write through links, and to leave files of an unknown city among those of the new one.
+    """Refuse to write through links, or to mix files of an unknown city with those of the new one.
 
     Raises:
         DataError: naming the file.
@@ -83,12 +85,12 @@ def _check_way(out: Path, mine: Iterable[str], old: Iterable[str]) -> None:
     known = {*mine, *old}
     for name in mine if old else ():
         if name not in old and os.path.lexists(out / name):
-            raise DataError(f"{out / name} is not of the toy city there: move it away, or give another folder")
+            raise DataError(f"{out / name} does not belong to the toy city there: move it away, or give another folder")
     for name in DATA_SETS if not list(old) else ():
         for file in _all_below(out / name):
             if file.relative_to(out).as_posix() not in known:
                 raise DataError(
-                    f"{file} may be of a toy city of an earlier version, which kept no list of its files: remove "
+                    f"{file} may belong to a toy city of an earlier version, which kept no list of its files: remove "
                     f"{out / name}, or give another folder"
                 )
 
@@ -99,7 +101,7 @@ def _all_below(folder: Path) -> Iterator[Path]:
 
 
 def _remove_bare_folders(out: Path, names: Iterable[str]) -> None:
-    """Remove folders of files that are gone, where nothing else is in them."""
+    """Remove folders of removed files if they are empty."""
     folders = {parent for name in names for parent in PurePosixPath(name).parents if parent.parts}
     for folder in sorted(folders, key=lambda path: -len(path.parts)):
         with suppress(OSError):

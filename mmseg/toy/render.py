@@ -1,6 +1,6 @@
-"""Rendering: surfaces painted from far to near, each through the homography between its texture and the picture.
+"""Rendering: surfaces painted from far to near, each by the homography from its texture to the image.
 
-Radiance and label come from the same coverage masks, so they agree to the pixel. Pixel (0, 0) has its centre at
+Radiance and label come from the same coverage masks, so they agree to the pixel. The centre of pixel (0, 0) is at
 (0, 0), as in OpenCV.
 """
 
@@ -16,15 +16,15 @@ from mmseg.toy.geometry import NO_LABEL, Group, Street, Surface
 from mmseg.toy.lighting import DayLight, NightLight, bake
 
 NEAR_PLANE = 0.4
-# Fractional bits of the corners that OpenCV fills.
+# Fractional bits of corners for OpenCV.
 SHIFT = 5
-# A piece of a long surface spans distances whose ratio is this.
+# Ratio of the far to the near distance of a piece of a long surface.
 PIECE_RATIO = 1.5
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole camera without distortion: size and focal length in pixels, ``horizon`` its row at zero pitch."""
+    """Pinhole camera without distortion: size and focal length in pixels; ``horizon`` is its row at zero pitch."""
 
     width: int
     height: int
@@ -33,13 +33,13 @@ class Camera:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(3, 3) from right, up, forward to homogeneous pixels."""
+        """(3, 3), from right, up, forward to homogeneous pixels."""
         return np.array([[self.focal, 0, (self.width - 1) / 2], [0, -self.focal, self.horizon], [0, 0, 1.0]])
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is, metres, and where it looks, radians; yaw to the right, pitch upwards."""
+    """Camera position in metres and direction in radians; yaw to the right, pitch upwards."""
 
     position: tuple[float, float, float]
     yaw: float = 0.0
@@ -47,7 +47,7 @@ class Pose:
 
     @property
     def rotation(self) -> np.ndarray:
-        """(3, 3) from world axes to right, up, forward."""
+        """(3, 3), from world axes to right, up, forward."""
         cy, sy, cp, sp = np.cos(self.yaw), np.sin(self.yaw), np.cos(self.pitch), np.sin(self.pitch)
         yaw = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
         pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -62,29 +62,36 @@ def project(camera: Camera, pose: Pose, points: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class View:
-    """What a camera saw.
+    """Rendered view of a camera.
 
     Attributes:
         radiance: (H, W, 3) float32 >= 0, unclipped.
-        label: (H, W) uint8 train ids; None if not asked for.
+        label: (H, W) uint8 train ids; None if not requested.
     """
 
     radiance: np.ndarray
     label: np.ndarray | None
 
+    @property
+    def train_ids(self) -> np.ndarray:
+        """The label map, which must have been requested."""
+        if self.label is None:
+            raise ValueError("the view was rendered without labels")
+        return self.label
+
 
 @dataclass(frozen=True, eq=False)
 class Headlights:
-    """The car's own lights: ``power`` (3,) at 1 m in the middle of the beam; zero by day."""
+    """The car's own lights: ``power`` (3,) at 1 m in the middle of the beam."""
 
     power: np.ndarray
 
     def beam(self, camera: Camera) -> np.ndarray:
-        """(H, W) float32: share of the power in the direction of each pixel, over (distance / depth)^3."""
+        """(H, W) float32: fraction of the power in the direction of each pixel, over (distance / depth)^3."""
         x = (np.arange(camera.width) - (camera.width - 1) / 2)[None] / camera.focal
         y = (camera.horizon - np.arange(camera.height))[:, None] / camera.focal
         wide = np.exp(-((x / 0.42) ** 2))
-        # dipped: next to nothing above the horizon
+        # dipped: almost nothing above the horizon
         high = 1 / (1 + np.exp((y + 0.012) / 0.022)) + 0.035 * np.exp(-((y / 0.25) ** 2))
         return (wide * high / (1 + x**2 + y**2) ** 1.5).astype(np.float32)
 
@@ -101,7 +108,7 @@ class _Piece:
 
 
 def _shrunk(texture: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Average a texture down where it is finer than it can be seen."""
+    """Average a texture down if it is finer than visible."""
     h, w = min(texture.shape[0], max(1, rows)), min(texture.shape[1], max(1, columns))
     if (h, w) == texture.shape[:2]:
         return np.ascontiguousarray(texture)
@@ -109,7 +116,7 @@ def _shrunk(texture: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _texels(surface: Surface, eye: np.ndarray, near: float, focal: float) -> tuple[int, int]:
-    """Rows and columns of the texture that a camera at ``eye`` can resolve; ``near`` is the least distance."""
+    """Rows and columns of the texture that a camera at ``eye`` can resolve; ``near`` is the smallest distance."""
     counts = []
     away = max(abs(float(surface.normal @ (surface.center - eye))), 0.3)
     for edge in (surface.v, surface.u):
@@ -122,18 +129,20 @@ def _texels(surface: Surface, eye: np.ndarray, near: float, focal: float) -> tup
 
 
 def _pieces(surface: Surface, texture: np.ndarray, eye: np.ndarray, focal: float) -> list[_Piece]:
-    """Cut a surface that is long in z into pieces, far ones first, each with a texture of its own density."""
+    """Cut a surface that is long in z into pieces, far ones first, each with its own texture density."""
     z = surface.u[2]
     plain = surface.alpha is None and texture.shape[1] <= 2
     if abs(z) < 2.5 or plain or abs(surface.v[2]) > abs(z):
-        near = max(0.8, float(np.linalg.norm(surface.center - eye)) - 0.5 * np.linalg.norm(surface.u + surface.v))
+        near = max(
+            0.8, float(np.linalg.norm(surface.center - eye)) - 0.5 * float(np.linalg.norm(surface.u + surface.v))
+        )
         counts = _texels(surface, eye, near, focal)
         alpha = None if surface.alpha is None else _shrunk(surface.alpha, *counts)
         return [_Piece(surface, _shrunk(texture, *counts), alpha, surface.label_alpha, np.zeros(3))]
     start, total, pieces = surface.origin[2] - eye[2], texture.shape[1], []
     for k in range(13, -1, -1):
         low, high = (PIECE_RATIO**k if k else -10.0), PIECE_RATIO ** (k + 1)
-        # overlap the next nearer piece: their soft edges then show no gap
+        # overlap the next nearer piece, so that their soft edges leave no gap
         low = low - 0.05 * abs(low)
         ends = np.clip([(low - start) / z * total, (high - start) / z * total], 0, total)
         first, last = int(np.floor(ends.min())), int(np.ceil(ends.max()))
@@ -156,8 +165,8 @@ class Renderer:
     Args:
         street, light: the scene.
         camera: intrinsics.
-        eye: (3,) near which the camera will be, within a few metres.
-        headlights: the car's own, or None.
+        eye: (3,) position that the camera stays within a few metres of.
+        headlights: those of the car, or None.
     """
 
     def __init__(
@@ -172,12 +181,11 @@ class Renderer:
         self.headlights = headlights
         self._beam = headlights.beam(camera) if headlights else None
         self.pieces: list[_Piece] = []
-        eye = np.asarray(eye, float)
+        at = np.asarray(eye, float)
         for group in _in_order(street):
             velocity = np.asarray(group.velocity, float)
-            surfaces = group.surfaces
-            for surface in surfaces:
-                for piece in _pieces(surface, bake(surface, light, eye), eye, camera.focal):
+            for surface in group.surfaces:
+                for piece in _pieces(surface, bake(surface, light, at), at, camera.focal):
                     piece.velocity = velocity
                     self.pieces.append(piece)
         self._origin, self._u, self._v, self._velocity = (
@@ -198,8 +206,8 @@ class Renderer:
 
         Args:
             pose: of the camera.
-            time: seconds; moves what moves.
-            with_label: label maps take a sixth of the time.
+            time: in seconds, for moving objects.
+            with_label: also render the label map, a sixth of the time.
         """
         camera = self.camera
         canvas = np.zeros((camera.height, camera.width, 4), np.float32)
@@ -216,7 +224,7 @@ class Renderer:
         for i in np.flatnonzero(facing_us & regular):
             self._paint(self.pieces[i], projections[i], inverses[i], away[i], canvas, label, inverse_depth)
         radiance = np.ascontiguousarray(canvas[..., :3])
-        if self.headlights:
+        if self.headlights is not None and self._beam is not None and inverse_depth is not None:
             gain = canvas[..., 3] * self._beam * inverse_depth**3
             radiance += gain[..., None] * self.headlights.power.astype(np.float32)
         return View(radiance, label)
@@ -234,7 +242,7 @@ class Renderer:
         outline = _outline(projection)
         if outline is None:
             return
-        # two pixels beyond the outline: its edge is soft
+        # two pixels beyond the outline, since its edge is soft
         height, width = canvas.shape[:2]
         left, top = (int(max(0, v)) for v in np.floor(outline.min(0)) - 2)
         right = int(min(width, np.ceil(outline[:, 0].max()) + 3))
@@ -260,7 +268,7 @@ class Renderer:
             plane = a * np.arange(shape[0], dtype=np.float32)[None] + (
                 b * np.arange(shape[1], dtype=np.float32)[:, None] + c
             )
-            # soft edges reach a little beyond a surface's horizon, where depth turns negative
+            # soft edges reach slightly beyond a surface's horizon, where depth becomes negative
             np.copyto(inverse_depth[region], np.maximum(plane, 0), where=weight > 0.5)
         if label is not None and piece.surface.label != NO_LABEL:
             if piece.label_alpha is not None:
@@ -269,7 +277,7 @@ class Renderer:
 
 
 def _in_order(street: Street) -> list[Group]:
-    """Groups from far to near: the ground, then what lies beyond the building line, then the street."""
+    """Groups from far to near: the ground, then lots beyond the building line, then the street."""
     ground = Group(street.ground, 0.0)
     return [
         ground,
@@ -288,7 +296,7 @@ def _inverses(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outline(projection: np.ndarray) -> np.ndarray | None:
-    """Corners (N, 2) in pixels of the part of a surface before the near plane; None if there is none."""
+    """Corners (N, 2) in pixels of the part of a surface beyond the near plane; None if there is none."""
     corners = projection @ np.array([[0, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1.0]])
     depth = corners[2]
     if depth.max() <= NEAR_PLANE:
@@ -313,7 +321,7 @@ def _warp(texture: np.ndarray, to_surface: np.ndarray, shape: tuple[int, int]) -
     picture = cv2.warpPerspective(texture, to_texels, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     ends = to_surface[2] @ np.array([[0, shape[0], 0, shape[0]], [0, 0, shape[1], shape[1]], [1, 1, 1, 1.0]])
     if ends.min() <= 0:
-        # the region's margin touches the surface's horizon, where positions are infinite; its weight is 0 there
+        # the margin touches the surface's horizon, where positions are infinite and the weight is 0
         cv2.patchNaNs(picture, 0.0)
         np.clip(picture, -1e6, 1e6, out=picture)
     return picture

@@ -19,10 +19,10 @@ from mmseg.toy.world import build_street
 from mmseg.toy.writers import FRAME_TIME
 
 HEADLIGHTS = np.array([1.0, 0.94, 0.82])
-# Exposure of the night cameras: the mean grey value becomes about 57 of 255; in night footage of DSEC it is 47 to 53.
+# Exposure of the night cameras: the mean grey value is about 57 of 255; in night images of DSEC it is 47 to 53.
 NIGHT_GAIN = 3.4
-# Labelled edges count as having contrast from this difference of log radiance on, and as invisible in the picture
-# below this difference of grey levels. Both are measured EDGE_REACH pixels to either side of the edge.
+# Labelled edges have contrast above this difference of log radiance, and are invisible in the image below this
+# difference of grey levels. Both are measured EDGE_REACH pixels to either side of the edge.
 EDGE_CONTRAST, EDGE_LEVELS, EDGE_REACH = 0.25, 8, 2
 
 
@@ -41,10 +41,10 @@ class NightRide:
 
     Attributes:
         images: per frame (H, W, 3) uint8.
-        labels: per frame (H, W) train ids, the hood's rows ignored.
-        events: µs since :attr:`lead` before the frame that precedes the first one; None without events.
-        counts: per frame, the events since the frame before.
-        edges: pixels of labelled edges: with contrast; of these invisible; of these with events.
+        labels: per frame (H, W) train ids; the rows of the hood are ignored.
+        events: times in µs since half a frame before the frame that precedes the first one; None without events.
+        counts: per frame, the number of events since the frame before.
+        edges: pixels of labelled edges: with contrast; of these, invisible; of these, with events.
     """
 
     images: list[np.ndarray]
@@ -55,12 +55,12 @@ class NightRide:
 
 
 def day_camera(width: int, height: int) -> Camera:
-    """Cityscapes sees about 50 degrees; the toy's a little more, since its streets are short."""
+    """Camera with a slightly wider view than the 50 degrees of Cityscapes, since toy streets are short."""
     return Camera(width, height, 0.95 * width, 0.44 * height)
 
 
 def night_camera(width: int = WIDTH, height: int = HEIGHT) -> Camera:
-    """About the left event camera of DSEC."""
+    """Camera similar to the left event camera of DSEC."""
     return Camera(width, height, 0.87 * width, 0.45 * height)
 
 
@@ -78,9 +78,9 @@ def day_picture(rng: np.random.Generator, width: int, height: int, step: float) 
     for view in views:
         cam.cover_hood(view.radiance, mask, 0.06 / gain)
     before, now = (cam.expose(rng, [view.radiance], gain, cam.DAY_SENSOR, tint) for view in views)
-    label = np.where(mask, IGNORE_LABEL, views[1].label).astype(np.uint8)
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (now, before)]
-    return DayPicture(now, label, image_change(*grey))
+    label = np.where(mask, IGNORE_LABEL, views[1].train_ids).astype(np.uint8)
+    grey_now, grey_before = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (now, before))
+    return DayPicture(now, label, image_change(grey_now, grey_before))
 
 
 class _NightCar:
@@ -107,15 +107,15 @@ def night_ride(
 ) -> NightRide:
     """Drive through a night street with frame and event camera.
 
-    The recording starts half a frame before the frame that precedes the first one, whose window it opens, and ends a
-    sub-step after the last one.
+    The recording starts half a frame before the frame that precedes the first one, and ends a substep after the last
+    one.
 
     Args:
-        rng: of this street.
-        frames: pictures wanted, 50 ms apart.
-        substeps: renderings a frame, even, 4 or more.
+        rng: for this street.
+        frames: number of images, 50 ms apart.
+        substeps: renderings per frame, even, at least 4.
         mapping: rectify map of the sequence, (480, 640, 2).
-        measure: find out what became of the labelled edges.
+        measure: count visible and invisible labelled edges.
     """
     camera, step = night_camera(), FRAME_TIME / 1e6 / substeps
     lead = substeps // 2
@@ -128,9 +128,9 @@ def night_ride(
         at_frame = phase == 0 and frame >= 1
         view = car.view(number * step, at_frame)
         if at_frame:
-            labels.append(view.label)
+            labels.append(view.train_ids)
             sharp.append(view.radiance)
-        # the shutter is open for a sub-step before and after the frame's time
+        # the shutter is open for a substep before and after the time of the frame
         nearest = (number - lead + 1) // substeps - 1
         if abs(number - lead - (nearest + 1) * substeps) <= 1 and 0 <= nearest < frames:
             exposures[nearest].append(view.radiance)
@@ -152,14 +152,14 @@ def night_ride(
 
 
 def night_pictures(rng: np.random.Generator, width: int, height: int, frames: int, gap: float) -> NightRide:
-    """Night pictures of a camera without events, ``gap`` seconds apart, for Dark Zurich."""
+    """Night images of a camera without events, ``gap`` seconds apart, for Dark Zurich."""
     camera = night_camera(width, height)
     car = _NightCar(rng, camera, frames * gap)
     images, labels = [], []
     for frame in range(frames):
         views = [car.view(frame * gap + shift, shift == 0) for shift in (-0.008, 0.0, 0.008)]
         images.append(cam.expose(rng, [v.radiance for v in views], car.gain, cam.PHONE_SENSOR))
-        labels.append(np.where(car.hood, IGNORE_LABEL, views[1].label).astype(np.uint8))
+        labels.append(np.where(car.hood, IGNORE_LABEL, views[1].train_ids).astype(np.uint8))
     return NightRide(images, labels, None, [], np.zeros(3, np.int64))
 
 
@@ -171,15 +171,14 @@ def _edges(
     window: slice,
     mapping: np.ndarray,
 ) -> np.ndarray:
-    """Pixels of upright labelled edges above the hood: with contrast, of these invisible, of these with events."""
+    """Pixels of vertical labelled edges above the hood: with contrast; of these, invisible; of these, with events."""
     reach = EDGE_REACH
     log = np.log(cv2.blur(cam.luminance(radiance), (1, 3)) + 3e-4)
     grey = cv2.blur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (3, 3))
-    x, y = mapping[events.y[window], events.x[window]].T
-    x, y = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+    x, y = np.rint(mapping[events.y[window], events.x[window]].T).astype(np.int64)
     inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-    count = np.bincount(y[inside] * WIDTH + x[inside], minlength=WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
-    count = cv2.blur(count.astype(np.float32), (3, 3)) * 9
+    events_at = np.bincount(y[inside] * WIDTH + x[inside], minlength=WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
+    count = cv2.blur(events_at.astype(np.float32), (3, 3)) * 9
     columns = np.s_[:TEST_ROWS, reach : WIDTH - reach - 1]
     left, right = label[:, :-1], label[:, 1:]
     edge = ((left != right) & (left != IGNORE_LABEL) & (right != IGNORE_LABEL))[columns]
@@ -190,7 +189,7 @@ def _edges(
 
     contrast = edge & (difference(log) > EDGE_CONTRAST)
     invisible = contrast & (difference(grey) < EDGE_LEVELS)
-    # two events beside the edge: background noise alone would be there at one pixel in fifty
+    # at least two events next to the edge: noise alone gives this at one pixel in fifty
     reported = invisible & (count[columns] >= 2)
     return np.array([contrast.sum(), invisible.sum(), reported.sum()])
 

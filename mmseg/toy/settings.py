@@ -1,4 +1,4 @@
-"""How large a toy city is. Light to import: the command line shows these numbers in its help."""
+"""Sizes of a toy city. Light to import, since the command line shows them in its help."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from mmseg.errors import ConfigError
 
-# Frame numbers from which on the streets of a sequence are filmed. The frame lists keep the first 150 frames of
-# sequence b, and 366 of e, out of training; what is labelled lies below the limits of a (798) and c (582).
+# First frame number of the streets of a sequence. The frame lists keep the first 150 frames of sequence b, and 366 of
+# e, out of training; labelled frames lie below the limits of a (798) and c (582).
 TRAIN_SEQUENCES: Mapping[str, int] = {"zurich_city_09_b": 160, "zurich_city_09_e": 376}
 TEST_SEQUENCES: Mapping[str, int] = {"zurich_city_09_a": 100, "zurich_city_09_c": 100}
 LAST_TEST_FRAME = 581
@@ -19,12 +19,12 @@ class ToySettings:
     """Sizes of the toy city.
 
     Attributes:
-        day, day_val: labelled day images of the train and the val split, each of a street of its own.
+        day, day_val: labelled day images of the train and val splits, each of a different street.
         day_width, day_height: their size in pixels.
         night_streets, test_streets: streets filmed for training and for the test.
-        frames: consecutive pictures, 50 ms apart, of every night street.
-        substeps: renderings a frame that drive the event camera; even.
-        dark_zurich: streets of the Dark Zurich tree, train, val and test together; 0 leaves it out.
+        frames: consecutive frames of every night street, 50 ms apart.
+        substeps: renderings per frame for the event camera; even.
+        dark_zurich: streets of Dark Zurich, all splits together; 0 for none.
     """
 
     day: int = 64
@@ -73,7 +73,7 @@ class ToySettings:
         return self.frames + 3
 
     def with_changes(self, changes: Mapping[str, int | None]) -> ToySettings:
-        """Settings with the given values, those that are None left as they are; checked."""
+        """Checked settings with the given values, except those that are None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None}).checked()
 
 

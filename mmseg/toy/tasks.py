@@ -17,7 +17,7 @@ CITIES = ("ahlbruck", "birkenau", "canstein", "dornfeld", "eschbach", "feldheim"
 VAL_CITY = "zellwald"
 DAY_STEP = 1 / 17  # Cityscapes films 17 frames a second
 DARK_ZURICH_SIZE, DARK_ZURICH_FRAMES, DARK_ZURICH_GAP = (960, 540), 3, 0.4
-# First number of a generator's seed after the user's, so that no two kinds of street share their draws.
+# Second part of a generator's seed, so that no two kinds of street share their draws.
 _DAY, _DAY_VAL, _TRAIN, _TEST, _DARK, _MAP = range(6)
 
 
@@ -30,7 +30,7 @@ class Task:
         index: number of the street among those of its kind.
         seed: of the whole city.
         root: folder that holds ``cityscapes``, ``DSEC_Night`` and ``dark_zurich``.
-        parts: folder for events that await the rest of their sequence.
+        parts: folder for events until their sequence is complete.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass
 class Outcome:
-    """What a task reports: labels' class pixels (images, 19), events per frame, and edge counts."""
+    """Results of a task: class pixels (19,) per label, events per frame, and edge counts."""
 
     kind: str
     classes: list[np.ndarray] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def all_tasks(settings: ToySettings, seed: int, root: Path, parts: Path) -> list[Task]:
-    """Every street of a city, those that take longest first."""
+    """Every street of a city, slowest first."""
     numbers = {
         "train": settings.night_streets,
         "test": settings.test_streets,
@@ -89,7 +89,7 @@ def _day(task: Task) -> Outcome:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a night street lies: sequence, its first picture's frame number, and µs from frame 0 to its events."""
+    """Position of a night street: sequence, number of its first frame, and µs from frame 0 to its events."""
 
     sequence: str
     first_frame: int
@@ -97,7 +97,7 @@ class Place:
 
 
 def place_of(kind: str, index: int, settings: ToySettings) -> Place:
-    """Streets take turns on the sequences of their kind."""
+    """Place of a street; streets are dealt out to the sequences of their kind."""
     sequences = TRAIN_SEQUENCES if kind == "train" else TEST_SEQUENCES
     names = list(sequences)
     sequence = names[index % len(names)]
@@ -120,18 +120,20 @@ def _night(task: Task) -> Outcome:
     for k, (image, label) in enumerate(zip(ride.images, ride.labels, strict=True)):
         writers.write_night_frame(folder, place.first_frame + k, image, label if labelled else None)
     events = ride.events
+    if events is None:
+        raise ValueError("a night ride was filmed without events")
     np.savez(part_path(task), t=events.t.astype(np.uint32), x=events.x, y=events.y, p=events.p)
     classes = [scenes.class_pixels(label) for label in ride.labels]
     return Outcome(task.kind, classes, ride.counts, ride.edges)
 
 
 def part_path(task: Task) -> Path:
-    """File that keeps the events of a street until its sequence is complete."""
+    """File with the events of a street until its sequence is complete."""
     return task.parts / f"{task.kind}_{task.index:06d}.npz"
 
 
 def write_sequences(tasks: list[Task]) -> None:
-    """Join the events of the night streets to one recording a sequence."""
+    """Join the events of the night streets into one recording per sequence."""
     by_sequence: dict[str, list[tuple[Place, Task]]] = {}
     for task in tasks:
         if task.kind in ("train", "test"):
@@ -155,7 +157,7 @@ def write_sequences(tasks: list[Task]) -> None:
 def _dark_zurich(task: Task) -> Outcome:
     rng = np.random.default_rng([task.seed, _DARK, task.index])
     ride = scenes.night_pictures(rng, *DARK_ZURICH_SIZE, DARK_ZURICH_FRAMES, DARK_ZURICH_GAP)
-    # every fourth street is for validation, and the one after it for the test, the rest for training
+    # of every four streets, two are for training, one for validation and one for the test
     split = {2: "val", 3: "test"}.get(task.index % 4, "train")
     sequence = f"GOPR{351 + task.index:04d}"
     for k, (image, label) in enumerate(zip(ride.images, ride.labels, strict=True)):
@@ -165,7 +167,7 @@ def _dark_zurich(task: Task) -> Outcome:
 
 
 def single_threaded() -> None:
-    """Prepare a worker process: as many of them run as there are processors."""
+    """Limit a worker process to one thread, since many of them run."""
     import torch
 
     cv2.setNumThreads(1)

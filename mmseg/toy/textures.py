@@ -1,4 +1,4 @@
-"""Procedural textures. All are functions of metres on the surface, so they stick to it as the camera moves."""
+"""Procedural textures, functions of metres on the surface, so that they stick to it as the camera moves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 
 TILE = 512
+Palette = tuple[tuple[float, float, float], ...]
 
 
 @functools.cache
 def _tile() -> np.ndarray:
-    """(TILE, TILE) float32 fractal noise of zero mean and unit deviation that repeats without a seam."""
+    """(TILE, TILE) float32 seamless fractal noise of zero mean and unit deviation."""
     rng = np.random.default_rng(20230713)
     total = np.zeros((TILE, TILE), np.float32)
     for cells in (8, 16, 32, 64, 128, 256, 512):
@@ -50,7 +51,7 @@ def tinted(shade: np.ndarray, color: np.ndarray) -> np.ndarray:
 
 
 def mixed(texture: np.ndarray, mask: np.ndarray, color: np.ndarray) -> None:
-    """Lay a colour, (3,) or a texture, over a texture in place where the mask (h, w) is, bool or in [0, 1]."""
+    """Blend a colour (3,) or a texture into a texture, in place, by a mask (h, w), bool or in [0, 1]."""
     if mask.dtype == bool:
         np.copyto(texture, np.asarray(color, np.float32), where=mask[..., None])
         return
@@ -60,13 +61,19 @@ def mixed(texture: np.ndarray, mask: np.ndarray, color: np.ndarray) -> None:
 
 # --------------------------------------------------------------------------------------------------- houses
 
-PLASTER = ((0.55, 0.50, 0.42), (0.62, 0.58, 0.52), (0.50, 0.36, 0.28), (0.45, 0.45, 0.46), (0.60, 0.47, 0.30))
+PLASTER: Palette = (
+    (0.55, 0.50, 0.42),
+    (0.62, 0.58, 0.52),
+    (0.50, 0.36, 0.28),
+    (0.45, 0.45, 0.46),
+    (0.60, 0.47, 0.30),
+)
 PLASTER += ((0.38, 0.26, 0.22), (0.52, 0.55, 0.57), (0.66, 0.62, 0.50), (0.40, 0.42, 0.36))
 WINDOW_LIGHT = ((1.0, 0.72, 0.38), (1.0, 0.82, 0.55), (0.85, 0.92, 1.0), (1.0, 0.60, 0.25))
 
 
 def _bricks(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(h, w) shade of brickwork, or of panels: large enough to be seen in a small picture."""
+    """(h, w) shade of brickwork or panels, large enough to be visible in a small image."""
     course, length = (0.24, 0.6) if rng.random() < 0.6 else (1.5, 3.0)
     row = np.floor(y / course).astype(np.int64)
     column = np.floor(x / length + 0.5 * (row % 2)).astype(np.int64)
@@ -81,7 +88,7 @@ def facade(
 
     Args:
         width, height, texel: metres.
-        lit: share of the windows with light in them.
+        lit: fraction of lit windows.
         shop: large panes on the ground floor.
 
     Returns:
@@ -124,7 +131,7 @@ def _fill_panes(
     column: np.ndarray,
     lit: float,
 ) -> None:
-    """Glass of every window: dark with a tint of sky, or lit from inside."""
+    """Glass of every window: dark with a tint of the sky, or lit from inside."""
     shape = (int(level.max()) + 1, int(column.max()) + 1)
     glass = (rng.uniform(0.03, 0.22, shape)[..., None] * np.array([0.8, 0.95, 1.1])).astype(np.float32)
     tone = np.array(WINDOW_LIGHT, np.float32)[rng.integers(len(WINDOW_LIGHT), size=shape)]
@@ -174,14 +181,14 @@ def asphalt(
     """Road surface with lane markings and repairs.
 
     Args:
-        rng: of the grain.
+        rng: for the grain.
         x: (1, w), z: (h, 1) metres in the world.
         lanes: x of every marking, and whether it is dashed.
-        look: (6,) in [0, 1], the same for all pieces of a road: where its repairs lie, and how dark it is.
+        look: (6,) in [0, 1], the same for all pieces of a road: position of repairs, and darkness.
     """
     h, w = z.shape[0], x.shape[1]
     a, b, c, d, many, shade = look
-    # the streaks that tyres leave run along the street, and hold anywhere on it
+    # tyre streaks run along the whole street
     streaks = 1 + 0.07 * np.sin(x * (3 + 2 * a) + 6 * b) + 0.04 * np.sin(x * 9.1 + 6 * c)
     waves = np.sin(z * (0.2 + 0.3 * c) + 6 * a) * np.sin(x * (0.8 + b) + 6 * d + 0.8 * np.sin(z * 0.11 + 6 * c))
     patches = (waves > 0.7 + 0.5 * many) * -0.22
@@ -196,7 +203,7 @@ def asphalt(
 
 
 def zebra(texture: np.ndarray, x: np.ndarray, z: np.ndarray, start: float, half_road: float) -> None:
-    """Paint a pedestrian crossing from ``start`` on, 3.5 m deep, onto a road texture."""
+    """Paint a pedestrian crossing onto a road texture, 3.5 m deep from ``start``."""
     bars = (np.mod(x, 1.1) < 0.55) & (z > start) & (z < start + 3.5) & (np.abs(x) < half_road - 0.3)
     mixed(texture, bars * np.float32(0.85), np.array([0.62, 0.62, 0.6]))
 
@@ -220,7 +227,7 @@ def grass(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def leaves(rng: np.random.Generator, height: int, width: int, fine: float = 2.0) -> np.ndarray:
-    """Foliage, lighter above."""
+    """Foliage, lighter at the top."""
     shade = 1 + 0.38 * noise(rng, height, width, fine)
     shade = shade * np.linspace(1.25, 0.7, height, dtype=np.float32)[:, None]
     green = np.array([0.13, 0.22, 0.06]) * rng.uniform(0.7, 1.3) * np.array([rng.uniform(0.8, 1.5), 1, 1])
@@ -238,7 +245,7 @@ def masonry(rng: np.random.Generator, width: float, height: float, texel: float)
 
 
 def sky(rng: np.random.Generator, night: bool) -> np.ndarray:
-    """(128, 256, 3) float32 radiance from the horizon (last row) to high above; by night the glow of the city.
+    """(128, 256, 3) float32 radiance from the horizon (last row) upwards; at night, the glow of the city.
 
     In night images of real cities the sky is about as bright as the houses.
     """

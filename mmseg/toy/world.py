@@ -1,4 +1,4 @@
-"""Layout of a toy street: what is where. All sizes are metres, drawn from a generator."""
+"""Layout of a toy street. All sizes are in metres, drawn from a generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mmseg.toy import objects as build
 from mmseg.toy.cars import car
-from mmseg.toy.geometry import Group, Street, Surface, along, facing, flat, plain
+from mmseg.toy.geometry import Group, Street, Surface, along, between, facing, flat, plain
 from mmseg.toy.objects import ID
 from mmseg.toy.textures import asphalt, facade, grass, leaves, noise, pavement, size, sky, tinted, zebra
 
@@ -62,9 +62,9 @@ def build_street(rng: np.random.Generator, night: bool, focal: float) -> Street:
     """Build a street.
 
     Args:
-        rng: decides everything.
-        night: lamps, lit windows and car lights are on.
-        focal: of the camera in pixels; textures get no finer than it can see.
+        rng: source of all random choices.
+        night: turn on lamps, windows and car lights.
+        focal: focal length of the camera in pixels; textures are only as fine as it can resolve.
     """
     plan = _plan(rng)
     street = Street(lane=1.6 + float(rng.uniform(-0.25, 0.25)), walls=(-plan.wall(0), plan.wall(1)))
@@ -85,7 +85,7 @@ def build_street(rng: np.random.Generator, night: bool, focal: float) -> Street:
 
 
 def _coordinates(x0: float, x1: float, z0: float, z1: float, focal: float) -> tuple[np.ndarray, np.ndarray]:
-    """World x (1, w) and z (h, 1) of the texels of a piece of ground, as fine as the camera can see."""
+    """World x (1, w) and z (h, 1) of the texels of a piece of ground, as fine as the camera can resolve."""
     near = max(z0, 2.5)
     w = size(x1 - x0, max(0.035, 0.5 * near / focal))
     h = size(z1 - z0, max(0.035, 0.25 * near**2 / (focal * 1.5)))
@@ -107,7 +107,7 @@ def _ground(rng: np.random.Generator, plan: Plan, night: bool, focal: float) -> 
     slab, stone = rng.uniform(0.5, 1.1), np.array([0.30, 0.29, 0.27]) * rng.uniform(0.7, 1.3)
     bounds = (NEAR, *CUTS, FAR + 60)
     for z0, z1 in reversed(list(itertools.pairwise(bounds))):
-        # a piece reaches under the next nearer one: their soft edges then show no gap
+        # extend each piece under the next nearer one, so that their soft edges leave no gap
         z0 = max(NEAR, z0 - 0.06 * abs(z0) - 0.1)
         for side, sign in ((0, -1), (1, 1)):
             for strip in plan.sides[side]:
@@ -118,9 +118,9 @@ def _ground(rng: np.random.Generator, plan: Plan, night: bool, focal: float) -> 
             zebra(road, x, z, plan.crossing, plan.half_road)
         half = plan.half_road + 0.05
         surfaces.append(flat(-half, half, z0, z1, 0.0, albedo=road, label=ID["road"]))
-    stone = plain((0.36, 0.35, 0.33))
-    for x in (-plan.half_road, plan.half_road):
-        surfaces.append(along(x, NEAR, FAR + 60, 0, KERB, albedo=stone, label=ID["sidewalk"]))
+    kerb = plain((0.36, 0.35, 0.33))
+    for edge_x in (-plan.half_road, plan.half_road):
+        surfaces.append(along(edge_x, NEAR, FAR + 60, 0, KERB, albedo=kerb, label=ID["sidewalk"]))
     return surfaces
 
 
@@ -147,10 +147,10 @@ def _strip(
 def _lots(
     rng: np.random.Generator, plan: Plan, side: int, night: bool, focal: float, profile: np.ndarray
 ) -> list[Group]:
-    """Houses, and gaps between them with gardens; ``profile`` takes the heights of the houses."""
+    """Houses, and gardens between them; the heights of the houses are written into ``profile``."""
     x, inward = (-1, 1)[side] * plan.wall(side), (1, -1)[side]
     z, groups, dense = NEAR + rng.uniform(-8, 0), [], rng.uniform(0.5, 0.9)
-    garden_due = rng.random() < 0.55  # one near enough to be seen well
+    garden_due = rng.random() < 0.55  # one near enough to be clearly visible
     while z < FAR:
         texel = max(0.06, 0.5 * max(z, 6) / focal)
         if rng.random() < dense and not (garden_due and 9 < z < 26):
@@ -180,7 +180,7 @@ def _house(
     depth = 12.0
     pixels = (size(height, texel * 2), size(depth, texel * 2))
     end = tinted(1 + 0.08 * noise(rng, *pixels), color * rng.uniform(0.8, 1.05))
-    back = sorted((x, x - inward * depth))
+    back = between(x, x - inward * depth)
     surfaces = [facing(*back, 0, height, z0, albedo=end, label=ID["building"])]
     if rng.random() < 0.55:
         rise, run = rng.uniform(1.8, 3.5), rng.uniform(2.5, 4.5)
@@ -192,10 +192,10 @@ def _house(
         roof = Surface(eaves + slope, np.array([0, 0, z1 - z0 + 0.4]), -slope, tinted(shade, tiles), ID["building"])
         ramp = np.clip((np.linspace(0, 1, 32)[None] - np.linspace(1, 0, 32)[:, None]) * 32 + 0.5, 0, 1)
         ramp = (ramp[:, ::-1] if inward > 0 else ramp).astype(np.float32)
-        gable = sorted((x, x - inward * run))
+        gable = between(x, x - inward * run)
         surfaces.append(facing(*gable, height, height + rise, z0, albedo=end, alpha=ramp, label=ID["building"]))
         surfaces.append(roof)
-    # the far end reaches behind the next house, whose soft edge would else show the sky
+    # the far end reaches behind the next house, whose soft edge would show the sky
     surfaces.append(along(x, z0, z1 + 0.4, 0, height, albedo=front, emission=front_light, label=ID["building"]))
     return Group(surfaces, z0)
 
@@ -223,7 +223,7 @@ def _garden(
 
 
 def _skyline(rng: np.random.Generator, night: bool, focal: float) -> Group:
-    """What closes the street at its far end: houses or trees, in rows."""
+    """The far end of the street: rows of houses or trees."""
     surfaces, texel = [], 0.5 * FAR / focal
     for z in (FAR + 45, FAR + 20):
         x = -90.0
@@ -265,7 +265,7 @@ def _furnish(rng: np.random.Generator, plan: Plan, street: Street, night: bool, 
             for z in np.arange(rng.uniform(6, 6 + step), 100, step):
                 texel = 0.7 * z / focal
                 street.objects.append(build.tree(rng, sign * (inner + outer) / 2, z, KERB, texel))
-        for z in _spots(rng, rng.integers(1, 4), 8, 45):
+        for z in _spots(rng, int(rng.integers(1, 4)), 8, 45):
             street.objects.append(build.sign(rng, sign * (kerb + rng.uniform(0.35, 0.8)), z, KERB))
         if rng.random() < 0.35:
             for z in np.arange(rng.uniform(4, 9), 40, rng.uniform(2, 4)):
@@ -279,22 +279,22 @@ def _furnish(rng: np.random.Generator, plan: Plan, street: Street, night: bool, 
 
 
 def _spots(rng: np.random.Generator, count: int, low: float, high: float) -> list[float]:
-    """Depths with more of them near than far: what is far fills few pixels."""
+    """Random depths, more near than far, since far objects fill few pixels."""
     return [float(low + (high - low) * value**1.6) for value in rng.random(count)]
 
 
-# ------------------------------------------------------------------------------------------- who is about
+# ------------------------------------------------------------------------------------------------- traffic
 
 
 def _populate(rng: np.random.Generator, plan: Plan, street: Street, night: bool, focal: float) -> None:
-    """People, bicycles, and cars parked, ahead and oncoming."""
+    """People, bicycles and cars."""
     for side, sign in ((0, -1), (1, 1)):
         walk = next(s for s in plan.sides[side] if s.kind == "sidewalk")
-        for z in _spots(rng, rng.integers(2, 6), 7, 45):
+        for z in _spots(rng, int(rng.integers(2, 6)), 7, 45):
             x = sign * rng.uniform(walk.inner + 0.5, walk.outer - 0.4)
             figure = build.person(rng, x, z, KERB, 0.6 * z / focal)
             street.objects.append(Group([figure], z, (0.0, 0.0, rng.choice([-1.3, 0, 1.3]))))
-        for z in _spots(rng, rng.integers(0, 3), 8, 30):
+        for z in _spots(rng, int(rng.integers(0, 3)), 8, 30):
             x = sign * (walk.outer - 0.6) if rng.random() < 0.5 else sign * (walk.inner + 0.8)
             street.objects.append(Group([build.bicycle(rng, x, z, KERB, rng.uniform(0.5, 1.0))], z))
         if plan.parking[side] or rng.random() < 0.3:
@@ -309,11 +309,11 @@ def _populate(rng: np.random.Generator, plan: Plan, street: Street, night: bool,
 
 
 def _traffic(rng: np.random.Generator, plan: Plan, street: Street, night: bool, focal: float) -> None:
-    """Who moves on the road. Speeds are near the camera's, 8 to 13 m/s."""
+    """Moving road users. Speeds are close to the camera's, 8 to 13 m/s."""
     moving = []
     if rng.random() < 0.6:
         moving.append((street.lane + rng.uniform(-0.2, 0.2), rng.uniform(9, 32), 1, rng.uniform(7, 12)))
-    for z in _spots(rng, rng.integers(0, 3), 12, 70):
+    for z in _spots(rng, int(rng.integers(0, 3)), 12, 70):
         moving.append((-1.7 + rng.uniform(-0.2, 0.2), z, -1, -rng.uniform(7, 12)))
     for x, z, heading, speed in moving:
         group, lights = car(rng, x, z, heading, speed, lit=night)

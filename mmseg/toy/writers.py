@@ -23,12 +23,12 @@ for _label_id, _train_id in LABEL_ID_TO_TRAIN_ID.items():
 
 
 def label_ids(train_ids: np.ndarray) -> np.ndarray:
-    """(H, W) train ids -> Cityscapes label ids; what is ignored becomes ego vehicle."""
+    """(H, W) train ids -> Cityscapes label ids; ignored pixels become ego vehicle."""
     return _LABEL_IDS[train_ids]
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) RGB or (H, W) uint8; folders are made.
+    """Write (H, W, 3) RGB or (H, W) uint8; missing folders are created.
 
     Raises:
         DataError: it cannot be written.
@@ -81,7 +81,7 @@ def write_recording(
     try:
         left.mkdir(parents=True, exist_ok=True)
         (sequence / "images").mkdir(parents=True, exist_ok=True)
-        # libver and track_times: no time of writing in the file, equal data give equal bytes
+        # libver and track_times: without timestamps in the file, equal data give equal bytes
         with h5py.File(left / "events.h5", "w", libver="v110") as file:
             group = file.create_group("events", track_order=False)
             kinds = {"p": np.uint8, "t": np.uint32, "x": np.uint16, "y": np.uint16}

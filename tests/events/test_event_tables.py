@@ -141,7 +141,7 @@ def test_names_say_which_column_is_which(tmp_path, text):
     [
         ("", "it has no line of events"),
         ("t,x,y,p\n", "it has no line of events"),
-        (table("xypt"), "if they are x,y,p,t, as Metavision writes them, put a line of names above"),
+        (table("xypt"), "if they are x,y,p,t, as Metavision writes them, add a line of names above"),
         ("5,6,1,70\n5,6,0,90\n7,7,1,99\n", "if they are x,y,p,t, as Metavision writes them"),
         ("# x,p,t\n" + table("xypt"), "its names do not say which of 4 columns are t, x, y and p: '# x,p,t'"),
         ("# columns: x y p t\n" + table("xypt", " "), "its names do not say which of 4 columns"),

@@ -313,10 +313,10 @@ def test_nothing_is_replaced_through_links_or_over_other_files(tmp_path):
     (out / "data/cityscapes").unlink()
     (out / IMAGE).parent.mkdir(parents=True)
     (out / IMAGE).write_text("dear")
-    with pytest.raises(DataError, match=r"a\.png is not of the toy city there"):
+    with pytest.raises(DataError, match=r"a\.png does not belong to the toy city there"):
         placing.place(city(tmp_path / "three", IMAGE), out, [], "toy_city.json")
     assert (out / IMAGE).read_text() == "dear"
     (out / placing.FILES).unlink()
-    with pytest.raises(DataError, match="may be of a toy city of an earlier version"):
+    with pytest.raises(DataError, match="may belong to a toy city of an earlier version"):
         placing.place(city(tmp_path / "four", "data/cityscapes/x.png"), out, [], "toy_city.json")
     assert (elsewhere / "leftImg8bit/a.png").read_text() == "made elsewhere"
