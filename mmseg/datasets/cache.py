@@ -81,6 +81,9 @@ class CacheLayout:
 class Cacheable(Protocol):
     """A dataset that :func:`build_cache` can make a cache of."""
 
+    def __len__(self) -> int:
+        """Number of samples."""
+
     def cache_layout(self) -> CacheLayout:
         """Contents of its cache."""
 

@@ -1,4 +1,4 @@
-"""Caches of the data sets that a config names."""
+"""Caches of the data sets of a config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg.registry import DATASETS
 
 
 def default_name(cfg: dict[str, Any]) -> str:
-    """Folder name of the cache of a data set's config, told by what most often differs."""
+    """Folder name for the cache of a data set, from the settings that differ most often."""
     if "dataset_txt_path" in cfg:
         return Path(cfg["dataset_txt_path"]).stem + ("_5bins" if cfg.get("events_bins_5_avg_1") else "")
     size = "x".join(str(side) for side in cfg.get("image_resize_size", ()))
@@ -28,12 +28,12 @@ def default_name(cfg: dict[str, Any]) -> str:
 def make_caches(
     config: Config, sections: Iterable[str], out: str | Path, nproc: int = 1, force: bool = False, float16: bool = False
 ) -> dict[str, Path]:
-    """Make the caches of a config, each in the folder of its key ``cache`` or below ``out``; print what was done.
+    """Make the caches of a config, each in the folder of its key ``cache`` or below ``out``; print a line for each.
 
     Args:
         config: as loaded by :func:`mmseg.config.load.load_config`.
-        sections: of ``data``, e.g. ``train.source``; those that the config lacks are left out.
-        out: folder.
+        sections: sections of ``data``, e.g. ``train.source``; missing ones are skipped.
+        out: folder of the caches.
         nproc, force, float16: see :func:`.build_cache`.
 
     Returns:
@@ -52,11 +52,11 @@ def make_caches(
         named = cfg.pop("cache", None)
         dataset = DATASETS.build(cfg)
         if not isinstance(dataset, Cacheable):
-            raise ConfigError(f"data.{section}.type={cfg['type']!r} has no cache; leave it out with --sections")
+            raise ConfigError(f"data.{section}.type={cfg['type']!r} has no cache; exclude it with --sections")
         if not dataset.cache_layout().arrays:
             continue
         folder = Path(named) if named else Path(out) / default_name(cfg)
-        # val and test are most often one set; --force must not make its cache twice
+        # val and test are usually the same set; --force must not make its cache twice
         state = build_cache(folder, dataset, nproc, force and folder not in done, float16, f"cache of {section}")
         done.add(folder)
         made[section] = folder

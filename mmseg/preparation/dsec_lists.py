@@ -1,6 +1,6 @@
-"""Frame lists of DSEC_Night: which event belongs to which image, and which images train and test.
+"""Frame lists of DSEC_Night: the last event of every image, and the images for training and testing.
 
-``create_dsec_dataset_txt.py`` calls :func:`create_dsec_lists`; the DSEC dataset reads what it wrote with
+``create_dsec_dataset_txt.py`` calls :func:`create_dsec_lists`; the DSEC dataset reads the files with
 :mod:`mmseg.datasets.dsec_frames`. Train and test frames: CMDA, ICCV 2023.
 """
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 TRAIN_LIST = "night_dataset_warp.txt"
 TEST_LIST = "night_test_dataset_warp.txt"
 
-# Frames around the labelled ones, kept out of training. A frame number is a line (from 0) of timestamps.txt.
+# Frames around the labelled ones, kept out of training. A frame number is a line number (from 0) of timestamps.txt.
 HELD_OUT_FRAMES: dict[str, range] = {
     "zurich_city_09_a": range(0, 798),
     "zurich_city_09_b": range(0, 150),
@@ -43,14 +43,14 @@ PUBLISHED_TEST_FRAMES = 150
 
 @dataclass(frozen=True)
 class SequenceFrames:
-    """What the lists hold of one sequence.
+    """Frames of one sequence in the lists.
 
     Attributes:
         sequence_dir: folder of the sequence.
         event_index: (number of images,) int64, see :func:`image_event_index`.
         train: frames for training, by frame number.
         test: labelled frames, by frame number.
-        unlisted_labels: reason -> numbers of the labelled frames that it keeps out of ``test``.
+        unlisted_labels: reason -> numbers of the labelled frames left out of ``test`` for it.
     """
 
     sequence_dir: Path
@@ -61,7 +61,7 @@ class SequenceFrames:
 
 
 def _frame_numbers(folder: Path, pattern: str) -> set[int]:
-    """Return the frame numbers, group 1 of ``pattern``, of the files in a folder; none without the folder."""
+    """Return the frame numbers (group 1 of ``pattern``) of the files in a folder; empty if it does not exist."""
     if not folder.is_dir():
         return set()
     try:
@@ -76,7 +76,7 @@ def select_frames(sequence_dir: Path, event_index: np.ndarray) -> SequenceFrames
     """Choose the train and test frames of a sequence.
 
     A frame is listed if its warp image exists, its event index is > 0 and its number is >= 2. Training drops
-    the held-out frames; the test list keeps what has a label, held out or not, as in the reference.
+    the held-out frames; the test list keeps all labelled frames, held out or not, as in the reference.
 
     Args:
         sequence_dir: folder of the sequence; its name is a key of ``HELD_OUT_FRAMES``.
@@ -106,17 +106,17 @@ def select_frames(sequence_dir: Path, event_index: np.ndarray) -> SequenceFrames
 
 
 def find_sequences(root_dir: str | Path) -> list[Path]:
-    """Return the sequence folders under the root, in order of name.
+    """Return the sequence folders in the root, in order of name.
 
     Raises:
-        DataError: no root, no sequence in it, or a sequence without its timestamps, events or warp images.
+        DataError: no root, no sequence in it, or a sequence without timestamps, events or warp images.
     """
     root = Path(root_dir)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder. Give the one that holds zurich_city_09_a ... _e as --root-dir.")
+        raise DataError(f"{root} is not a folder. Give the one that contains zurich_city_09_a ... _e as --root-dir.")
     sequences = [root / name for name in sorted(HELD_OUT_FRAMES) if os.path.isdir(root / name)]
     if not sequences:
-        raise DataError(f"{root} holds no zurich_city_09_a ... _e. Give the folder that does as --root-dir.")
+        raise DataError(f"{root} contains no zurich_city_09_a ... _e. Give the folder that does as --root-dir.")
     for sequence in sequences:
         for part in ("images/timestamps.txt", "events/left/events.h5", "warp_images"):
             if not os.path.exists(sequence / part):
@@ -125,10 +125,10 @@ def find_sequences(root_dir: str | Path) -> list[Path]:
 
 
 def _write_lines(path: Path, lines: Iterable[object], remedy: str) -> None:
-    """Write one item a line, atomically; a file that holds the same already is left alone."""
+    """Write one item per line, atomically; a file with the same content is left alone."""
     content = "".join(f"{line}\n" for line in lines)
     with contextlib.suppress(OSError):
-        # Nothing to do on a read-only disk that holds the right file already.
+        # Allows a read-only disk that already has the right file.
         if path.read_bytes() == content.encode():
             return
     try:
@@ -143,7 +143,7 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
         _write_lines(
             sequence.sequence_dir / "images" / "images_to_events_index.txt",
             sequence.event_index,
-            "The event index lies beside the images: make that folder writable, or use a writable copy.",
+            "The event index is written next to the images: make that folder writable, or use a writable copy.",
         )
     remedy = "Make the folder writable, or choose another one with --out."
     try:
@@ -159,11 +159,11 @@ def _write_all(sequences: list[SequenceFrames], out_dir: Path) -> None:
         lines = [f"{frame.rectified_image.as_posix()} {frame.event_index}" for frame in listed]
         _write_lines(out_dir / list_name, lines, remedy)
         if not frames:
-            logger.warning("%s is empty: no frame fits", out_dir / list_name)
+            logger.warning("%s is empty: no frame qualifies", out_dir / list_name)
 
 
 def _seen_from(folder: Path, sequence_dir: Path) -> Path:
-    """Path of a sequence relative to a folder, absolute where that does not lead there (links, other drives)."""
+    """Path of a sequence relative to a folder, absolute if that does not lead there (links, other drives)."""
     with contextlib.suppress(ValueError, OSError):
         relative = Path(os.path.relpath(sequence_dir, folder))
         if os.path.samefile(folder / relative, sequence_dir):
@@ -203,16 +203,16 @@ def create_dsec_lists(
 ) -> list[SequenceFrames]:
     """Write the event index of every sequence under ``root_dir``, and the train and test list.
 
-    Nothing is written before everything is computed. The lists hold image paths relative to their own folder, so that
-    lists and data can move together.
+    Nothing is written until everything is computed. The lists hold image paths relative to their own folder, so that
+    lists and data can be moved together.
 
     Args:
         root_dir: folder of DSEC_Night, with or without a slash at its end.
         out_dir: folder of the two lists, created if absent.
-        console: where progress (on a terminal only) and the closing table go; stdout by default.
+        console: for progress (only on a terminal) and the final table; stdout by default.
 
     Returns:
-        One entry a sequence, in order of name.
+        One entry per sequence, in order of name.
 
     Raises:
         DataError: see :func:`find_sequences`, :func:`.read_timestamps` and :func:`image_event_index`; or a

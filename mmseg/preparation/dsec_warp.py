@@ -1,12 +1,12 @@
 """Images of DSEC's frame camera seen from the rectified event camera: the geometry behind ``warp_images``.
 
 Conventions of the calibration file (Gehrig et al., "DSEC: A Stereo Event Camera Dataset for Driving Scenarios",
-RA-L 2021): camera 0 is the left event camera, 1 the left frame camera; ``T_10`` takes a point from camera 0 to camera
-1; ``R_rect<n>`` takes it from camera n to its rectified frame; ``camera_matrix`` is [fx, fy, cx, cy].
+RA-L 2021): camera 0 is the left event camera, 1 the left frame camera; ``T_10`` maps a point from camera 0 to camera
+1; ``R_rect<n>`` maps it from camera n to its rectified frame; ``camera_matrix`` is [fx, fy, cx, cy].
 
 A point X of the rectified event camera is ``R X + t`` in the rectified frame camera, with
-``R = R_rect1 R_10 R_rect0^T`` and ``t = R_rect1 t_10``. Far away t does not matter (with DSEC's 4.4 cm: 2.6 pixels of
-the event camera at 10 m, 0.5 at 50 m), so that a rotation alone aligns a street well; with a disparity map t is used.
+``R = R_rect1 R_10 R_rect0^T`` and ``t = R_rect1 t_10``. At a distance t hardly matters (DSEC's 4.4 cm are 2.6 pixels of
+the event camera at 10 m, 0.5 at 50 m), so a rotation alone aligns a street well; with a disparity map, t is used.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from mmseg.io.files import read_text
 from mmseg.io.image_files import decode, stored_samples
 
 INTERPOLATIONS = ("nearest", "bilinear", "area")
-# "area" averages this many by this many bilinear samples a pixel; the frame camera has two by two pixels in one.
+# "area" averages this many bilinear samples per pixel in each direction; a pixel covers two by two of the frame camera.
 AREA_SAMPLES = 4
 _ORTHONORMAL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What the warp needs of a ``cam_to_cam.yaml``.
+    """Parts of a ``cam_to_cam.yaml`` that the warp needs.
 
     Attributes:
         event_matrix, frame_matrix: (3, 3) float64, intrinsics of the rectified cameras, in pixels.
         rotation: (3, 3), from the rectified event camera to the rectified frame camera.
-        translation: (3,), likewise, in metres.
+        translation: (3,), between the same frames, in metres.
         event_size, frame_size: (width, height).
-        disparity_to_point: (4, 4), takes (x, y, disparity, 1) of the event camera to a homogeneous point in metres;
-            None where the file has no ``disparity_to_depth.cams_03``.
+        disparity_to_point: (4, 4), maps (x, y, disparity, 1) of the event camera to a homogeneous point in metres;
+            None if the file has no ``disparity_to_depth.cams_03``.
     """
 
     event_matrix: np.ndarray
@@ -57,7 +57,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """Read a DSEC ``cam_to_cam.yaml``.
 
     Raises:
-        DataError: the file is missing or no YAML, or a value is missing or cannot be what it should be.
+        DataError: the file is missing or not YAML, or a value is missing or invalid.
     """
     path = Path(path)
     try:
@@ -95,13 +95,13 @@ def _matrix(content: Mapping[str, Any], key: str, shape: tuple[int, ...], path: 
         matrix = np.empty(0)
     if matrix.shape != shape or not np.isfinite(matrix).all():
         form = "x".join(map(str, shape))
-        raise DataError(f"{path}: {key} is no array of {form} numbers; extract the calibration again")
+        raise DataError(f"{path}: {key} is not an array of {form} numbers; extract the calibration again")
     return matrix
 
 
 def _check_rotation(matrix: np.ndarray, key: str, path: Path) -> np.ndarray:
     if np.abs(matrix @ matrix.T - np.eye(3)).max() > _ORTHONORMAL or np.linalg.det(matrix) < 0:
-        raise DataError(f"{path}: {key} holds no rotation; extract the calibration again")
+        raise DataError(f"{path}: {key} is not a rotation; extract the calibration again")
     return matrix
 
 
@@ -113,7 +113,9 @@ def _intrinsics(content: Mapping[str, Any], camera: str, path: Path) -> np.ndarr
     key = f"intrinsics.{camera}.camera_matrix"
     focal_x, focal_y, center_x, center_y = _matrix(content, key, (4,), path)
     if focal_x <= 0 or focal_y <= 0:
-        raise DataError(f"{path}: {key} starts with focal lengths, which are above 0; extract the calibration again")
+        raise DataError(
+            f"{path}: {key} starts with focal lengths, which must be above 0; extract the calibration again"
+        )
     return np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])
 
 
@@ -121,30 +123,30 @@ def _size(content: Mapping[str, Any], camera: str, path: Path) -> tuple[int, int
     key = f"intrinsics.{camera}.resolution"
     width, height = _matrix(content, key, (2,), path)
     if width < 1 or height < 1 or width % 1 or height % 1:
-        raise DataError(f"{path}: {key} is no size in pixels; extract the calibration again")
+        raise DataError(f"{path}: {key} is not a size in pixels; extract the calibration again")
     return int(width), int(height)
 
 
 def frame_positions(
     calibration: Calibration, disparity: np.ndarray | None = None, samples: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of the rectified event camera lie in the rectified frame image.
+    """Positions of the pixels of the rectified event camera in the rectified frame image.
 
     Args:
         calibration: both cameras.
-        disparity: (H, W) float, pixels between the event cameras; 0 is infinitely far. None: everything is.
-        samples: positions a pixel in each direction, evenly over its area.
+        disparity: (H, W) float, pixels between the event cameras; 0 is at infinity. None: everything is at infinity.
+        samples: positions per pixel in each direction, evenly over its area.
 
     Returns:
         x and y, each (H * samples, W * samples) float32; -1 where a point is not in front of the frame camera.
         Pixel centres lie at whole numbers.
 
     Raises:
-        DataError: a disparity map of another size, or a calibration that says nothing about disparity.
+        DataError: a disparity map of another size, or a calibration without disparity.
     """
     width, height = calibration.event_size
-    x, y = ((np.arange(length * samples) + 0.5) / samples - 0.5 for length in (width, height))
-    x, y = np.meshgrid(x, y)
+    columns, rows = ((np.arange(length * samples) + 0.5) / samples - 0.5 for length in (width, height))
+    x, y = np.meshgrid(columns, rows)
     matrix = calibration.frame_matrix
     if disparity is None:
         rays = np.stack((x, y, np.ones_like(x)))
@@ -157,17 +159,18 @@ def frame_positions(
             raise DataError("the calibration has no disparity_to_depth.cams_03, which --disparity needs")
         fine = disparity.repeat(samples, 0).repeat(samples, 1)
         homogeneous = np.tensordot(calibration.disparity_to_point, np.stack((x, y, fine, np.ones_like(x))), 1)
-        # (X, Y, Z, W): W is 0 at infinity, where the translation drops out.
+        # (X, Y, Z, W): W is 0 at infinity, where the translation has no effect.
         moved = np.tensordot(calibration.rotation, homogeneous[:3], 1)
         moved += calibration.translation[:, None, None] * homogeneous[3]
         points = np.tensordot(matrix, moved, 1)
     in_front = points[2] > 0
     depth = np.where(in_front, points[2], 1)
-    return tuple(np.where(in_front, points[k] / depth, -1).astype(np.float32) for k in (0, 1))
+    column, row = (np.where(in_front, points[k] / depth, -1).astype(np.float32) for k in (0, 1))
+    return column, row
 
 
 def seen_share(calibration: Calibration) -> float:
-    """Share of the event camera's pixels that the frame camera sees too; the others become black."""
+    """Fraction of the event camera's pixels that the frame camera also sees; the others become black."""
     x, y = frame_positions(calibration)
     width, height = calibration.frame_size
     return float(((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).mean())
@@ -182,8 +185,8 @@ def warp_image(image: np.ndarray, positions: tuple[np.ndarray, np.ndarray], inte
         interpolation: ``nearest``, ``bilinear``, or ``area``, the mean over the area of a pixel.
 
     Returns:
-        uint8 image of the event camera's size; black where the frame camera sees nothing. OpenCV places bilinear
-        samples to 1/32 of a pixel.
+        uint8 image of the event camera's size; black where the frame camera sees nothing. OpenCV rounds bilinear
+        positions to 1/32 of a pixel.
     """
     flag = cv2.INTER_NEAREST if interpolation == "nearest" else cv2.INTER_LINEAR
     warped = cv2.remap(image, *positions, flag, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
@@ -194,18 +197,18 @@ def warp_image(image: np.ndarray, positions: tuple[np.ndarray, np.ndarray], inte
 
 
 def samples_of(interpolation: str) -> int:
-    """Positions a pixel in each direction that an interpolation needs."""
+    """Positions per pixel in each direction that an interpolation needs."""
     return AREA_SAMPLES if interpolation == "area" else 1
 
 
 def read_disparity(path: str | Path) -> np.ndarray:
     """Read a DSEC disparity map, a 16-bit PNG of 256ths of a pixel, and fill its holes.
 
-    A pixel without a measurement (0) takes that of the nearest pixel with one: holes at infinity would tear the image
-    at every edge of a measured patch.
+    A pixel without a measurement (0) takes the value of the nearest pixel with one: holes at infinity would tear the
+    image at every edge of a measured patch.
 
     Returns:
-        (H, W) float32, pixels; all 0 where nothing was measured.
+        (H, W) float32, pixels; all 0 if nothing was measured.
 
     Raises:
         DataError: missing or damaged file, or not a 16-bit grey PNG.
@@ -215,7 +218,7 @@ def read_disparity(path: str | Path) -> np.ndarray:
     samples = stored_samples(image, header)
     if samples is None or header.bits != 16:
         raise DataError(
-            f"disparity map {path} is no whole 16-bit grey PNG ({header.bits}-bit {header.color}); extract it again"
+            f"disparity map {path} is not a 16-bit grey PNG ({header.bits}-bit {header.color}); extract it again"
         )
     raw = np.asarray(samples)
     measured = raw > 0

@@ -1,4 +1,4 @@
-"""A look at how well a warped image fits the events: events drawn over it, and the shift at which they fit best."""
+"""Check of how well a warped image fits the events: events drawn over it, and the shift at which they fit best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmseg.errors import DataError
 from mmseg.events.event_index import image_event_index
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 
-# Events this long before and after the image's time are drawn, in µs: a few pixels of motion at most.
+# Events up to this long before and after the image are drawn, in µs: at most a few pixels of motion.
 HALF_WINDOW = 10_000
 MAX_SHIFT = 16
 MIN_EVENTS = 500
@@ -22,7 +22,7 @@ POSITIVE, NEGATIVE = (255, 60, 30), (60, 140, 255)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shift (x, y) in pixels of the events at which they agree best with the edges, and both correlations."""
+    """Shift (x, y) in pixels at which events match the edges best; correlation there and without shift."""
 
     shift: tuple[int, int]
     best: float
@@ -37,7 +37,7 @@ def frame_event_counts(sequence: Path, frame: int) -> np.ndarray:
         frame: number of the image.
 
     Returns:
-        (2, 480, 640) float32: negative and positive events a pixel.
+        (2, 480, 640) float32: negative and positive events per pixel.
 
     Raises:
         DataError: a file is missing or damaged, or there are no events around the image.
@@ -59,15 +59,15 @@ def frame_event_counts(sequence: Path, frame: int) -> np.ndarray:
 
 
 def agreement(image: np.ndarray, counts: np.ndarray) -> Agreement:
-    """Find the shift at which events lie best on the edges of an image, within ``MAX_SHIFT`` pixels.
+    """Find the shift, up to ``MAX_SHIFT`` pixels, at which events match the edges of an image best.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        counts: (2, H, W) events a pixel.
+        counts: (2, H, W) events per pixel.
     """
     grey = np.log(cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 1.0).astype(np.float32) + 10)
     edges = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    # A few lamps must not outvote the street, on either side.
+    # Limit the influence of a few lamps, in the image and in the events.
     edges = np.minimum(edges, np.percentile(edges, 98))
     activity = cv2.GaussianBlur(np.log1p(counts.sum(axis=0)), (0, 0), 1.0)
     inner = activity[MAX_SHIFT:-MAX_SHIFT, MAX_SHIFT:-MAX_SHIFT]

@@ -311,7 +311,7 @@ def test_remedies_fit_the_data_set():
 def test_disparity_maps_are_stored_samples(tmp_path):
     values = np.full((6, 9), 256 * 30) + LEVELS
     assert np.allclose(read_disparity(write(tmp_path / "d.png", png_bytes(values, 16))), values / 256)
-    with pytest.raises(DataError, match=r"d\.png is no whole 16-bit grey PNG \(8-bit grey\)"):
+    with pytest.raises(DataError, match=r"d\.png is not a 16-bit grey PNG \(8-bit grey\)"):
         read_disparity(write(tmp_path / "d.png", png_bytes(LEVELS, 8)))
     with pytest.raises(DataError, match="is too large"):
         read_disparity(bomb(tmp_path / "d.png", 20_000))

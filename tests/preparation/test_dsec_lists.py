@@ -462,7 +462,7 @@ def test_missing_part_is_named_and_nothing_is_written(tmp_path, part):
 def test_missing_root_or_sequences(tmp_path):
     with pytest.raises(DataError, match="nowhere is not a folder"):
         create(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(DataError, match="holds no zurich_city_09_a"):
+    with pytest.raises(DataError, match="contains no zurich_city_09_a"):
         create(tmp_path, tmp_path)
 
 

@@ -218,7 +218,7 @@ def test_disparity_holes_take_the_nearest_measurement(tmp_path):
 
 def test_disparity_that_is_none(tmp_path):
     Image.new("L", (640, 480)).save(tmp_path / "eight.png")
-    with pytest.raises(DataError, match=r"eight\.png is no whole 16-bit grey PNG"):
+    with pytest.raises(DataError, match=r"eight\.png is not a 16-bit grey PNG"):
         read_disparity(tmp_path / "eight.png")
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         read_disparity(tmp_path / "none.png")
@@ -228,10 +228,10 @@ def test_disparity_that_is_none(tmp_path):
     ("changes", "message"),
     [
         ({"extrinsics__R_rect1": None}, r"has no extrinsics\.R_rect1"),
-        ({"extrinsics__T_10": [[1, 2], [3, 4]]}, r"extrinsics\.T_10 is no array of 4x4 numbers"),
-        ({"extrinsics__R_rect0": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}, r"extrinsics\.R_rect0 holds no rotation"),
+        ({"extrinsics__T_10": [[1, 2], [3, 4]]}, r"extrinsics\.T_10 is not an array of 4x4 numbers"),
+        ({"extrinsics__R_rect0": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}, r"extrinsics\.R_rect0 is not a rotation"),
         ({"intrinsics__camRect0__camera_matrix": [0, 1, 2, 3]}, "focal lengths"),
-        ({"intrinsics__camRect1__resolution": [1440, "high"]}, r"camRect1\.resolution is no array of 2 numbers"),
+        ({"intrinsics__camRect1__resolution": [1440, "high"]}, r"camRect1\.resolution is not an array of 2 numbers"),
         ({"intrinsics": "lost"}, r"has no intrinsics\.camRect0\.camera_matrix"),
     ],
 )
