@@ -137,7 +137,7 @@ def run_tasks(
         try:
             yield from bar(zip(tasks, executor.map(guarded, tasks, chunksize=chunk), strict=True))
         except BrokenProcessPool as error:
-            raise DataError("a worker process was killed, probably out of memory: use fewer processes") from error
+            raise DataError("a worker process was killed, probably out of memory: use fewer --workers") from error
         finally:
             executor.shutdown(cancel_futures=True)
 

@@ -54,7 +54,7 @@ def test_files_are_counted_and_failures_named(capsys):
 
 
 def test_a_killed_process_is_an_error_with_a_remedy():
-    with pytest.raises(DataError, match="killed, probably out of memory: use fewer processes"):
+    with pytest.raises(DataError, match="killed, probably out of memory: use fewer --workers"):
         list(run_tasks(die, range(4), 2, "deaths"))
 
 
