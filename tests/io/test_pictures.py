@@ -25,10 +25,10 @@ from helpers.picture_tools import (
 )
 from PIL import Image
 
-from mmseg.checks.dark_zurich import night_images
-from mmseg.checks.images import ImageFiles, ImageTask, check_headers, read_image
+from mmseg.checks.images import ImageFiles, ImageKind, ImageTask, check_headers, read_image
 from mmseg.datasets import cityscapes, dark_zurich, dsec_night
 from mmseg.datasets.dsec_frames import read_event_index, read_frame_list, read_timestamps
+from mmseg.datasets.layouts import DARK_ZURICH
 from mmseg.datasets.uda import UDADataset
 from mmseg.errors import DataError
 from mmseg.evaluation.submission import FOLDERS, check_submission, write_submission
@@ -105,8 +105,8 @@ def test_images_of_every_kind(tmp_path, kind):
     levels = np.array(Image.fromarray(expected.astype(np.uint8)).convert("L"))
     assert (np.array(open_image(path, "L")) == levels).all()
     assert read_header(path).size == (9, 6)
-    assert not read_image(ImageTask(path, "image")).uniform
-    findings, _ = check_headers(ImageFiles("files", "image", (path,), "none"))
+    assert not read_image(ImageTask(path, ImageKind.IMAGE)).uniform
+    findings, _ = check_headers(ImageFiles("files", ImageKind.IMAGE, (path,), "none"))
     assert {finding.state for finding in findings} == {"ok"}
 
 
@@ -151,7 +151,7 @@ def test_more_than_8_bits_are_refused(tmp_path, kind):
     for read in (lambda: open_image(path, "RGB"), lambda: open_image(path, "L"), lambda: read_for_inference(path)):
         with pytest.raises(DataError, match=r"deep\.png has more than 8 bits per value \((16|32)\); convert it"):
             read()
-    findings, _ = check_headers(ImageFiles("files", "image", (path,), "none"))
+    findings, _ = check_headers(ImageFiles("files", ImageKind.IMAGE, (path,), "none"))
     assert {finding.state for finding in findings} == {"ok", "wrong"}
 
 
@@ -248,8 +248,10 @@ def test_labels_are_the_stored_samples(tmp_path, kind):
     assert label.mode == "L"
     assert (np.array(label) == expected).all()
     values, counts = np.unique(expected, return_counts=True)
-    assert read_image(ImageTask(path, "label")).values == dict(zip(values.tolist(), counts.tolist(), strict=True))
-    findings, _ = check_headers(ImageFiles("labels", "label", (path,), "none"))
+    assert read_image(ImageTask(path, ImageKind.LABEL)).values == dict(
+        zip(values.tolist(), counts.tolist(), strict=True)
+    )
+    findings, _ = check_headers(ImageFiles("labels", ImageKind.LABEL, (path,), "none"))
     assert {finding.state for finding in findings} == {"ok"}
     assert (open_pixels(path) == expected).all()
     assert (np.array(map_label_ids(path)) == np.array(LABEL_ID_TABLE)[expected]).all()
@@ -278,7 +280,7 @@ def test_labels_that_are_none(tmp_path, kind):
     with pytest.raises(DataError, match=rf"x\.png .*{message}.*; put another there"):
         open_label(path, "put another there")
     with pytest.raises(DataError, match=message):
-        read_image(ImageTask(path, "label"))
+        read_image(ImageTask(path, ImageKind.LABEL))
 
 
 def test_a_changed_byte_in_a_label_is_found(tmp_path):
@@ -427,7 +429,7 @@ def test_hidden_twins_are_no_files(tree):
     litter(tree / "zurich")
     dataset = dark_zurich.DarkZurichICDataset(str(tree / "zurich"), True, ("image",))
     assert dataset.names == ["GOPR0001/GOPR0001_frame_000001"]
-    assert len(night_images(tree / "zurich", "val")) == 1
+    assert len(DARK_ZURICH.names(tree / "zurich", "val")) == 1
 
 
 MARK = "\ufeff".encode()
