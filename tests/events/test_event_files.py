@@ -140,7 +140,7 @@ def test_all_readers_and_the_deep_check_agree_on_what_is_wrong(tmp_path, rectify
 
 
 def test_order_is_checked_where_times_are_not_needed(tmp_path, rectify_map):
-    """Within a window; at its ends it is the duration that tells."""
+    """Within a window; at its ends, the duration shows it."""
     columns = events()
     for place in (5, COUNT - 1):
         t = columns["t"].copy()

@@ -16,7 +16,7 @@ from mmseg.events.files import FrameEvents, find_windows, open_events, usable_ev
 
 
 def archive(path: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "", shape: tuple | None = None) -> Path:
-    """An archive of arrays, of which t may declare another shape than it has."""
+    """An archive of arrays, in which t may declare a wrong shape."""
     with zipfile.ZipFile(path, "w", method) as file:
         for key, values in events().items():
             buffer = io.BytesIO()
@@ -35,7 +35,7 @@ def spoilt(path: Path) -> None:
 
 
 def patched(path: Path, local: int, central: int, value: int) -> Path:
-    """Change one field of all entries of an archive."""
+    """Change a field of all entries of an archive."""
     content = bytearray(path.read_bytes())
     for mark, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         start = content.find(mark)

@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 60, 80
 
 
 def normalize_events(grid, clip):
-    """A grid as a training without a cache normalises it."""
+    """A grid as normalized in a training without a cache."""
     return rescale_array(standardize_events(grid), clip)
 
 
@@ -63,7 +63,7 @@ def test_one_polarity(bins, case, polarity):
 
 
 def test_an_empty_half_stays_zero():
-    """Named deviation: the reference gives -1 everywhere in these three cases."""
+    """Documented deviation: the reference gives -1 everywhere in these three cases."""
     golden = GoldenArrays("c08_edge_cases.npz")
     zero = np.zeros((1, 12, 16), np.float32)
     for key in ("zero_grid.b1.norm.enforce1", "const.b1.norm", "clip_zero.b1.norm.enforce1"):

@@ -95,7 +95,7 @@ KINDS = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_every_kind(tmp_path, kind):
-    """Whatever the suffix says, data sets, tools, checks and inference see the same pixels."""
+    """Data sets, tools, checks and inference see the same pixels, whatever the suffix."""
     content, expected = KINDS[kind]
     path = write(tmp_path / "x.png", content)
     pixels = np.array(open_image(path, "RGB"))
@@ -284,7 +284,7 @@ def test_labels_that_are_none(tmp_path, kind):
 
 
 def test_a_changed_byte_in_a_label_is_found(tmp_path):
-    """Decoders do not compare all checksums."""
+    """Decoders do not verify all checksums."""
     content = png_bytes(np.kron(IDS, np.ones((20, 20), int)), 8)
     for place in range(8, len(content), 3):
         changed = bytearray(content)
@@ -323,7 +323,7 @@ def test_disparity_maps_are_stored_samples(tmp_path):
 
 
 def test_nothing_else_decodes_images():
-    """Another reader would see other pixels, or let another decoder at a file."""
+    """Another reader might see other pixels, or run another decoder on a file."""
     allowed = {"mmseg/io/image_files.py", "mmseg/io/png_files.py"}
     found = set()
     for path in (p for folder in ("mmseg", "tools") for p in (ROOT / folder).rglob("*.py")):
@@ -336,7 +336,7 @@ def test_nothing_else_decodes_images():
 
 
 def test_tools_read_images_without_torch():
-    """Each of their processes would wait seconds for it."""
+    """Importing it would cost each of their processes seconds."""
     modules = ("checks.images", "preparation.cityscapes", "preparation.dsec_warp_files", "inference.pictures")
     imports = "; ".join(f"import mmseg.{module}" for module in modules)
     command = [sys.executable, "-c", f"{imports}; import sys; sys.exit('torch' in sys.modules)"]
@@ -345,7 +345,7 @@ def test_tools_read_images_without_torch():
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
-    """Mini trees that may be spoilt; the working directory is where their lists start."""
+    """Mini data sets that a test may damage; their lists are relative to the working directory."""
     for name in ("cityscapes", "DSEC_Night"):
         shutil.copytree(GOLDEN / "mini" / name, tmp_path / name)
     monkeypatch.chdir(tmp_path / "DSEC_Night")
@@ -390,7 +390,7 @@ def test_a_bomb_is_skipped_as_any_bad_file(tree):
 
 
 def test_submissions_and_reports(tmp_path):
-    """A prediction of 4 bits per value is the same classes; a file of the server's folder must have 8."""
+    """A prediction may have 4 bits per value; a file in a submission must have 8."""
     source = write(tmp_path / "p.png", png_bytes(IDS % 16, 4))
     write_submission({"a.png": source}, tmp_path / "s")
     packed = np.array(Image.open(tmp_path / "s" / FOLDERS[0] / "a.png"))
@@ -407,7 +407,7 @@ def test_submissions_and_reports(tmp_path):
 
 
 def litter(folder: Path) -> None:
-    """What macOS and file managers lay beside every file and folder."""
+    """Files that macOS and file managers leave next to every file and folder."""
     for path in [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
         path.with_name(".DS_Store").write_bytes(b"\0\0\0\1Bud1")
@@ -437,7 +437,7 @@ MARK = "\ufeff".encode()
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_lists_with_a_byte_order_mark(tree, end):
-    """Windows editors write one, and other ends of lines."""
+    """Windows editors write one, and other line ends."""
     source = GOLDEN / "c10_dsec_txt" / "night_dataset_warp.txt"
     text = source.read_text(encoding="utf-8").replace("\n", end)
     assert read_frame_list(write(tree / "list.txt", MARK + text.encode())) == read_frame_list(source)

@@ -25,7 +25,7 @@ def test_even_times(tmp_path):
 
 
 def test_every_frame_has_its_own_time(tmp_path):
-    """The mean rate of the header would put them at 0, 130, 260 ..."""
+    """By the mean rate of the header they would be at 0, 130, 260 ..."""
     video = Video(write_uneven_video(tmp_path / "phone.mp4", [50, 50, 400, 100, 50]))
     assert picture_times(video, start_time=1000).times == (1000, 51000, 101000, 501000, 601000)
     assert video.frame_rate == pytest.approx(4 / 0.6)
@@ -42,7 +42,7 @@ def test_times_of_formats(tmp_path, name, code):
 
 
 def test_the_number_of_frames_is_counted(tmp_path):
-    """A film that was cut short: its header still tells of all 30 frames."""
+    """A truncated video: its header still declares all 30 frames."""
     path = write_video(tmp_path / "cut.avi", 30)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     capture = cv2.VideoCapture(str(path))
@@ -75,7 +75,7 @@ def test_the_number_of_frames_is_counted(tmp_path):
     ],
 )
 def test_times_that_are_not_said(tmp_path, shown, times):
-    """They are taken from the rate before them, or refused; a film has no rate then."""
+    """They are extrapolated from the rate before them, or refused; then the video has no rate."""
     video = Video(write_video(tmp_path / "a.avi"))
     vars(video)["_shown"] = tuple(None if time is None else 1000 * time for time in shown)
     if times is None:
@@ -140,7 +140,7 @@ def test_without_such_an_encoder_the_next_one_is_taken(tmp_path, monkeypatch, ca
 
 
 def test_a_film_that_is_not_whole_is_an_error(tmp_path):
-    """OpenCV says nothing when the disk is full."""
+    """OpenCV does not report a full disk."""
     film = Film(tmp_path / "film.mp4", 20.0)
     for _ in range(5):
         film.add(GREY)

@@ -37,7 +37,7 @@ SEQUENCE = "zurich_city_09_a"
 
 
 def write_recording(path: Path, times, ms_to_idx="exact", offset: int = OFFSET) -> Path:
-    """Write a small events.h5; ``ms_to_idx`` is 'exact' (as in DSEC), None (left out) or the values."""
+    """Write a small events.h5; ``ms_to_idx`` is 'exact' (as in DSEC), None (omitted) or the values."""
     times = np.asarray(times, dtype=np.uint32)
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
@@ -52,7 +52,7 @@ def write_recording(path: Path, times, ms_to_idx="exact", offset: int = OFFSET) 
 
 
 def write_sequence(root: Path, name: str = SEQUENCE, frames: int = 12, warp=range(12), labels=()) -> Path:
-    """Write a sequence with an image every 5 ms from 5 ms on and an event every 100 µs up to 60 ms."""
+    """Write a sequence with an image every 5 ms from 5 ms, and an event every 100 µs up to 60 ms."""
     sequence = root / name
     write_recording(sequence / "events" / "left" / "events.h5", np.arange(0, 60_001, 100))
     for folder in ("images", "warp_images", "labels"):
@@ -67,7 +67,7 @@ def write_sequence(root: Path, name: str = SEQUENCE, frames: int = 12, warp=rang
 
 
 def create(root, out_dir) -> tuple[list, str]:
-    """Run the tool in this process; return its result and what it printed."""
+    """Run the tool in this process; return its result and output."""
     output = io.StringIO()
     return create_dsec_lists(root, out_dir, Console(file=output, width=120)), output.getvalue()
 
@@ -290,7 +290,7 @@ def test_lists_and_data_move_together(tmp_path, monkeypatch):
 @pytest.mark.parametrize("named", ["{old}/data/DSEC_Night", "data/DSEC_Night", "./data//DSEC_Night", "{old}/there"])
 @pytest.mark.parametrize("beside", [True, False], ids=["list_in_root", "list_elsewhere"])
 def test_lists_of_another_place_are_read_below_the_root_first(tmp_path, monkeypatch, named, beside):
-    """Absolute paths of another machine, or relative to a working directory, though the old place is still there."""
+    """Paths of another machine, or relative to a working directory, even if the old place still exists."""
     old, new = tmp_path / "old", tmp_path / "new"
     for root in (old / "data" / "DSEC_Night", old / "there"):
         (root / SEQUENCE).mkdir(parents=True)
@@ -312,7 +312,7 @@ def test_lists_of_another_place_are_read_below_the_root_first(tmp_path, monkeypa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
 def test_folder_whose_name_is_no_utf8(tmp_path):
-    """Named on a terminal that cannot show it, written into the lists and read again."""
+    """It is named on a terminal that cannot show it, written into the lists and read back."""
     root = tmp_path / os.fsdecode(b"Stra\xdfe \xc2\xb5")
     write_sequence(root, labels=[4])
     (root / SEQUENCE / "labels" / f"{SEQUENCE}_000050_grey_gtFine_labelTrainIds.png").touch()

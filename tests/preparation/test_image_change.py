@@ -102,7 +102,7 @@ def test_newer_frames_and_another_offset_make_files_again(tree):
 
 
 def test_files_of_others_are_kept(tree):
-    """Published image changes say nothing of how they were made."""
+    """Published image changes do not record how they were made."""
     target = change_path(tree, "aachen_000000_000019")
     target.parent.mkdir(parents=True)
     Image.new("L", (64, 48), 128).save(target)
@@ -187,7 +187,7 @@ def test_an_interrupted_run_leaves_whole_files_and_goes_on(tree):
     assert errors.decode().strip() == "interrupted by SIGTERM"
     assert 4 <= len(made) < 27
     for path in made:
-        assert not path.name.startswith("."), "a temporary file is left"
+        assert not path.name.startswith("."), "a temporary file remains"
         with Image.open(path) as image:
             image.load()
     assert make(tree) == (27 - len(made), len(made), 0)

@@ -93,7 +93,7 @@ def calibration(tmp_path) -> Calibration:
 
 
 def seen_by(camera: int, points: np.ndarray) -> np.ndarray:
-    """Take (N, 3) points of camera 0 through a camera's lens onto its sensor, and rectify the pixels; (N, 2)."""
+    """Project (N, 3) points of camera 0 through a camera's lens onto its sensor, and rectify the pixels; (N, 2)."""
     turn, shift = (rotation(BETWEEN), np.array(SHIFT)) if camera else (np.eye(3), np.zeros(3))
     matrix, lens = camera_matrix(RAW_MATRICES[f"cam{camera}"]), np.array(LENSES[f"cam{camera}"])
     pixels, _ = cv2.projectPoints(points, cv2.Rodrigues(turn)[0], shift, matrix, lens)
@@ -114,7 +114,7 @@ def straight_rays(bent: np.ndarray, lens: np.ndarray) -> np.ndarray:
 
 
 def looked_up(positions: tuple[np.ndarray, np.ndarray], pixels: np.ndarray) -> np.ndarray:
-    """Positions at broken pixels, by bilinear interpolation; (N, 2)."""
+    """Positions at fractional pixels, by bilinear interpolation; (N, 2)."""
     corner = np.floor(pixels).astype(int)
     dx, dy = (pixels - corner).T
     x, y = corner.T
@@ -123,14 +123,14 @@ def looked_up(positions: tuple[np.ndarray, np.ndarray], pixels: np.ndarray) -> n
 
 
 def points_at(depth: float, number: int = 300) -> np.ndarray:
-    """Random points of camera 0 at a depth along the axis of its rectified frame, and well inside its view."""
+    """Random points of camera 0 at a depth along the axis of its rectified frame, well inside its view."""
     rng = np.random.default_rng(3)
     spread = np.column_stack([rng.uniform(-0.45, 0.45, number), rng.uniform(-0.33, 0.33, number), np.ones(number)])
     return spread * depth @ rotation(RECTIFYING[0])
 
 
 def test_far_points_through_both_cameras(calibration):
-    """Far points, each seen by both unrectified cameras and rectified there, lie where the map says."""
+    """Far points seen by both unrectified cameras, and rectified there, lie where the map says."""
     points = points_at(1e6)
     events, frame = seen_by(0, points), seen_by(1, points)
     np.testing.assert_allclose(looked_up(frame_positions(calibration), events), frame, atol=0.01)
@@ -155,7 +155,7 @@ def test_disparity_of_zero_is_infinity(calibration):
 
 @pytest.mark.parametrize("wrong", ["extrinsics__T_10", "extrinsics__R_rect0", "extrinsics__R_rect1"])
 def test_a_rotation_the_wrong_way_round_would_show(tmp_path, wrong):
-    """The test above has teeth: each rotation transposed moves the points by many pixels."""
+    """The test above is sensitive: transposing any rotation moves the points by many pixels."""
     matrix = np.array(calibration_content()["extrinsics"][wrong.split("__")[1]])
     matrix[:3, :3] = matrix[:3, :3].T.copy()
     turned = read_calibration(write_calibration(tmp_path / "turned.yaml", **{wrong: matrix.tolist()}))
@@ -172,7 +172,7 @@ def test_finer_positions_average_to_the_pixel(calibration):
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "area"])
 def test_a_picture_of_coordinates(calibration, interpolation):
-    """An image whose colour is its position shows where every warped pixel comes from."""
+    """An image whose colours encode positions shows where every warped pixel comes from."""
     y, x = np.mgrid[:1080, :1440]
     image = np.stack((x * (255 / 1440), y * (255 / 1080), np.full_like(x, 200)), axis=-1).round().astype(np.uint8)
     warped = warp_image(image, frame_positions(calibration, samples=samples_of(interpolation)), interpolation)

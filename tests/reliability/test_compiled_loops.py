@@ -1,4 +1,4 @@
-"""No value of a file makes a compiled loop index outside its arrays; an attack that would not see it does not count."""
+"""No value of a file makes a compiled loop index outside its arrays; every attack is shown to detect that."""
 
 import importlib
 import re
@@ -28,7 +28,7 @@ def test_a_compiled_loop_stays_within_its_arrays(name):
 
 
 def test_every_compiled_loop_is_attacked():
-    """A new loop needs an attack of its own."""
+    """A new loop needs its own attack."""
     uses = r"^from mmseg.system.compiled import compiled|^ *@numba"
     sources = {path for path in (ROOT / "mmseg").rglob("*.py") if re.search(uses, path.read_text("utf-8"), re.M)}
     assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources} == ATTACKS.keys()

@@ -1,4 +1,4 @@
-"""Files that went bad: what a sample says of them, and what skipping makes of them."""
+"""Damaged files: the message of a sample, and the effect of skipping."""
 
 import json
 import os
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
-    """A copy of the mini trees that may be damaged; the working directory is where its lists start."""
+    """A copy of the mini data sets that a test may damage; its lists are relative to the working directory."""
     for name in ("cityscapes", "DSEC_Night"):
         shutil.copytree(GOLDEN / "mini" / name, tmp_path / name)
     monkeypatch.chdir(tmp_path / "DSEC_Night")
@@ -80,7 +80,7 @@ def pixels_outside(tree: Path) -> None:
         file["events/x"][...] = 700
 
 
-# damage done while the training runs -> what is said of it
+# damage during a training -> message
 FAULTS = {
     cut_image: r"leftImg8bit/train/.*_leftImg8bit\.png is not a readable image",
     cut_warp_image: r"warp_images/000798\.png is not a readable image",
@@ -101,7 +101,7 @@ def test_a_bad_file_is_named(tree, damage):
 
 @pytest.mark.parametrize("damage", FAULTS, ids=lambda f: f.__name__)
 def test_a_bad_file_is_skipped_and_counted(tree, damage):
-    """What is drawn in its place is drawn from the number of the sample alone, too."""
+    """The replacement is also drawn from the number of the sample only."""
     whole, dataset, other = build(tree), build(tree, "skip"), build(tree, "skip")
     expected = [whole[number] for number in range(30)]
     for recording in whole.target.recordings.values():
@@ -157,7 +157,7 @@ def test_bad_rectify_map_is_found_before_training(tree, damage):
 
 
 def test_an_empty_window_is_left_out_and_said(tree):
-    """Frames whose window holds no time, or no event, are no training frames; a test refuses them."""
+    """Training skips frames whose window has no duration or no events; a test refuses them."""
     whole = build(tree).target
     start, finish = whole.windows[0]
     with h5py.File(tree / "DSEC_Night/zurich_city_09_a/events/left/events.h5", "r+") as file:
@@ -203,7 +203,7 @@ def test_what_is_not_finite_never_reaches_the_network(tree, monkeypatch):
 
 
 class Deadly(UDADataset):
-    """Kills the process that prepares sample 2, as the kernel does when the memory is short."""
+    """Kills the process that prepares sample 2, as the kernel does when out of memory."""
 
     def __getitem__(self, number):
         if number == 2:
@@ -242,7 +242,7 @@ def test_skipped_files_are_told_of_with_workers(tree):
 
 
 class RoadEverywhere:
-    """A network that needs the image alone."""
+    """A network that needs only the image."""
 
     def required_streams(self, output):
         return ("image",)
@@ -252,7 +252,7 @@ class RoadEverywhere:
 
 
 def test_an_evaluation_leaves_out_what_it_is_allowed_to(tree):
-    """Where a training skips bad files, one of them does not end it in its evaluation; a test of its own ends."""
+    """If a training skips bad files, its evaluation does too; a separate test stops at them."""
     dataset = DSECDataset(LISTS / "night_test_dataset_warp.txt", {"warp_image", "label", "img_metas"})
     cut(dataset.frames[1].warp_image)
     out = tree / "out"

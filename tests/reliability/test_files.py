@@ -1,4 +1,4 @@
-"""Files and names that are odd or hostile: temporary names, permissions, links, leftovers, names of runs, tables."""
+"""Odd or hostile files and names: temporary names, permissions, links, leftovers, run names, tables."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Files with anything in them: they are read, or refused in one message of ours; nothing hangs or is half-written.
+"""Files with arbitrary content: they are read, or refused with one clear message; nothing hangs or is half-written.
 
 ``make fuzz`` tries 10,000 inputs and more, a test run 500; ``CMDA_FUZZ_INPUTS`` is the number.
 """
@@ -38,13 +38,13 @@ from mmseg.preparation.cityscapes import convert_cityscapes
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = int(os.environ.get("CMDA_FUZZ_INPUTS", "500"))
-# seconds that one input may take
+# longest time for one input, in seconds
 DEADLINE = 10
 PYTHON_LOOPS = as_python(voxel_grid)
 
 
 def fuzz(share: float):
-    """Settings of a test that tries a share of all inputs."""
+    """Settings of a test that tries a fraction of all inputs."""
     return settings(
         max_examples=max(1, round(share * INPUTS)),
         deadline=DEADLINE * 1000,
@@ -56,7 +56,7 @@ def fuzz(share: float):
 
 @contextmanager
 def ours_or_nothing():
-    """Lets pass what ends well and what ends with a message of ours."""
+    """Accept success, and errors with a message of this project."""
     message = "read"
     try:
         yield
@@ -182,7 +182,7 @@ def rectify_map(folder) -> Path:
     missing=st.sampled_from(["", "", "", "t", "x", "p"]),
 )
 def test_any_events(folder, rectify_map, columns, start, count, bins, missing):
-    """A window is refused, or is what the plain form makes of it."""
+    """A window is refused, or equals that of the plain form."""
     path = folder / "events.h5"
     with h5py.File(path, "w") as file:
         for name, values in columns.items():
@@ -212,7 +212,7 @@ def test_any_events(folder, rectify_map, columns, start, count, bins, missing):
 @fuzz(0.1)
 @given(columns=event_columns(), kind=st.sampled_from(["npz", "csv", "names"]), size=st.booleans())
 def test_any_table_of_events(folder, columns, kind, size):
-    """Files that are read whole pass the checks that DSEC's do."""
+    """Files read completely pass the same checks as those of DSEC."""
     if kind == "npz":
         path = folder / "events.npz"
         np.savez(path, **columns, **({"height": HEIGHT, "width": WIDTH} if size else {}))
@@ -232,7 +232,7 @@ def test_any_table_of_events(folder, columns, kind, size):
 @fuzz(0.1)
 @given(seed=st.integers(0, 2**32 - 1), watched=st.booleans())
 def test_any_values_in_the_compiled_loops(seed, watched):
-    """That this finds a missing check is shown in test_compiled_loops.py."""
+    """test_compiled_loops.py shows that this finds a missing check."""
     module = PYTHON_LOOPS if watched else voxel_grid
     attack_events(module, np.random.default_rng(seed), watched)
 
@@ -249,7 +249,7 @@ def test_any_damage_to_a_recording(folder, data):
 
 
 def damaged(source: Path, path: Path, data: st.DataObject, likely: bool = True) -> Path:
-    """A copy of a file that is cut short, or has other bytes somewhere."""
+    """A copy of a file that is truncated, or has changed bytes."""
     content = bytearray(source.read_bytes())
     if likely or data.draw(st.booleans()):
         kind = data.draw(st.sampled_from(["cut", "bytes", "zeros"]))
@@ -308,7 +308,7 @@ def test_any_damage_to_an_image(folder, data, kind):
 @fuzz(0.02)
 @given(data=st.data())
 def test_a_damaged_label_leaves_no_half_conversion(folder, data):
-    """Either all files of the converter are there, or none is new."""
+    """Either all files of the converter exist, or none is new."""
     root = folder / "cityscapes"
     shutil.rmtree(root, ignore_errors=True)
     city = root / "gtFine" / "train" / "ulm"
@@ -338,7 +338,7 @@ def checkpoint(folder) -> Path:
 @fuzz(0.08)
 @given(data=st.data())
 def test_any_damage_to_a_checkpoint(folder, checkpoint, data):
-    """One changed byte is found by its checksum, or lies where it means nothing: the weights are right, or refused."""
+    """A changed byte is found by its checksum, or has no meaning: the weights are right, or refused."""
     path = damaged(checkpoint, folder / "damaged.pth", data)
     whole = torch.load(checkpoint, weights_only=True)["state_dict"]
     with ours_or_nothing():

@@ -1,4 +1,4 @@
-"""Statistics, checkpoints and weights with anything in them: one message that names the file, before any use."""
+"""Statistics, checkpoints and weights with arbitrary content: one message that names the file, before any use."""
 
 import copy
 import io
@@ -103,7 +103,7 @@ def test_statistics_as_they_are_written_are_read(tmp_path):
     assert {str(c): [list(item) for item in files] for c, files in by_class.items()} == json.loads(
         (root / STATISTICS_FILES[1]).read_text()
     )
-    # a class without pixels in one image is no fault
+    # a class without pixels in one image is not a fault
     (tmp_path / STATISTICS_FILES[0]).write_text("\ufeff" + json.dumps([{**ENTRY, "5": 0}]))
     ids, probabilities = class_probabilities(read_class_pixels(tmp_path), 0.1)
     assert ids == [5, 13, 0]
@@ -121,7 +121,7 @@ def model_of(kind: type = torch.optim.AdamW) -> tuple[nn.Module, torch.optim.Opt
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory) -> dict:
-    """A checkpoint as it is written."""
+    """A checkpoint as written by a training."""
     model, optimizer = model_of()
     model(torch.randn(5, 3)).square().sum().backward()
     optimizer.step()
@@ -131,7 +131,7 @@ def content(tmp_path_factory) -> dict:
 
 
 def put(*keys, value):
-    """Change of one entry of a checkpoint."""
+    """Change to one entry of a checkpoint."""
 
     def change(content: dict) -> None:
         for key in keys[:-1]:
@@ -297,7 +297,7 @@ def test_a_generator_of_no_width(tmp_path):
 
 
 def test_a_packed_checkpoint_is_not_unpacked(tmp_path):
-    """Its zeros would fill the memory; PyTorch stores what it writes as it is."""
+    """Its zeros would fill the memory; PyTorch itself stores data uncompressed."""
     plain, packed = io.BytesIO(), tmp_path / "packed.pth"
     torch.save({"state_dict": {"w": torch.zeros(2**20)}}, plain)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:

@@ -1,4 +1,4 @@
-"""Odd paths, a data root that must not be written, and runs that get into each other's way."""
+"""Odd paths, a read-only data root, and runs that interfere with each other."""
 
 import os
 import shutil
@@ -42,12 +42,12 @@ def test_odd_names_of_all_folders(project, tmp_path):
     assert (work_dir / "preds" / "metrics.json").is_file()
 
 
-# Root may write anywhere but on a file system that is mounted for reading alone.
+# Root can write anywhere except on a file system mounted read-only.
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77; shift; exec "$@"'
 
 
 def test_a_read_only_data_root(project, tmp_path):
-    """Training, with nothing written beside the data."""
+    """Training, with nothing written next to the data."""
     command = [sys.executable, str(ROOT / "my_run_experiments.py"), "--root_path", str(project)]
     command += ["--base_config", str(ROOT / PUBLISHED), "--name", "reader", "--cfg-options", *options()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -75,7 +75,7 @@ def test_launches_in_the_same_minute_have_their_own_folders():
 
 
 def test_an_existing_work_dir_is_gone_on_with(project, tmp_path):
-    """What is there is kept, and said."""
+    """Existing files are kept, and reported."""
     work_dir = tmp_path / "run"
     work_dir.mkdir()
     (work_dir / "notes.txt").write_text("mine")

@@ -30,7 +30,7 @@ DAYLIGHT = NightLight(np.ones(3), [])
 
 @pytest.fixture(scope="module")
 def city(toy_city):
-    """A city of these numbers and seed 3, made by one job."""
+    """A city of these numbers and seed 3."""
     assert json.loads((toy_city / "toy_city.json").read_text())["complete"]
     return toy_city
 
@@ -179,7 +179,7 @@ def board(z, color=(0.9, 0.9, 0.9), label="building"):
 
 
 def test_a_point_of_the_world_is_seen_where_it_projects():
-    """A pole's corner moves outwards by true parallax as the camera drives on, and stays on its surface."""
+    """A pole's corner moves outwards by the correct parallax as the camera moves forward, and stays on its surface."""
     corners = np.array([[1.0, 0.0, 12.0], [1.4, 2.5, 12.0]])
     mark = facing(1.0, 1.4, 0.0, 2.5, 12.0, albedo=plain((0.1, 0.1, 0.1)), label=ID["pole"])
     street = Street(ground=[board(60.0), mark])
@@ -203,7 +203,7 @@ def test_project_by_hand():
 
 
 def test_label_and_radiance_share_their_edges():
-    """On a scene of plain colours the label can be read off the picture, but for the soft pixel at an edge."""
+    """In a scene of uniform colours the label can be read from the image, except for the soft pixel at an edge."""
     box = facing(-1, 2, 0.3, 2.7, 9.0, albedo=plain((0.2, 0.2, 0.2)), label=ID["car"])
     street = Street(ground=[board(60.0)])
     street.ground.append(box)
@@ -303,7 +303,7 @@ def test_refractory_time_limits_the_rate():
 
 
 def test_rectify_map_brings_events_back():
-    """A spot that flashes in the rectified view is reported by pixels that the map takes back to it."""
+    """A flashing spot in the rectified view is reported by pixels that the map sends back to it."""
     mapping = rectify_map(np.random.default_rng(4))
     grid = np.stack(np.meshgrid(np.arange(640), np.arange(480)), axis=-1)
     assert 2 < np.abs(mapping - grid).max() < 30
