@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
 
     def _current_spelling(self, words: Sequence[str]) -> list[str]:
         """The words with every option under the name that argparse knows."""
-        spelled = []
+        spelled: list[str] = []
         left = list(words)
         while left:
             word = left.pop(0)

@@ -14,12 +14,12 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from mmseg.datasets.uda import SKIPPED, UDADataset
+from mmseg.datasets.uda import SKIPPED
 from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank
 from mmseg.system.signals import leave_signals_to_parent, signal_name
@@ -128,21 +128,28 @@ def read(loader: Loader, progress: Callable[[Iterable], Iterable] = iter) -> Ite
         loader.end()
 
 
+class Samples(Protocol):
+    """A training set."""
+
+    def __getitem__(self, number: int) -> Any:
+        """A sample; the same number gives the same one."""
+
+    def describe(self, number: int) -> str:
+        """Files of a sample, for messages."""
+
+
 class WatchedSamples(Dataset):
     """A dataset whose loader processes record which sample they prepare, in case one dies of it.
 
     Args:
-        dataset: has ``describe(number)``.
+        dataset: what is watched.
         workers: loader processes.
     """
 
-    def __init__(self, dataset: UDADataset, workers: int) -> None:
+    def __init__(self, dataset: Samples, workers: int) -> None:
         self.dataset = dataset
         # process id and sample number by worker, in shared memory
         self.current = torch.full((max(workers, 1), 2), -1, dtype=torch.int64).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, number: int) -> Any:
         worker = get_worker_info()
@@ -167,7 +174,7 @@ def sample_numbers(iteration: int, batch_size: int, process: ProcessRank = SINGL
 
 
 def training_loader(
-    dataset: UDADataset,
+    dataset: Samples,
     batch_size: int,
     workers: int,
     iterations: range,
@@ -184,7 +191,7 @@ def training_loader(
     )
 
 
-def batch_of(dataset: UDADataset, numbers: range) -> dict[str, Any]:
+def batch_of(dataset: Samples, numbers: range) -> dict[str, Any]:
     """Batch of the given samples, as a loader makes it."""
     batch = default_collate([dataset[number] for number in numbers])
     batch.pop(SKIPPED, None)

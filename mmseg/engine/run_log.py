@@ -103,7 +103,7 @@ class RunLog:
                 handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             self.logger.addHandler(handler)
         self._json = LineFile(files.json_log)
-        self.loggers = [TensorBoardLogger(work_dir)] if loggers is None else list(loggers)
+        self.loggers = [TensorBoardLogger(Path(work_dir))] if loggers is None else list(loggers)
 
     def info(self, message: str, *args: Any) -> None:
         """Log a message."""

@@ -81,6 +81,7 @@ class UnpairedPictures(Dataset):
 
     def __init__(self, root: str | Path, crop: int, seed: int) -> None:
         self.paths = {domain: domain_pictures(root, "train", domain) for domain in DOMAINS}
+        self.root = root
         self.crop = crop
         self.seed = seed
         for paths in self.paths.values():
@@ -97,6 +98,10 @@ class UnpairedPictures(Dataset):
         """``change`` and ``events``, (1, crop, crop) in [-1, 1]."""
         rng = np.random.default_rng([PAIR_KEY, self.seed, number])
         return {domain: self._draw(paths, rng) for domain, paths in self.paths.items()}
+
+    def describe(self, number: int) -> str:
+        """Which sample it is, for messages."""
+        return f"pair {number} from {self.root}"
 
     def _draw(self, paths: list[Path], rng: np.random.Generator) -> Tensor:
         path = paths[int(rng.integers(len(paths)))]
