@@ -162,6 +162,7 @@ def test_refusals_of_the_data_tool(project, data, tmp_path):
 
 def test_pairs_depend_on_their_number_alone(data):
     pictures, again = UnpairedPictures(data, 32, seed=0), UnpairedPictures(data, 32, seed=0)
+    assert pictures.describe(3) == f"pair 3 from {data}"
     later = again[7]
     for domain in ("change", "events"):
         assert pictures[7][domain].shape == (1, 32, 32)
