@@ -1,4 +1,4 @@
-# One second input in every pass, events or content map, whichever was drawn.
+# One second input per pass: events or content map, whichever was drawn.
 _base_ = ["../fusion/cs2dsec_image+events_together_b5.py"]
 train_type = "cs2dsec_image+events"
 model = dict(

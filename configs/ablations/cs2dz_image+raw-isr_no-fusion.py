@@ -1,5 +1,5 @@
-# No fusion: content maps tell the edges of the labels, and features of mixed images and content maps are kept close.
-# The factor of that distance is our choice, the authors give none.
+# No fusion: edges of the labels are predicted from content maps, and features of mixed images and content maps are
+# drawn together. The weight of that distance is our choice; the authors give none.
 _base_ = ["../fusion/cs2dz_image+raw-isr_b5.py"]
 model = dict(
     decode_head=dict(decoder_params=dict(train_type="cs2dz_image+raw-isr_no-fusion")),

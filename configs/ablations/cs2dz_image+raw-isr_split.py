@@ -1,4 +1,4 @@
-# No fusion: image and content map have classifiers of their own, and each labels its own target. Tested on the output
+# No fusion: image and content map have their own classifiers, and each labels its own target. Tested on the output
 # of the content map, in the slot of the events.
 _base_ = ["../fusion/cs2dz_image+raw-isr_b5.py"]
 model = dict(

@@ -1,4 +1,4 @@
-# DAFormer's self-training on images alone, on the toy city, at the size of the CMDA runs beside it.
+# DAFormer's self-training on images only, on the toy city, at the size of its CMDA runs.
 _base_ = ["../baselines/cs2dsec_image_b5.py"]
 model = dict(
     pretrained="{{ fileDirname }}/toy_mit_b0.pth",

@@ -1,4 +1,4 @@
-# DAFormer's self-training on images alone, on the toy city's Dark Zurich tree, at the size of the CMDA run beside it.
+# DAFormer's self-training on images only, on the toy city's Dark Zurich tree, at the size of its CMDA run.
 _base_ = ["../baselines/cs2dz_image_b5.py"]
 model = dict(
     pretrained="{{ fileDirname }}/toy_mit_b0.pth",

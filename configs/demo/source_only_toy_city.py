@@ -1,7 +1,7 @@
-# The baseline on the toy city: the published network at a size for two CPU cores, trained on labelled day images alone.
+# The baseline on the toy city: the published network at a size for two CPU cores, trained on labelled day images only.
 _base_ = ["../fusion/cs2dsec_image+events_together_b5.py"]
 model = dict(
-    # in place of ImageNet's weights; benchmarks/toy_pretraining.py makes them
+    # replaces ImageNet weights; made by benchmarks/toy_pretraining.py
     pretrained="{{ fileDirname }}/toy_mit_b0.pth",
     backbone_image=dict(type="mit_b0"),
     backbone_events=dict(type="mit_b0"),
@@ -9,8 +9,8 @@ model = dict(
     fusion_isr_module=dict(type=""),
     decode_head=dict(in_channels=[32, 64, 160, 256], channels=32, decoder_params=dict(embed_dims=32)),
 )
-# As in the published config a crop has nearly the height of the frame, so that a network learns what is above and what
-# below; the test is at the scale of the training.
+# As in the published config, a crop is nearly as high as the frame, so that the network learns what is above and what
+# is below; the test has the scale of the training.
 data = dict(
     workers_per_gpu=1,
     train=dict(
@@ -21,8 +21,8 @@ data = dict(
     val=dict(test_resize_size=(176, 256)),
     test=dict(test_resize_size=(176, 256)),
 )
-# There are no generator weights: image changes are the day's events. A few hundred iterations need a higher learning
-# rate, a teacher with a shorter memory, and a lower confidence.
+# There are no generator weights: image changes serve as day events. A few hundred iterations need a higher learning
+# rate, a teacher with a shorter memory and a lower confidence threshold.
 uda = dict(
     source_only=True,
     alpha=0.99,

@@ -1,8 +1,8 @@
 # The baseline on the toy city's Dark Zurich tree: the published network at a size for two CPU cores, trained on
-# labelled day images alone.
+# labelled day images only.
 _base_ = ["../fusion/cs2dz_image+raw-isr_b5.py"]
 model = dict(
-    # in place of ImageNet's weights; benchmarks/toy_pretraining.py makes them
+    # replaces ImageNet weights; made by benchmarks/toy_pretraining.py
     pretrained="{{ fileDirname }}/toy_mit_b0.pth",
     backbone_image=dict(type="mit_b0"),
     backbone_events=dict(type="mit_b0"),
@@ -19,7 +19,7 @@ data = dict(
     val=dict(image_resize_size=(288, 162)),
     test=dict(image_resize_size=(288, 162)),
 )
-# The rows that are left out are those of 512 pixels, scaled.
+# The ignored rows are those of the 512-pixel config, scaled.
 uda = dict(
     source_only=True,
     alpha=0.99,

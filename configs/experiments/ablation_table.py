@@ -1,4 +1,4 @@
-# The ablation table on DSEC_Night: the published configuration, then one change in each row.
+# The ablation table on DSEC_Night: the published configuration, then one change per row.
 experiments = [
     dict(base_config="configs/fusion/cs2dsec_image+events_together_b5.py", name="cs2dsec_cmda"),
     dict(base_config="configs/fusion/cs2dsec_image+events_together_fuse_both_b5.py", name="cs2dsec_fuse_both"),

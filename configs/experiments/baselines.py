@@ -1,4 +1,4 @@
-# What CMDA is compared with: labelled days alone, and self-training on images alone.
+# Baselines for CMDA: labelled day images only, and self-training on images only.
 experiments = [
     dict(base_config=f"configs/baselines/{name}_b5.py", name=name)
     for name in (

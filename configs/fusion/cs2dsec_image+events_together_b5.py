@@ -45,7 +45,7 @@ data = dict(
 uda = dict(
     train_type="cs2dsec_image+events_together",
     alpha=0.999,
-    # the feature distance is off; these would be its classes (things) and the least share of a label cell
+    # the feature distance is off; these would be its classes (things) and the smallest share of a label cell
     imnet_feature_dist_lambda=0,
     imnet_feature_dist_classes=[6, 7, 11, 12, 13, 14, 15, 16, 17, 18],
     imnet_feature_dist_scale_min_ratio=0.75,

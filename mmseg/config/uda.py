@@ -73,7 +73,7 @@ class UDASettings:
         TRAIN_IDS, None, "train ids on which the distance is taken; None takes all pixels", none=True
     )
     imnet_feature_dist_scale_min_ratio: float | None = key(
-        SHARE, None, "least share of a label cell that its class needs for the distance", none=True
+        SHARE, None, "smallest share of a label cell that its class needs for the distance", none=True
     )
     mix: str = key(Choice(("class",)), "class", "how source and target are mixed")
     blur: bool = key(Flag(), True, "blur the mixed image in half of the iterations")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmseg.config.keys import CONFIG
+from mmseg.config.keys import CONFIG, value_of
 from mmseg.config.kinds import Number, shown
 from mmseg.errors import ConfigError
 from mmseg.evaluation.logged import CLASS_KEYS
@@ -96,7 +96,7 @@ def read_run(work_dir: str | Path) -> RunScores:
     if not config_path.is_file():
         raise ConfigError(f"{work_dir} is not a work dir: it has no {config_path.name}")
     config = read_json(config_path, "remove it or train again", error=ConfigError)
-    seed = config.get("seed") or 0
+    seed = value_of(config, "seed")
     try:
         SEED.check("seed", seed)
     except ConfigError:

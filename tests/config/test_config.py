@@ -62,7 +62,7 @@ def test_fuse_both_differs_by_its_flag_and_name(root, published):
 
 
 def test_published_work_dir_configs_are_understood():
-    """Whatever switches its training had: a test does not read them."""
+    """A test does not read the switches of the training, whatever they are."""
     config = load_config(GOLDEN / "configs" / "work_dir_cs2dsec.json")
     config.merge_from_dict(
         {
@@ -93,7 +93,7 @@ def test_launcher_child_of_the_reference_resolves_as_published(root, tmp_path, b
 
 
 def test_our_child_config_is_what_the_reference_runs(root, tmp_path, monkeypatch):
-    """Equal to the reference's child where that has keys that are read, but for name, revision and root."""
+    """Equal to the reference's child in all keys that are read, except name, revision and root."""
     monkeypatch.chdir(tmp_path)
     path = write_child_config(root / PUBLISHED, "cmda_cs2dsec", "/ROOT", {})
     assert path.match("configs/generated/local-basic/*_cmda_cs2dsec_?????.json")
@@ -129,7 +129,7 @@ def test_our_child_config_is_what_the_reference_runs(root, tmp_path, monkeypatch
                 ("image_change_range", 1),
             )
         },
-        # ours re-roots every path
+        # ours moves every path below the root
         "model.pretrained": ("pretrained/mit_b5.pth", "/ROOT/pretrained/mit_b5.pth"),
         "uda.cyclegan_itrd2en_path": (
             "./pretrained/cityscapes_ICD_to_dsec_EN.pth",
@@ -156,7 +156,7 @@ def differences(first: dict, second: dict, prefix: str = "") -> dict:
 
 @pytest.mark.parametrize("variant", ["work dir", "our config"])
 def test_dark_zurich_trains_without_a_generator(root, tmp_path, variant):
-    """Of a published folder too: nothing is translated, so the generator's file need not exist."""
+    """Also from a published folder: nothing is translated, so the generator's file need not exist."""
     path = GOLDEN / "configs" / "work_dir_cs2dz.json" if variant == "work dir" else root / PUBLISHED_DZ
     config = load_config(path)
     keys = [f"data.{key}.dataset_path" for key in ("train.source", "train.target", "val", "test")]
@@ -190,7 +190,7 @@ def test_root_path_replaces_the_root_of_another_machine(published):
 
 
 def test_root_path_of_our_own_runs(published, tmp_path):
-    """Absolute list paths of another machine, and a disk that is itself called data."""
+    """Absolute list paths of another machine, and a disk named data."""
     for there in ("/home/other/CMDA", "/data/user/CMDA"):
         config = published.copy()
         config.merge_from_dict({"data.test.dataset_txt_path": f"{there}/night_test_dataset_warp.txt"})

@@ -1,4 +1,4 @@
-"""Which configs may be code: Python files that the user names. JSON is data, in a work dir without exception."""
+"""Which configs may be code: Python files that the user names. JSON is data; in a work dir without exception."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ PUBLISHED = ROOT / "configs/fusion/cs2dsec_image+events_together_b5.py"
 
 @pytest.fixture
 def trap(tmp_path) -> Path:
-    """Code of a stranger; ``trapped`` is there once it has run."""
+    """Untrusted code; the file ``trapped`` exists once it has run."""
     path = tmp_path / "stranger" / "trap.py"
     path.parent.mkdir()
     path.write_text(f"open({str(tmp_path / 'trapped')!r}, 'w').close()\nseed = 3\n")
@@ -40,7 +40,7 @@ YAML = "seed: !!python/object/apply:os.system ['touch trapped']\n"
 
 
 def hostile(trap: Path) -> dict[str, dict]:
-    """What a JSON file may hold that a config framework would run, import, or replace."""
+    """What a config framework would run, import or substitute in a JSON file."""
     write(trap.with_name("trap.yaml"), YAML)
     write(trap.with_name("trap.json"), {"_base_": "./trap.py"})
     return {
@@ -79,7 +79,7 @@ def test_json_of_a_stranger_runs_nothing(tmp_path, trap, resolved, monkeypatch, 
 
 
 def test_a_work_dir_names_no_base_at_all(tmp_path, resolved):
-    """Not even one of this project: it is resolved."""
+    """Not even a base of this project: the config is resolved."""
     path = write(tmp_path / "run[a note]" / "run.json", {**resolved, "_base_": str(PUBLISHED)})
     assert WorkDir(path.parent).find_config() == path
     with pytest.raises(ConfigError, match=r"the config of a work dir is resolved, and read as data"):
@@ -109,7 +109,7 @@ def test_python_that_the_user_names_is_code(tmp_path, trap):
 
 
 def test_child_configs_of_the_launcher_keep_their_bases(tmp_path, monkeypatch, resolved):
-    """The launcher writes them beside each other, over whatever base it was given."""
+    """The launcher writes them into one folder, over any base that it was given."""
     monkeypatch.chdir(tmp_path)
     mine = write(tmp_path / "mine.py", f"_base_ = [{str(PUBLISHED)!r}]\nseed = 5\n")
     data = write(tmp_path / "data.json", resolved)
@@ -129,7 +129,7 @@ def test_a_child_config_over_this_project_may_lie_anywhere(tmp_path):
 
 
 def test_a_link_into_the_project_is_no_way_around(tmp_path, trap):
-    """The bases of the linked config would be looked for beside the link."""
+    """The bases of the linked config would be looked for next to the link."""
     link = tmp_path / "a" / "link.py"
     link.parent.mkdir()
     link.symlink_to(PUBLISHED)

@@ -97,7 +97,7 @@ def sections(config: dict, prefix: str = "") -> list[str]:
 
 
 def kinds_of(key: str) -> list:
-    """What the table says of a key, once for each variant; any piece of a name is a key of ``custom_keys``."""
+    """Descriptions of a key in the table, one per variant; any part of a name is a key of ``custom_keys``."""
     pieces = "optimizer.paramwise_cfg.custom_keys."
     if key.startswith(pieces):
         key = f"{pieces}*.{key.rpartition('.')[2]}"
@@ -105,7 +105,7 @@ def kinds_of(key: str) -> list:
 
 
 def harmless(key: str, name: str, for_training: bool) -> bool:
-    """Whether an accepted value does nothing wrong, by what its key takes."""
+    """Whether an accepted value is harmless, by the kind of its key."""
     value = HOSTILE[name]
     if for_training and key.startswith("data.test"):
         return True  # a training does not read it, and a test checks it
@@ -128,14 +128,14 @@ def harmless(key: str, name: str, for_training: bool) -> bool:
     return (key, name) in HARMLESS
 
 
-# What is accepted beside: values that are meant so.
+# Further accepted values, which are intended.
 HARMLESS = {
     *((f"data.{part}.isr_parms", "empty text") for part in ("train.source", "train.target")),
     ("uda.isr_parms", "empty text"),
     # "number as text" is how the published configs write it; 1e300 and the like are refused
     ("uda.random_choice_thres", "number as text"),
     ("uda.random_choice_thres", "empty text"),
-    # sections without a key of their own: every key has a default
+    # empty sections: every key has a default
     *((key, "empty section") for key in ("checkpoint_config", "evaluation", "log_config", "uda.forward_cfg")),
     *(
         (key, "empty section")
@@ -174,7 +174,7 @@ HARMLESS = {
         )
     ),
     ("norm_cfg.requires_grad", "True"),
-    # no module is built, no evaluation made
+    # no module is built, no evaluation run
     ("model.fusion_isr_module", "empty section"),
     ("data.val", "empty section"),
     # without day events nothing loads the generator
@@ -183,7 +183,7 @@ HARMLESS = {
 }
 
 
-# what is tried of each config: all of the first one, of the others what they have of their own
+# Keys tried per config: all of the first one, and what is particular to the others.
 TRIED = {PUBLISHED: ("",), PUBLISHED_DZ: ("data.", "uda."), FEATURE_DISTANCE: ("model.", "uda.imnet")}
 
 
@@ -213,7 +213,7 @@ def test_every_key_with_every_hostile_value(root, tmp_path, path, for_training):
 
 
 def is_one_line_about(key: str, message: str) -> bool:
-    """Whether a message is one line that names a key; of a type that is missing, its section."""
+    """Whether a message is one line that names a key, or its section if the type is missing."""
     named = key.rpartition(".")[2] in message or f"{key.removesuffix('.type')} has no 'type'" in message
     return named and message.isprintable() and len(message) < 700
 
@@ -229,7 +229,7 @@ class Plain:
 
 
 def refusal(content: dict, for_training: bool = True) -> str | None:
-    """What a training or a test says about a config; None where it would begin."""
+    """Error of a training or a test about a config; None if it would start."""
     try:
         if for_training:
             check_training(Plain(content))
@@ -240,7 +240,7 @@ def refusal(content: dict, for_training: bool = True) -> str | None:
     return None
 
 
-# --cfg-options: key, text of the value, what the message says.
+# --cfg-options: key, text of the value, part of the message.
 OPTIONS = [
     ("seed", "18446744073709551615", "seed is 18446744073709551615; give a whole number of at least 0 and at most"),
     ("runner.max_iters", "999999999999999999999", "runner.max_iters is 999999999999999999999; give a whole number"),
@@ -368,7 +368,7 @@ def test_the_launcher_names_a_value_that_a_flag_would_read(root, tmp_path, monke
 
 @pytest.mark.parametrize("key", ["data", "data.test", "data.test.outputs", "model"])
 def test_whatever_reads_a_config_names_the_value(root, tmp_path, key):
-    """Before it looks for the root, the outputs or the checkpoint."""
+    """Before the root, the outputs or the checkpoint are looked for."""
     uses = (
         lambda: testing.test(root / PUBLISHED, "none.pth", tmp_path, root_path=str(tmp_path), cfg_options={key: 5}),
         lambda: init_model(root / PUBLISHED, "none.pth", cfg_options={key: 5}, train_isr_parms=True),

@@ -1,4 +1,4 @@
-"""``--root-path``: what lies below it, what does not, and levels that were not meant."""
+"""``--root-path``: what lies below it, what does not, and roots at the wrong level."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ BASE = ROOT / "configs/fusion/cs2dsec_image+events_together_b5.py"
 
 @pytest.fixture
 def city(tmp_path, monkeypatch) -> Path:
-    """A root with data and lists, from a working directory that has none."""
+    """A root with data and lists; the working directory has none."""
     city = tmp_path / "data" / "toy_city"
     for name in ("cityscapes/leftImg8bit", "DSEC_Night/zurich_city_09_a/images"):
         (city / "data" / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_right_root_is_silent(city):
 
 
 def test_what_is_read_from_elsewhere_is_said(city, tmp_path):
-    """A list of the working directory still has its data looked for below the root."""
+    """The data of a list in the working directory is still looked for below the root."""
     (city / "night_test_dataset_warp.txt").unlink()
     Path("night_test_dataset_warp.txt").touch()
     config = load_config(BASE)
@@ -79,7 +79,7 @@ def test_what_is_read_from_elsewhere_is_said(city, tmp_path):
     assert line in child.notes
     assert child.resolved.data.test.root_path == str(city)
     assert "root_path" not in child.resolved.data.train.target
-    # What the user spelt out is no surprise.
+    # A path that the user gave is not reported.
     given = {"data.test.dataset_txt_path": "night_test_dataset_warp.txt"}
     assert outside_root(load_config(BASE, given), city, given, for_training=False) == []
 

@@ -4,7 +4,7 @@ from mmseg.config.reference import keys_page
 
 
 def test_the_page_is_current(root):
-    """Write it anew with ``python -m mmseg.config.reference > docs/config_keys.md``."""
+    """To update it, run ``python -m mmseg.config.reference > docs/config_keys.md``."""
     assert (root / "docs" / "config_keys.md").read_text(encoding="utf-8") == keys_page()
 
 
