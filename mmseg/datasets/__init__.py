@@ -1,5 +1,4 @@
-"""Data sets, and the tools that prepare them.
+"""Data sets that training and tests read, and the preprocessing they share with inference.
 
-Nothing is imported here: the converter and the list tool need no torch and must not wait for it. The registry knows
-where the data sets are.
+Nothing is imported here, since tools that read file lists do without torch. The registry imports the data sets.
 """

@@ -1,1 +1,1 @@
-"""A trained network on one's own pictures: prediction, files, export, benchmark."""
+"""A trained network on your own images: prediction, files, export, benchmark."""

@@ -129,9 +129,9 @@ class InputRecipe:
                 window,
                 "rectified positions; each event adds +1 or -1 (its polarity), split (bi- or tri-)linearly over "
                 f"{spread}, on a grid of {HEIGHT}x{WIDTH}",
-                "cells that are not 0: less their mean, by their standard deviation",
+                "cells that are not 0: minus their mean, divided by their standard deviation",
                 f"{clip}; positive values: min(value, clip), then from [least, largest] of the frame to [0, 1], cells "
-                "without one counting as 0; negative values alike to [-1, 0]",
+                "without one counting as 0; negative values likewise to [-1, 0]",
                 *mean,
                 f"rows 0..{TEST_ROWS - 1}, resized to {size[0]}x{size[1]}, bilinear, pixel centres at .5",
                 "three equal channels, float32",
@@ -150,10 +150,10 @@ class InputRecipe:
                 "camera image at its own size" if large else self._picture(size),
                 "grey level g, 0..255 (ITU-R 601)",
                 f"v = ln(g / 255 * ({high:g} - {low:g}) + {low:g}); span = ln({high:g} / {low:g})",
-                f"for each of {', '.join(shifts)}: v moved by {params.shift_pixel} pixels that way, less v; 0 where "
+                f"for each of {', '.join(shifts)}: v moved by {params.shift_pixel} pixels that way, minus v; 0 where "
                 f"nothing moved in and where it is at most {params.threshold:g} * span",
                 f"clip = {params.clip_range:g} * span; positive values: min(value, clip), then from [least, largest] "
-                "of the frame to [0, 1], pixels without one counting as 0; negative values alike to [-1, 0]",
+                "of the frame to [0, 1], pixels without one counting as 0; negative values likewise to [-1, 0]",
                 "mean over the directions",
                 *after,
                 "three equal channels, float32",
@@ -165,10 +165,10 @@ def describe(recipe: InputRecipe, streams: Sequence[str], size: Sequence[int], l
     """Inputs, outputs and classes of an exported network, as plain data.
 
     Args:
-        recipe: of the inputs.
+        recipe: recipe of the inputs.
         streams: names of the inputs.
         size: (height, width) of inputs and outputs.
-        labels: whether it gives label and confidence in place of logits.
+        labels: whether the network returns label and confidence in place of logits.
     """
     map_shape = ["batch", *size]
     inputs = [
