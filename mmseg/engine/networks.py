@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.config.load import check_config, effective
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.uda.segmentors import build_segmentor
@@ -15,8 +16,9 @@ from mmseg.uda.segmentors import build_segmentor
 def _model_config(config: Config) -> dict[str, Any]:
     cfg = effective(config, for_training=False)
     test_set = cfg["data"].get("test") or {}
-    for key in ("dataset_path", "dataset_txt_path", "cache"):
-        test_set.pop(key, None)
+    for key in DATA_PATH_KEYS:
+        if key.startswith("data.test."):
+            test_set.pop(key.removeprefix("data.test."), None)
     check_config(cfg, for_training=False)
     return {**cfg["model"], "pretrained": None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmseg.datasets.layouts import CITYSCAPES
 from mmseg.errors import DataError
 from mmseg.io.files import visible
 
@@ -12,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 POLYGONS_SUFFIX = "_gtFine_polygons.json"
 LABEL_IDS_SUFFIX = "_gtFine_labelIds.png"
-TRAIN_IDS_SUFFIX = "_gtFine_labelTrainIds.png"
+TRAIN_IDS_SUFFIX = CITYSCAPES.label_suffix
 # Polygons come first: the reference statistics were made from them, and drawing them takes no longer than decoding a
 # label id image (3 to 15 ms either way at 2048x1024).
 SOURCE_SUFFIXES = {"polygons": POLYGONS_SUFFIX, "label_ids": LABEL_IDS_SUFFIX}
