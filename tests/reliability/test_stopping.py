@@ -260,7 +260,7 @@ def test_a_loader_process_that_is_killed(server, project, tmp_path):
     assert re.search(
         r"a loader process died \(number \d+: killed by SIGKILL\); it was reading source .*, target ", message
     )
-    assert re.search(r"Saved .*iter_\d+\.pth\. Go on", message)
+    assert re.search(r"Saved .*iter_\d+\.pth\. Resume", message)
     assert_sound(started)
 
 
