@@ -139,7 +139,7 @@ class Trainer(TrainingLoop[StepResult]):
         self.intervals = Intervals.of_run(run)
         if validator is not None:
             validator.check(self.method.model)
-        self.meta = self.checkpoint_meta()
+        self.meta = self.describe_run()
 
     def log_start(self) -> None:
         """Log what is trained on."""
@@ -151,8 +151,8 @@ class Trainer(TrainingLoop[StepResult]):
         if self.job.start.remark:
             self.log.warning(self.job.start.remark)
 
-    def checkpoint_meta(self) -> dict[str, Any]:
-        """What a checkpoint says about its run."""
+    def describe_run(self) -> dict[str, Any]:
+        """Metadata of every checkpoint."""
         return {
             "CLASSES": list(CLASSES),
             "PALETTE": [list(color) for color in PALETTE],
