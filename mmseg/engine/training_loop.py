@@ -103,7 +103,7 @@ class TrainingLoop(ABC, Generic[Step]):
     intervals: Intervals
     process: ProcessRank = SINGLE_PROCESS
     undo: StepUndo | None = None
-    resume_hint: str = "Resume with --resume auto"
+    resume_hint: str = "Continue with --resume auto"
     ending: Ending
     pace: Pace
     window: LogWindow

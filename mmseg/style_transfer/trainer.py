@@ -48,7 +48,7 @@ class StyleTransferTrainer(TrainingLoop[StyleStep]):
         sheet: draws held-out pictures; None if there are none.
     """
 
-    resume_hint = "Resume with --resume"
+    resume_hint = "Continue with --resume"
     settings: StyleTransferSettings
     pictures: UnpairedPictures
     lock: WorkDirLock

@@ -124,7 +124,7 @@ def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkey
     monkeypatch.setattr(DACS, "train_step", broken)
     with pytest.raises(ZeroDivisionError, match="a mistake") as caught:
         train(project, tmp_path / "run", **{"checkpoint_config.interval": 4})
-    assert re.fullmatch(r"saved .*iter_3\.pth\. Resume with --resume auto", caught.value.__notes__[0])
+    assert re.fullmatch(r"saved .*iter_3\.pth\. Continue with --resume auto", caught.value.__notes__[0])
     monkeypatch.undo()
     train(project, tmp_path / "run", resume_from="auto")
     assert_same(whole, tmp_path / "run")

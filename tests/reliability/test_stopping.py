@@ -65,7 +65,7 @@ def assert_stopped(started: Started, number: int, seconds: float = 60) -> int:
     """Ended by a signal as it should be; the iteration that was saved."""
     assert started.wait(seconds) == 128 + number, started.stderr
     found = re.fullmatch(
-        r"interrupted after iteration (\d+); saved (.*iter_\1\.pth)\. Resume with --resume auto", started.message()
+        r"interrupted after iteration (\d+); saved (.*iter_\1\.pth)\. Continue with --resume auto", started.message()
     )
     assert found, started.stderr
     assert_sound(started)
@@ -190,7 +190,7 @@ UDADataset.__getitem__ = hang
     time.sleep(0.5)
     started.signal_group(signal.SIGTERM)
     assert started.wait(40) == 128 + signal.SIGTERM
-    assert "iter_4.pth. Resume with --resume auto" in started.message()
+    assert "iter_4.pth. Continue with --resume auto" in started.message()
     assert_sound(started)
     assert [path.name for path in WorkDir(tmp_path / "run").checkpoints()] == ["iter_4.pth"]
 
@@ -246,7 +246,7 @@ UDADataset.__getitem__ = fail
     for started in runs:
         assert started.wait() == 2
         assert re.fullmatch(
-            r"frame\.png is not a readable image; replace it\. Saved .*iter_4\.pth\. Resume with --resume auto",
+            r"frame\.png is not a readable image; replace it\. Saved .*iter_4\.pth\. Continue with --resume auto",
             started.message(),
         )
         assert_sound(started)
@@ -260,7 +260,7 @@ def test_a_loader_process_that_is_killed(server, project, tmp_path):
     assert re.search(
         r"a loader process died \(number \d+: killed by SIGKILL\); it was reading source .*, target ", message
     )
-    assert re.search(r"Saved .*iter_\d+\.pth\. Resume", message)
+    assert re.search(r"Saved .*iter_\d+\.pth\. Continue", message)
     assert_sound(started)
 
 
@@ -396,7 +396,7 @@ def test_a_full_disk_at_the_end_and_at_a_stop(server, project, tmp_path):
     stop = "def fill(fill=fill):\n    fill()\n    os.kill(os.getpid(), 15)\n"
     stopped = on_small_disk(server, project, tmp_path / "stop", 2, 99, stop, **{"checkpoint_config.interval": 2})
     run = ended_on_small_disk(at_end, 2)
-    newest = r"The newest checkpoint is run/iter_2\.pth\. Resume with --resume auto$"
+    newest = r"The newest checkpoint is run/iter_2\.pth\. Continue with --resume auto$"
     assert re.search(rf"^run/iter_6\.pth cannot be written \(.*{newest}", at_end.message())
     assert has_right_checksums(run / "iter_2.pth")
     assert [path.name for path in WorkDir(run).checkpoints()] == ["iter_2.pth"]
@@ -448,7 +448,7 @@ def test_a_launcher_that_is_stopped_or_killed(server, project, tmp_path):
         stopped.signal_group(signal.SIGINT)
     killed.signal(signal.SIGKILL)
     assert stopped.wait() == 130
-    expected = "interrupted by SIGINT: 1 of 2 runs stopped, 1 not started. Go on with --resume auto"
+    expected = "interrupted by SIGINT: 1 of 2 runs stopped, 1 not started. Continue with --resume auto"
     assert stopped.message() == expected
     killed.wait()
     wait_until(lambda: not Path(f"/proc/{run_of_killed}/cmdline").exists())

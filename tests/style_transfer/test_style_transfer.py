@@ -324,7 +324,7 @@ def test_a_signal_saves_and_a_bad_picture_too(data, trained, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(StyleTransferTrainer, "step", told_to_stop)
         with pytest.raises(
-            Interrupted, match=r"after iteration 2; saved .*iter_2\.pth\. Resume with --resume$"
+            Interrupted, match=r"after iteration 2; saved .*iter_2\.pth\. Continue with --resume$"
         ) as caught:
             api.train_style_transfer(data, tmp_path / "run", settings)
     assert caught.value.status == 128 + signal.SIGHUP
@@ -337,7 +337,7 @@ def test_a_signal_saves_and_a_bad_picture_too(data, trained, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(UnpairedPictures, "__getitem__", bad)
-        with pytest.raises(DataError, match=r"^a\.png is not a .*\. Saved .*iter_4\.pth\. Resume with --resume$"):
+        with pytest.raises(DataError, match=r"^a\.png is not a .*\. Saved .*iter_4\.pth\. Continue with --resume$"):
             api.train_style_transfer(data, tmp_path / "run", settings, resume=True, workers=1)
     api.train_style_transfer(data, tmp_path / "run", settings, resume=True)
     assert [path.name for path in (tmp_path / "run").glob("iter_*.pth")] == ["iter_6.pth"]
