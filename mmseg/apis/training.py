@@ -8,12 +8,12 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.engine.beginning import Job, agree_on_start, check_same_inputs, locked_work_dir, run_log, work_dir_of
 from mmseg.engine.build import build_datasets
 from mmseg.engine.build import check_training as check_training
-from mmseg.engine.ending import as_message
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_numerics
+from mmseg.engine.shutdown import as_message
+from mmseg.engine.startup import Job, agree_on_start, check_same_inputs, locked_work_dir, run_log, work_dir_of
 from mmseg.engine.trainer import Trainer
 from mmseg.evaluation.validation import Validation
 from mmseg.parallel.distributed import ProcessRank, process_group

@@ -1,4 +1,4 @@
-"""Signals to stop: a training finishes its iteration, saves, and exits; see :mod:`mmseg.engine.ending`."""
+"""Signals to stop: a training finishes its iteration, saves, and exits; see :mod:`mmseg.engine.shutdown`."""
 
 from __future__ import annotations
 

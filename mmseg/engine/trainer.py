@@ -15,11 +15,9 @@ from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import dump_config, plain
 from mmseg.config.run import RunConfig
 from mmseg.datasets.uda import UDADataset
-from mmseg.engine.beginning import Job
 from mmseg.engine.build import build_method
 from mmseg.engine.checkpoint import checkpoint_meta, load_training, save_best, save_checkpoint
 from mmseg.engine.data import Loader, batch_of, batches, sample_numbers, training_loader
-from mmseg.engine.ending import StepUndo
 from mmseg.engine.environment import keep_freed_memory
 from mmseg.engine.finite import FiniteWatch, NonFinite
 from mmseg.engine.graphs import use_graphs
@@ -28,7 +26,9 @@ from mmseg.engine.optim import build_optimizer, build_schedule
 from mmseg.engine.progress import WARM_UP, duration
 from mmseg.engine.resuming import changes, listed
 from mmseg.engine.run_log import RunLog, SilentLog
+from mmseg.engine.shutdown import StepUndo
 from mmseg.engine.skipped import SkippedSamples
+from mmseg.engine.startup import Job
 from mmseg.engine.training_loop import Intervals, TrainingLoop
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.io.files import atomic_path
@@ -221,7 +221,7 @@ class Trainer(TrainingLoop[StepResult]):
             CMDAError: a loss or gradient is not finite.
         """
         if self.scaler is not None:
-            self.ending.update_begins()
+            self.shutdown.update_begins()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             return
@@ -229,7 +229,7 @@ class Trainer(TrainingLoop[StepResult]):
         broken = self.watch.see(iteration, result.logs, self.method.model.parameters())
         if broken:
             self.refuse(broken)
-        self.ending.update_begins()
+        self.shutdown.update_begins()
         self.optimizer.step()
 
     def check_finite(self) -> None:
@@ -241,7 +241,7 @@ class Trainer(TrainingLoop[StepResult]):
         if self.watch is not None:
             broken = self.watch.found()
             if broken:
-                self.ending.spoilt()
+                self.shutdown.spoilt()
                 self.refuse(broken)
         elif self.scaler is not None and self.scaler.get_scale() < LEAST_SCALE:
             raise CMDAError(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mmseg.config.run import RunConfig
-from mmseg.engine.ending import Ending, StepUndo
 from mmseg.engine.interruptions import StopNow
 from mmseg.engine.progress import LogWindow, Pace, log_line, progress_bar, remaining_text, short
 from mmseg.engine.run_log import RunLog, SilentLog
+from mmseg.engine.shutdown import Shutdown, StepUndo
 from mmseg.errors import CMDAError
 from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank, run_on_all_ranks
 from mmseg.work_dir.layout import WorkDir
@@ -89,7 +89,7 @@ class TrainingLoop(ABC, Generic[Step]):
         process: rank of this process.
         undo: restores what an unfinished step has changed; None if only the state between two iterations can be saved.
         resume_hint: how to resume, for messages.
-        ending: saves the state when the training ends, for whatever reason; set by :meth:`run`, as are the next two.
+        shutdown: saves the state when the training ends, for whatever reason; set by :meth:`run`, as are the next two.
         pace: clock.
         window: sums since the last log line.
     """
@@ -104,7 +104,7 @@ class TrainingLoop(ABC, Generic[Step]):
     process: ProcessRank = SINGLE_PROCESS
     undo: StepUndo | None = None
     resume_hint: str = "Continue with --resume auto"
-    ending: Ending
+    shutdown: Shutdown
     pace: Pace
     window: LogWindow
 
@@ -119,17 +119,17 @@ class TrainingLoop(ABC, Generic[Step]):
         batches = iter(self.batches)
         self.pace = Pace(period=self.intervals.longest)
         self.window = LogWindow(self.pace)
-        self.ending = Ending(self, self.undo)
-        with self.ending, progress_bar(self.log.console) as bar:
+        self.shutdown = Shutdown(self, self.undo)
+        with self.shutdown, progress_bar(self.log.console) as bar:
             task = bar.add_task("training", total=self.last, completed=self.first, remaining="", shown="")
             for iteration in range(self.first, self.last):
                 batch, data_time = self.next_batch(batches)
-                self.ending.step_begins()
+                self.shutdown.step_begins()
                 result = self.step(batch, iteration)
                 self.window.add(result.logs, data_time)
                 self.pace.tick()
                 done = iteration + 1
-                self.ending.step_ended(done)
+                self.shutdown.step_ended(done)
                 if iteration == self.first or is_due(self.intervals.log, done, self.last):
                     bar.update(task, shown=short(self.write_logs(done)))
                 self.pace.hold()
@@ -137,8 +137,8 @@ class TrainingLoop(ABC, Generic[Step]):
                 del result
                 bar.update(task, completed=done, remaining=remaining_text(self.pace.remaining(self.last - done)))
                 if any(is_due(n, done, self.last) for n in (self.intervals.checkpoint, self.intervals.safety)):
-                    self.ending.checkpoint(must_succeed=done == self.last)
-                self.ending.leave_if_requested()
+                    self.shutdown.checkpoint(must_succeed=done == self.last)
+                self.shutdown.leave_if_requested()
                 if is_due(self.intervals.evaluation, done, self.last):
                     self.validate(done)
                 self.pace.go_on()
@@ -188,11 +188,11 @@ class TrainingLoop(ABC, Generic[Step]):
         started = time.perf_counter()
         batch = problem = None
         try:
-            with self.ending.interruptions.at_once():
+            with self.shutdown.interruptions.at_once():
                 batch = next(batches)
         except (Exception, StopNow) as error:
             problem = error
-        self.ending.all_or_none(problem)
+        self.shutdown.all_or_none(problem)
         return batch, time.perf_counter() - started
 
     def write_logs(self, done: int) -> dict[str, float]:
@@ -210,7 +210,7 @@ class TrainingLoop(ABC, Generic[Step]):
 
         def act() -> None:
             try:
-                with self.ending.interruptions.at_once():
+                with self.shutdown.interruptions.at_once():
                     self.evaluate(done)
             except OSError as error:
                 failed = f"the evaluation after iteration {done} cannot be written ({error.strerror or error})"
@@ -221,4 +221,4 @@ class TrainingLoop(ABC, Generic[Step]):
         # A process that received a signal reports it in the call after this one.
         with suppress(StopNow):
             run_on_all_ranks(act)
-        self.ending.leave_if_requested()
+        self.shutdown.leave_if_requested()

@@ -145,7 +145,7 @@ class StyleTransferTrainer(TrainingLoop[StyleStep]):
         values = super().write_logs(done)
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
-            self.ending.spoilt()
+            self.shutdown.spoilt()
             raise CMDAError(
                 f"training stopped at iteration {done}: {', '.join(broken)} is not finite; lower --learning-rate or "
                 "look at the last sample sheet in the work dir"

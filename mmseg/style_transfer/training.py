@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from mmseg.engine.beginning import unwritable
-from mmseg.engine.ending import as_message
 from mmseg.engine.environment import choose_device, environment
 from mmseg.engine.run_log import RunLog
+from mmseg.engine.shutdown import as_message
+from mmseg.engine.startup import unwritable
 from mmseg.errors import CheckpointError, ConfigError
 from mmseg.io.files import remove_leftovers, write_text
 from mmseg.models.resnet_generator import load_generator

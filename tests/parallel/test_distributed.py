@@ -15,10 +15,10 @@ from torch import nn
 
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import training_loader
-from mmseg.engine.ending import StepUndo
 from mmseg.engine.finite import FiniteWatch
 from mmseg.engine.interruptions import Interrupted
 from mmseg.engine.run_log import SilentLog
+from mmseg.engine.shutdown import StepUndo
 from mmseg.engine.skipped import SkippedSamples
 from mmseg.engine.trainer import Trainer
 from mmseg.engine.training_loop import Intervals

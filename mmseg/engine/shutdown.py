@@ -1,7 +1,7 @@
 """The end of a training, whatever its cause: save what can be saved, print one message, set one exit status.
 
-Every end passes through :class:`Ending`: a signal, a bad file, a full disk, a loss that is not finite, a killed loader
-process, the end of another process, a bug in this program.
+Every end passes through :class:`Shutdown`: a signal, a bad file, a full disk, a loss that is not finite, a killed
+loader process, the end of another process, a bug in this program.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class StepUndo:
 
 
 class Saves(Protocol):
-    """What :class:`Ending` asks of a training.
+    """What :class:`Shutdown` asks of a training.
 
     Attributes:
         work_dir: folder of its checkpoints.
@@ -107,7 +107,7 @@ class Saves(Protocol):
         """Raise a :class:`CMDAError` if the state must not be saved."""
 
 
-class Ending:
+class Shutdown:
     """Context in which a training runs, and through which it leaves.
 
     Args:
@@ -200,7 +200,7 @@ class Ending:
 
     # ------------------------------------------------------------------------------------------------ the way out
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> Shutdown:
         self.interruptions.__enter__()
         return self
 
