@@ -32,7 +32,7 @@ from mmseg.evaluation.submission import FOLDERS, check_submission, write_submiss
 from mmseg.evaluation.test_set import choose_test_set, default_output
 from mmseg.extractors.content import NIGHT_PARAMS
 from mmseg.models.losses import resize_logits
-from mmseg.registry import SEGMENTORS
+from mmseg.uda.segmentors import build_segmentor
 from mmseg.work_dir.results import TestChoices
 
 MINI = GOLDEN / "mini" / "dark_zurich"
@@ -185,7 +185,7 @@ def test_predictions():
     """Golden case 5. The reference returns its image output when asked for ``fusion``."""
     encoder = dict(type="mit_b1", style="pytorch", in_chans=3)
     model = load_json("configs/work_dir_cs2dz.json")["model"]
-    segmentor = SEGMENTORS.build({**model, "pretrained": None, "backbone_image": encoder, "backbone_events": encoder})
+    segmentor = build_segmentor({**model, "pretrained": None, "backbone_image": encoder, "backbone_events": encoder})
     double(fill(segmentor).eval())
     image, isr = image_input("encdec:image", (1, 3, 64, 64)), events_input("encdec:isr", (1, 3, 64, 64))
     golden = GoldenArrays("c05_encode_decode_cs2dz_b1.npz")
@@ -372,7 +372,7 @@ def work_dir(with_test_split, root):
     folder.mkdir(parents=True)
     config = load_config(root / PUBLISHED, {**TINY, "data.test.dataset_path": str(with_test_split)})
     torch.manual_seed(0)
-    segmentor = SEGMENTORS.build({**config.model.to_dict(), "pretrained": None})
+    segmentor = build_segmentor({**config.model.to_dict(), "pretrained": None})
     state = {f"model.{name}": tensor for name, tensor in segmentor.state_dict().items()}
     torch.save({"meta": {"iter": 7}, "state_dict": state}, folder / "iter_7.pth")
     config.dump(str(folder / "tiny.py"))

@@ -11,7 +11,7 @@ from torch import nn
 from helpers.golden_tools import events_input, fill, image_input, label_input, load_json
 from mmseg.config.uda import UDASettings
 from mmseg.models.backbones.mit import ARCHITECTURES, MixVisionTransformer
-from mmseg.registry import BACKBONES, SEGMENTORS, UDA
+from mmseg.registry import BACKBONES, UDA
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
 from mmseg.uda.segmentors import build_segmentor
 
@@ -30,7 +30,7 @@ def image_model() -> nn.Module:
     cfg = load_json("configs/bases.json")["configs/_base_/models/daformer_sepaspp_mitb5.py"]["model"]
     head = cfg["decode_head"]
     head["decoder_params"]["fusion_cfg"]["dilations"] = (1, 6, 12, 18)
-    return SEGMENTORS.build(dict(type="EncoderDecoder", backbone=dict(type="mit_b1"), decode_head=head))
+    return build_segmentor(dict(type="EncoderDecoder", backbone=dict(type="mit_b1"), decode_head=head))
 
 
 def uda_settings(published: str = "cs2dsec", **changes) -> dict:
@@ -118,7 +118,7 @@ def small_method(**settings) -> nn.Module:
         decode_head=head,
     )
     settings = dict(pseudo_threshold=0.06, blur=False, color_jitter_probability=1.0) | settings
-    method = UDA.build(uda_settings(type="DACS", model=SEGMENTORS.build(model), **settings))
+    method = UDA.build(uda_settings(type="DACS", model=build_segmentor(model), **settings))
     return fill(without_dropout(method)).train()
 
 

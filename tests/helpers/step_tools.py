@@ -13,9 +13,10 @@ from mmseg.config.run import Optimizer
 from mmseg.engine import graphs
 from mmseg.engine.graphs import ReplayingRunner
 from mmseg.engine.optim import build_optimizer
-from mmseg.registry import SEGMENTORS, UDA
+from mmseg.registry import UDA
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.parts import flatten, map_tensors
+from mmseg.uda.segmentors import build_segmentor
 
 SIDE = 32
 CHANNELS = TEST_CHANNELS
@@ -67,7 +68,7 @@ def tiny_method(train_type: str = TOGETHER, **settings) -> nn.Module:
     usual = dict(pseudo_threshold=0.06, blur=False, color_jitter_probability=1.0)
     rows = dict(pseudo_weight_ignore_top=2, pseudo_weight_ignore_bottom=4)
     published = uda_settings("cs2dz" if dark_zurich else "cs2dsec", type="DACS", train_type=train_type)
-    return fill(UDA.build({**published, **usual, **rows, **settings, "model": SEGMENTORS.build(model)})).train()
+    return fill(UDA.build({**published, **usual, **rows, **settings, "model": build_segmentor(model)})).train()
 
 
 def tiny_batch(side: int = SIDE, samples: int = 2, name: str = "") -> dict:

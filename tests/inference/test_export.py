@@ -24,7 +24,7 @@ from mmseg.inference import export as exporting
 from mmseg.inference.input_recipe import InputRecipe
 from mmseg.models.backbones.mit import ARCHITECTURES
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import SEGMENTORS
+from mmseg.uda.segmentors import build_segmentor
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "demo"
@@ -42,7 +42,7 @@ def shallow():
 def make_network(name: str, folder: Path) -> tuple[BaseSegmentor, Path]:
     """A filled network of a demo config, and a checkpoint with it as the student and another one as the teacher."""
     cfg = load_config(CONFIGS / name).model.to_dict()
-    student, teacher = (fill(SEGMENTORS.build({**cfg, "pretrained": None})).eval() for _ in range(2))
+    student, teacher = (fill(build_segmentor({**cfg, "pretrained": None})).eval() for _ in range(2))
     with torch.no_grad():
         teacher.decode_head.conv_seg.bias += 1
     state = {f"model.{key}": value for key, value in student.state_dict().items()}

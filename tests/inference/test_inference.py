@@ -29,7 +29,8 @@ from mmseg.events.files import ArrayEvents, FrameEvents, find_windows, open_even
 from mmseg.inference.pictures import PictureTimes, open_pictures, picture_times, read_image
 from mmseg.io.videos import Video
 from mmseg.models.low_precision import PRECISIONS
-from mmseg.registry import DATASETS, SEGMENTORS
+from mmseg.registry import DATASETS
+from mmseg.uda.segmentors import build_segmentor
 from mmseg.visualization.films import CODECS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ def make_network(folder: Path, name: str, **changes) -> dict[str, Path]:
     torch.manual_seed(0)
     states = {}
     for prefix in ("model", "ema_model"):
-        segmentor = SEGMENTORS.build(config.model.to_dict())
+        segmentor = build_segmentor(config.model.to_dict())
         torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=2)
         states |= {f"{prefix}.{key}": value for key, value in segmentor.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,8 @@ from mmseg.launcher.flag_rules import Base
 from mmseg.launcher.flag_table import BY_NAME, FLAGS
 from mmseg.launcher.flags import add_flags, flag_changes, given_flags, naming_flags, read_flags
 from mmseg.preparation.dsec_lists import create_dsec_lists
-from mmseg.registry import SEGMENTORS
 from mmseg.report.comparison import compare, read_run
+from mmseg.uda.segmentors import build_segmentor
 from mmseg.uda.streams import check_method, stream_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -551,7 +551,7 @@ def test_fusion_has_the_channels_of_the_head(root, existing, tmp_path, monkeypat
     with_weights = {"type": "AttentionFusion", "in_channels": [32, 64, 160, 256]}
     wanted = {"type": "AverageFusion"} if kind == "af" else with_weights
     assert child.resolved.model[f"{part}_module"] == wanted
-    model = SEGMENTORS.build(child.resolved.model.to_dict()).eval()
+    model = build_segmentor(child.resolved.model.to_dict()).eval()
     night = torch.zeros(1, 3, 64, 64)
     mode = "isr" if part == "fusion_isr" else "events"
     with torch.no_grad():

@@ -37,11 +37,12 @@ from mmseg.errors import ConfigError
 from mmseg.extractors.content import grey_level
 from mmseg.models.losses import edge_label, feature_consistency, masked_feature_distance
 from mmseg.models.resnet_generator import ResnetGenerator
-from mmseg.registry import SEGMENTORS, UDA
+from mmseg.registry import UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws, events_threshold
 from mmseg.uda.feature_distance import downscale_label
+from mmseg.uda.segmentors import build_segmentor
 from mmseg.uda.streams import stream_plan
 from mmseg.uda.teacher import momentum, update_teacher
 
@@ -129,7 +130,7 @@ def test_names_of_the_training_method():
     cfg = load_json("configs/work_dir_cs2dsec.json")["model"]
     cfg |= dict(pretrained=None, fusion_isr_module={"type": "AttentionFusion"})
     with torch.device("meta"):
-        model = SEGMENTORS.build(cfg)
+        model = build_segmentor(cfg)
         method = UDA.build(uda_settings(type="DACS", model=model))
     expected = load_json("c01_DACS_cs2dsec_b5.json.gz")
     method.cyclegan_itrd2en = ResnetGenerator()
