@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
-from mmseg.io.json_files import parse_json, read_json
+from mmseg.io.json_files import read_json
 from mmseg.system.text import without_note
 
 # As Python found this file, and with links followed.
@@ -58,21 +58,6 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         raise ConfigError(f"{path} is not a config; give a .py or .json file")
     refuse_foreign_keys(path, config.keys())
     return _with_options(config, options)
-
-
-def parse_config(text: str, where: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a resolved config that is stored in another file, such as a checkpoint, as data.
-
-    Args:
-        text: JSON text.
-        where: where it comes from, for messages.
-        options: dotted key -> value.
-
-    Raises:
-        ConfigError: it is not JSON, or asks for code.
-    """
-    content = parse_json(text, where, error=ConfigError)
-    return _with_options(config_from_data(content, where), options)
 
 
 def config_from_data(content: Mapping[str, Any], where: str) -> Config:

@@ -20,7 +20,6 @@ from mmseg.config.dotted import flat as flat
 from mmseg.config.dotted import get_key as get_key
 from mmseg.config.fields import section_of
 from mmseg.config.files import load_config as load_config
-from mmseg.config.files import parse_config as parse_config
 from mmseg.config.keys import CONFIG, EVAL_CONFIG
 from mmseg.config.named_files import check_files
 from mmseg.config.relations import check_relations

@@ -200,11 +200,6 @@ class EvalConfig:
     model: Component = key(MODELS, REQUIRED, "the network")
     data: EvalData = section(EvalData, "the data sets", required=True)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> EvalConfig:
-        """Build it from the config that :func:`mmseg.config.load.effective` gave for a test."""
-        return build(cls, config)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

@@ -10,7 +10,7 @@ from mmseg.config.arguments import with_defaults
 from mmseg.config.fields import section_of
 from mmseg.config.keys import CONFIG, value_of
 from mmseg.config.load import effective, load_config
-from mmseg.config.run import EvalConfig, RunConfig
+from mmseg.config.run import RunConfig
 from mmseg.config.sections import Section
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
@@ -55,12 +55,6 @@ def test_what_is_left_out_or_none_has_its_default(published):
     assert (run.numerics.precision, run.numerics.compile, run.numerics.cudnn_benchmark) == ("fp32", False, False)
     assert run.optimizer.of_parameter("decode_head.conv.weight") == (6e-05, 0.01)
     assert run.numerics.saves_memory
-
-
-def test_sections_of_a_test(root):
-    config = EvalConfig.from_config(effective(load_config(root / PUBLISHED), for_training=False))
-    assert config.data.test["type"] == "DSECDataset"
-    assert config.data.workers_per_gpu == 4
 
 
 def test_every_fixed_section_is_a_dataclass():
