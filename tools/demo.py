@@ -154,7 +154,7 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         sample = dataset[int(index)]
         name = f"{sample['img_metas']['name']}.png"
         seen = {
-            title: color_label(np.asarray(open_label(folder / "preds_fusion" / name)))
+            title: color_label(np.asarray(open_label(WorkDir(folder).predictions(("fusion",)).path / name)))
             for title, folder in (("source only", source_only), ("CMDA", cmda))
         }
         given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
@@ -183,8 +183,8 @@ def main() -> None:
     print(f"comparison:          {draw(source_only, cmda, args)}")
     print(f"toy city:            {Path(args.data) / 'contact_sheet.png'}")
     print(f"training pictures:   {cmda / 'pictures'}")
-    print(f"CMDA panels:         {cmda / 'preds_fusion' / 'panels'}")
-    print(f"source-only panels:  {source_only / 'preds_fusion' / 'panels'}")
+    print(f"CMDA panels:         {WorkDir(cmda).predictions(('fusion',)).panels}")
+    print(f"source-only panels:  {WorkDir(source_only).predictions(('fusion',)).panels}")
     print(f"finished in {(time.monotonic() - started) / 60:.1f} minutes")
 
 

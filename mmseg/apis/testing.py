@@ -68,7 +68,7 @@ def test(
     ``submission/`` and ``submission.zip`` of ``out_dir``.
 
     Args:
-        config_path: config of the training; None takes the one that the checkpoint carries.
+        config_path: config of the training; None uses the one stored in the checkpoint.
         checkpoint: its checkpoint.
         out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``; by default
             :func:`mmseg.work_dir.results.results_folder` next to the checkpoint. Results of another test in it are
@@ -95,15 +95,7 @@ def test(
     tell(dataset.read_from)
     _load_weights(segmentor, checkpoint, model, tell)
     out_dir = out_dir or results_folder(Path(checkpoint).parent, choices)
-    tested = {
-        "checkpoint": str(checkpoint),
-        "model": model,
-        "config": config_source,
-        "options": plain(dict(choices.cfg_options)),
-        "mode": segmentor.test_cfg.mode,
-        "precision": precision,
-        "test_set": plain(config.data.test.to_dict()),
-    }
+    tested = _description(config, config_source, checkpoint, segmentor, choices)
     # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
     dtype = set_precision(precision, device)
     kept = set_aside(out_dir, tested, output)
@@ -129,8 +121,8 @@ def test(
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
         tell(report_of_test(out_dir))
         if isinstance(dataset, DarkZurichICDataset) and dataset.split == "test":
-            packing = partial(progress, description="writing the submission")
             predictions = {name: Path(out_dir) / name for name in dataset.file_names}
+            packing = partial(progress, description="writing the submission")
             archive = write_submission(predictions, TestFolder(out_dir).submission, packing)
             tell(f"submission for the Dark Zurich server, checked and packed: {archive}")
     except OSError as error:
@@ -150,6 +142,21 @@ def _read_config(
         for line in use_root(config, root_path, choices.cfg_options, for_training=False):
             tell(f"note: {line}")
     return config, source
+
+
+def _description(
+    config: Config, config_source: str, checkpoint: str | Path, segmentor: BaseSegmentor, choices: TestChoices
+) -> dict[str, Any]:
+    """What is tested, for ``metrics.json``."""
+    return {
+        "checkpoint": str(checkpoint),
+        "model": choices.model,
+        "config": config_source,
+        "options": plain(dict(choices.cfg_options)),
+        "mode": segmentor.test_cfg.mode,
+        "precision": choices.precision,
+        "test_set": plain(config.data.test.to_dict()),
+    }
 
 
 def _load_weights(segmentor: BaseSegmentor, checkpoint: str | Path, model: str, tell: Tell) -> None:

@@ -1,4 +1,4 @@
-"""Names of runs and of the files in their folders: every path is made and every name parsed here. Light to import."""
+"""Names of runs and of the files in their folders. They are made and parsed only here. Light to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmseg.system.text import without_note
 # The checkpoint that the paper's numbers are of.
 PUBLISHED_ITERATION = 40_000
 PREDICTIONS = "preds"
-# The longest ending of a file that bears the name of its run.
+# The longest suffix of files that are named after their run.
 LONGEST_ENDING = ".log.json"
 _RUN_NAME = re.compile(r"\d{6}_\d{4}_(?P<experiment>.+)_[0-9a-f]{5}(?P<note>\[.*)?")
 _CHECKPOINT = re.compile(r"iter_(\d+)\.pth")
@@ -105,14 +105,14 @@ class WorkDir:
 
     Args:
         path: the folder.
-        name: name of its config and logs, by default that of the folder.
+        name: base name of its config and logs, by default that of the folder.
 
     Attributes:
         environment: versions and hardware.
         identity: which run the folder was last started for.
         lock: held while a training writes into it.
         best_record: which checkpoint scored best so far.
-        console_output: what a run of several that run at once prints.
+        console_output: console output of a run that the launcher started next to others.
         tensorboard, pictures, evaluations: folders.
         wandb_record: id of the Weights & Biases run.
     """
@@ -146,16 +146,16 @@ class WorkDir:
 
     @property
     def config(self) -> Path:
-        """The resolved config to read; a run that ended before its training began left none.
+        """The resolved config to read; it is missing if the run ended before its training began.
 
-        Its name is that of the folder, without a note such as ``[best]`` if one was added to the folder later.
+        It has the name of the folder, without a note such as ``[best]`` if one was added to the folder later.
         """
         name = self.path.resolve().name
         whole = self.path / f"{name}.json"
         return whole if whole.is_file() else self.path / f"{without_note(name)}.json"
 
     def find_config(self) -> Path | None:
-        """The resolved config; None where it is left to the checkpoint.
+        """The resolved config, if there is one.
 
         Raises:
             ConfigError: no such folder.
@@ -176,7 +176,7 @@ class WorkDir:
         return self.path / f"{self.name}{LONGEST_ENDING}"
 
     def json_logs(self) -> list[Path]:
-        """All logs in JSON lines, whatever the folder was called when they were written."""
+        """All logs in JSON lines, even if the folder was renamed since."""
         return visible(self.path, f"*{LONGEST_ENDING}")
 
     def holds_run(self) -> bool:
