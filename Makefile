@@ -1,4 +1,4 @@
-# Every target makes its own virtual environment in .venv; nothing but Python 3.11+ is needed.
+# All targets use a virtual environment in .venv, created on demand; only Python 3.11+ is needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ $(DEV_STAMP): $(STAMP) requirements-dev.txt
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
 
-# one process a core, each with one thread; a file's tests stay together
+# One process per core, each with one thread; tests of a file run in the same process.
 test: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 

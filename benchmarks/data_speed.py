@@ -1,8 +1,8 @@
-"""How fast samples are prepared: the package's forms beside the plain ones of ``plain.py``, on one thread.
+"""Speed of sample preparation: the package compared with the plain implementations in ``plain.py``, on one thread.
 
-Each form is first checked to equal its plain one: 8-bit quantities exactly, floats to 1e-5 of the largest magnitude (at
-least of 1); an inequality ends the program. Then both are timed in turns, so that a busy machine slows them alike. The
-data are made up, in the formats of DSEC and Cityscapes; the settings are those of the published config.
+Results are checked first: 8-bit quantities must be equal, floats within 1e-5 of the largest magnitude (or of 1, if
+larger); otherwise the program stops. Then both are timed alternately, so that a busy machine slows both. The data are
+synthetic, in the formats of DSEC and Cityscapes; the settings are those of the published config.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ from mmseg.visualization.panels import save_picture
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
 SEED = 0
 EVENTS = 300_000
-# A recording stays open, and HDF5 keeps its last 8 MiB of every column, 8.4 million polarities. A training that draws
-# frames at random finds next to nothing there, so a round through all windows must not either.
+# A recording stays open, and HDF5 caches the last 8 MiB of every column, i.e. 8.4 million polarities. Training draws
+# frames at random and hardly profits from this cache, so a pass over all windows must not profit either.
 WINDOWS = 32
 WINDOW_TIME = 50_000  # µs
 CITY_IMAGES = 3
@@ -70,13 +70,13 @@ Form = Callable[[int], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to compute. A form takes the number of a repetition.
+    """One computation, in several implementations that take the number of a repetition.
 
     Attributes:
-        plain: the plain form.
-        ours: by title the package's forms, each with its aim.
-        repeated: number of repetitions after which the data are the same again.
-        exact: gives 8-bit quantities on the way, (plain, ours).
+        plain: the plain implementation.
+        ours: title -> implementation of the package and its goal.
+        repeated: number of repetitions after which the data repeat.
+        exact: returns intermediate 8-bit quantities, (plain, ours).
     """
 
     plain: Form
@@ -87,7 +87,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """Times of one of the package's forms and of its plain one, in ms, one a repetition."""
+    """Times of an implementation of the package and of the plain one, in ms, one per repetition."""
 
     title: str
     aim: str
@@ -95,11 +95,11 @@ class Row:
     ours: list[float]
 
     def ratios(self) -> list[str]:
-        """How many times faster: by best and by median times."""
+        """Speed-ups of best and median times."""
         return [f"{of(self.plain) / of(self.ours):.1f}" for of in (min, statistics.median)]
 
     def times(self) -> list[str]:
-        """``best / median`` of the plain form and of ours."""
+        """``best / median`` of the plain implementation and of ours."""
         return [f"{min(times):.2f} / {statistics.median(times):.2f}" for times in (self.plain, self.ours)]
 
 
@@ -110,13 +110,18 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/data_speed.py --repetitions 12",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--repetitions", type=whole_number(1), default=WINDOWS, help="of every form (%(default)s)")
+    parser.add_argument(
+        "--repetitions",
+        type=whole_number(1),
+        default=WINDOWS,
+        help="repetitions of each implementation (default: %(default)s)",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the ratios to this file")
     return parser.parse_args()
 
 
 def textured(rng: np.random.Generator, height: int, width: int, brightness: float, noise: float) -> np.ndarray:
-    """Made-up picture (H, W, 3) uint8: blobs of all sizes around a grey level, and noise of a deviation."""
+    """Synthetic image (H, W, 3) uint8: blobs of all sizes around a grey level, plus noise."""
     picture = np.full((height, width, 3), brightness, np.float32)
     for cells in (4, 16, 64):
         field = rng.normal(0, brightness / 3, (cells, 2 * cells)).astype(np.float32)
@@ -126,7 +131,7 @@ def textured(rng: np.random.Generator, height: int, width: int, brightness: floa
 
 
 def rectify_map() -> np.ndarray:
-    """(480, 640, 2) float32: a lens that turns and stretches the picture a little; its corners leave the frame."""
+    """(480, 640, 2) float32: a lens that slightly rotates and stretches the image; its corners leave the frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     x, y = x - WIDTH / 2, y - HEIGHT / 2
     scale = 0.97 + 2e-7 * (x**2 + y**2)
@@ -135,10 +140,10 @@ def rectify_map() -> np.ndarray:
 
 
 def made_up_events(rng: np.random.Generator, windows: int) -> EventArrays:
-    """Events of windows that share their ends, 300,000 in each.
+    """Events of adjacent windows, 300,000 in each.
 
-    A pixel has one polarity. With both, the sum of a cell could vanish, in one form exactly and in another but for
-    rounding; normalisation tells such cells apart.
+    Every pixel has only one polarity. With both, the sum of a cell could vanish exactly in one implementation and up to
+    rounding in another, and normalisation distinguishes such cells.
     """
     count = windows * (EVENTS - 1) + 1
     x, y = rng.integers(0, WIDTH, count, np.uint16), rng.integers(0, HEIGHT, count, np.uint16)
@@ -147,7 +152,7 @@ def made_up_events(rng: np.random.Generator, windows: int) -> EventArrays:
 
 
 def write_dsec(folder: Path, rng: np.random.Generator) -> Path:
-    """Write a sequence with a recording and night images; its frame list."""
+    """Write a sequence with a recording and night images, and return its frame list."""
     sequence = folder / "zurich_city_09_e"
     events = made_up_events(rng, WINDOWS)
     write_recording(sequence, events, 0, WINDOWS + 1, 0, rectify_map())
@@ -162,7 +167,7 @@ def write_dsec(folder: Path, rng: np.random.Generator) -> Path:
 
 
 def write_cityscapes(root: Path, rng: np.random.Generator) -> Path:
-    """Write day images with labels and image changes at their true size; the root."""
+    """Write day images with labels and image changes at their real size, and return the root."""
     height, width = CITY_SIZE
     for number in range(CITY_IMAGES):
         name = f"aachen_{number:06d}_000019"
@@ -194,7 +199,7 @@ def voxel_grid_case(rng: np.random.Generator, bins: int, aim: str) -> Case:
 
 
 def normalisation_case(dataset: DSECDataset) -> Case:
-    """The grid of a window, whole."""
+    """The full grid of a window."""
     start, finish = dataset.windows[0]
     grid = dataset.recordings[dataset.frames[0].sequence_dir].voxel_grid(start, finish, 1)
     tensor, clip = torch.from_numpy(grid), event_clip_range(start, finish)
@@ -205,10 +210,10 @@ def normalisation_case(dataset: DSECDataset) -> Case:
 
 
 def content_case(rng: np.random.Generator, settings: UDASettings) -> Case:
-    """Content maps of mixed images, as a training step makes them; here the device is the CPU."""
+    """Content maps of mixed images, as in a training step, on the CPU."""
     params, direction = mixed_content_params(settings), "rightdown"
     images = torch.stack([normalize_image(textured(rng, SIDE, SIDE, brightness, 4)) for brightness in BATCH])
-    # colour jitter and blur leave no whole grey levels
+    # After colour jitter and blur, grey levels are not integers.
     images += 0.01 * torch.from_numpy(rng.standard_normal(images.shape, np.float32))
 
     def ours(_: int) -> Tensor:
@@ -225,7 +230,7 @@ def content_case(rng: np.random.Generator, settings: UDASettings) -> Case:
 def sample_case(
     rng: np.random.Generator, plain_form: Callable[..., dict], forms: Mapping[str, tuple[Any, str]]
 ) -> Case:
-    """Samples of data sets that read the same files, each by title with its aim; all get the same draws."""
+    """Samples of data sets that read the same files, each with its title and goal; all use the same random draws."""
     first, _ = next(iter(forms.values()))
     draws = [first.draw(rng) for _ in range(len(first))]
 
@@ -240,7 +245,7 @@ def sample_case(
 
 
 def make_cases(folder: Path) -> list[Case]:
-    """Everything that is measured, with its data in a folder."""
+    """All measured computations, with their data in a folder."""
     rng = np.random.default_rng(SEED)
     config = effective(load_config(CONFIG))
     target = {**config["data"]["train"]["target"], "dataset_txt_path": write_dsec(folder / "dsec", rng)}
@@ -248,7 +253,7 @@ def make_cases(folder: Path) -> list[Case]:
     night, day = (_with_cache(cfg, folder / name) for cfg, name in ((target, "night"), (source, "day")))
     settings = UDASettings(**config["uda"])
     return [
-        voxel_grid_case(rng, 1, "6 (hoped 15)"),
+        voxel_grid_case(rng, 1, "6 (ideally 15)"),
         voxel_grid_case(rng, 5, ""),
         normalisation_case(night[0]),
         content_case(rng, settings),
@@ -265,7 +270,7 @@ def make_cases(folder: Path) -> list[Case]:
 
 
 def _with_cache(cfg: Mapping[str, Any], folder: Path) -> tuple[Any, Any]:
-    """A data set without a cache and with one, which is made."""
+    """A data set without and with a cache, which is written."""
     kind = {kind.__name__: kind for kind in (DSECDataset, CityscapesICDataset)}[cfg["type"]]
     cfg = {key: value for key, value in cfg.items() if key != "type"}
     dataset = kind(**cfg)
@@ -274,10 +279,10 @@ def _with_cache(cfg: Mapping[str, Any], folder: Path) -> tuple[Any, Any]:
 
 
 def check_equal(title: str, expected: Any, found: Any) -> None:
-    """Refuse results that differ: whole numbers at all, floats by more than the tolerance.
+    """Refuse results that differ: integers at all, floats by more than the tolerance.
 
     Args:
-        title: what is compared, for the message.
+        title: name of the comparison, for the message.
         expected, found: tensors, or dictionaries of them.
 
     Raises:
@@ -285,25 +290,27 @@ def check_equal(title: str, expected: Any, found: Any) -> None:
     """
     if isinstance(expected, Mapping):
         if expected.keys() != found.keys():
-            raise CMDAError(f"{title}: the plain form gives {sorted(expected)}, ours {sorted(found)}")
+            raise CMDAError(f"{title}: the plain implementation gives {sorted(expected)}, ours {sorted(found)}")
         for key, value in expected.items():
             check_equal(f"{title}: {key}", value, found[key])
         return
     if expected.shape != found.shape or expected.dtype != found.dtype:
         shapes = [f"{part.dtype} {tuple(part.shape)}" for part in (expected, found)]
-        raise CMDAError(f"{title}: the plain form is {shapes[0]}, ours {shapes[1]}")
+        raise CMDAError(f"{title}: the plain implementation gives {shapes[0]}, ours {shapes[1]}")
     difference = float((expected.double() - found.double()).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max())) if expected.is_floating_point() else 0.0
-    # not "difference > allowed", which no NaN fulfils
+    # Not "difference > allowed", which is false for NaN.
     if not difference <= allowed:
-        raise CMDAError(f"{title}: ours differs from the plain form by {difference:.2g}, allowed is {allowed:.2g}")
+        raise CMDAError(
+            f"{title}: ours differs from the plain implementation by {difference:.2g}; {allowed:.2g} is allowed"
+        )
 
 
 def check(case: Case) -> None:
-    """Compare all forms of a case, on all of its data.
+    """Compare all implementations of a case on all of its data.
 
     Raises:
-        CMDAError: they differ.
+        CMDAError: the results differ.
     """
     if case.exact is not None:
         check_equal(f"8-bit input of {next(iter(case.ours))}", *case.exact())
@@ -314,7 +321,7 @@ def check(case: Case) -> None:
 
 
 def measure(case: Case, repetitions: int) -> list[Row]:
-    """Time all forms of a case that :func:`check` has run, in turns."""
+    """Time all implementations of a checked case alternately."""
     forms = {"plain": case.plain, **{title: form for title, (form, _) in case.ours.items()}}
     times: dict[str, list[float]] = {title: [] for title in forms}
     for number in range(repetitions):
@@ -326,7 +333,7 @@ def measure(case: Case, repetitions: int) -> list[Row]:
 
 
 def machine() -> str:
-    """One line on what the times were taken on."""
+    """One line that describes the machine."""
     models = []
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -339,33 +346,33 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Make the data, check, measure, print."""
+    """Make data, check results, measure and print."""
     args = parse_args()
     torch.set_num_threads(1)
     console = Console()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        console.print("making data, caches and checks", highlight=False)
+        console.print("writing data and caches, checking results", highlight=False)
         cases = make_cases(Path(folder))
         for case in cases:
             check(case)
-        console.print(f"all forms equal; {args.repetitions} repetitions of each", highlight=False)
+        console.print(f"all results agree; {args.repetitions} repetitions of each", highlight=False)
         about = machine()
         for case in cases:
             rows += measure(case, args.repetitions)
     table = Table(title="Preparing samples: best / median of the repetitions")
     table.add_column("what")
-    for column in ("plain, ms", "ours, ms", "times faster", "aim"):
+    for column in ("plain, ms", "ours, ms", "speed-up", "goal"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(row.title, *row.times(), " / ".join(row.ratios()), row.aim)
     console.print(table)
     console.print(about, highlight=False, soft_wrap=True)
     if args.markdown:
-        head = ["what", "times faster (best of each)", "times faster (medians)", "aim"]
+        head = ["what", "speed-up (best of each)", "speed-up (medians)", "goal"]
         text = markdown([head, *([row.title, *row.ratios(), row.aim] for row in rows)])
         try:
-            write_text(args.markdown, f"{text}\n{about}; {args.repetitions} repetitions of each form.\n")
+            write_text(args.markdown, f"{text}\n{about}; {args.repetitions} repetitions of each.\n")
         except OSError as error:
             raise CMDAError(f"{args.markdown} cannot be written ({error.strerror}): choose another file") from None
 

@@ -1,8 +1,8 @@
-"""Operations and bytes of a training step and of an inference, counted without computing them.
+"""Count operations and bytes of a training step and of an inference, without computing them.
 
-The networks run on tensors without storage, there and back. Of matrix products, convolutions and attention the
-operations are counted (two a multiply-add), of everything the bytes that it reads and writes, each operation by itself:
-what a compiler joins moves fewer.
+The networks run forward and backward on tensors without storage. For matrix products, convolutions and attention,
+operations are counted (two per multiply-add); for every operation, the bytes that it reads and writes. A compiler that
+fuses operations moves fewer bytes.
 """
 
 from __future__ import annotations
@@ -35,13 +35,20 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/flops.py configs/ablations/cs2dsec_no_share_decoder.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (%(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the networks (%(default)s)")
+    parser.add_argument(
+        "config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="number format of the networks (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
 def count(config: str | Path, precision: str) -> dict[str, Work]:
-    """Work of the parts of a step, of the step (``training step``) and of an inference of one frame (``inference``)."""
+    """Work of the parts of a step, of the whole ``training step``, and of the ``inference`` of one frame."""
     import torch
     from operations import Work, WorkCounter
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -72,7 +79,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     def student() -> None:
         with networks_precision:
             output = model(inputs(passes.student_streams, batch, side, side), passes.student_fusion)
-        # summed as losses are: every output's logits are read once
+        # As in the losses, the logits of every output are read once.
         sum(logits.sum() for logits in output.logits.values()).backward()
 
     @torch.no_grad()
@@ -90,7 +97,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
             model.eval().output_logits(inputs({"image": 0, "events": 0}, 1, *TEST_SIZE), "fusion")
 
     with ExitStack() as stack:
-        # constants that are kept for real tensors do not mix with those that hold nothing
+        # Constants cached for real tensors must not mix with those for tensors without storage.
         _keep_shares.cache_clear()
         stack.callback(_keep_shares.cache_clear)
         stack.enter_context(FakeTensorMode())
@@ -103,7 +110,7 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
         }
         if cfg["uda"].get("cyclegan_itrd2en_path"):
             parts["Image Motion-Extractor"] = counted(translation)
-        # AdamW reads weight, gradient and two moments and writes three of them; the average reads two, writes one
+        # AdamW reads weight, gradient and two moments and writes three of them; the average reads two and writes one.
         weights = sum(p.numel() for p in model.parameters())
         parts["AdamW and the teacher's average"] = Work(bytes=10.0 * 4 * weights)
         return {**parts, "training step": sum(parts.values(), Work()), "inference": counted(inference)}

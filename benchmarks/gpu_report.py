@@ -1,9 +1,9 @@
-"""What a GPU does with this project: speed and memory of training and inference, and whether its results are right.
+"""Report on a GPU: speed and memory of training and inference, and correctness of results.
 
-One command, eight minutes at most, random weights and no files of others: training steps in every precision, run
-plainly and as CUDA graphs; the settings for a small card; inference; the tests that need a GPU; a short training of the
-toy city by the launcher. Writes a JSON file and a table in Markdown that fits into an issue. A part that fails or for
-which no time is left is named, and does not stop the rest. On a CPU, with --tiny, it shows that it works.
+One command, at most eight minutes, with random weights and no data: training steps in every precision, with and
+without CUDA graphs; the settings for a small card; inference; the tests that need a GPU; a short launcher training on
+the toy city. Writes a JSON file and tables in Markdown. A part that fails, or for which no time is left, is listed and
+does not stop the others. On a CPU, use --tiny to try the script.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
 ITERATIONS = 40_000
-# Random weights: no files are needed. A variant that is not fused with content maps needs no module for it.
+# Random weights need no files; without fusion of content maps, its module is not needed.
 FIXED = {"model.pretrained": None, "model.fusion_isr_module": None}
 SMALL_CARD = {"gradient_checkpointing": True, "micro_batch": 1}
 PARTS = ("step", "small card", "inference", "tests", "training", "compiled")
-# Seconds that a part needs at least on a GPU.
+# Minimum time of a part on a GPU, in seconds.
 LEAST = {"step": 15, "small card": 25, "inference": 15, "tests": 60, "training": 60, "compiled": 120}
 
 
@@ -57,17 +57,21 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/gpu_report.py --out report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder (%(default)s)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (a GPU if there is one)")
-    parser.add_argument("--seconds", type=whole_number(30), default=480, help="for all of it (%(default)s)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to do (all)")
-    parser.add_argument("--tiny", action="store_true", help="small networks and inputs, to see that it works")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results", help="output folder (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if available)")
+    parser.add_argument(
+        "--seconds", type=whole_number(30), default=480, help="time limit for all parts (default: %(default)s)"
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run (default: all)")
+    parser.add_argument("--tiny", action="store_true", help="small networks and inputs, to try the script")
     return parser.parse_args()
 
 
 @dataclass
 class Report:
-    """Rows of each part, and what failed or was left out."""
+    """Rows of each part, and parts that failed or were left out."""
 
     about: dict[str, Any]
     seconds: float
@@ -80,7 +84,7 @@ class Report:
         return self.seconds - (time.perf_counter() - self.started)
 
     def part(self, name: str, what: str, work: Callable[[], dict[str, Any]], least: float = 0.0) -> None:
-        """Do one thing, and note its row or why there is none."""
+        """Run one measurement, and store its row or why there is none."""
         title = f"{name}: {what}" if what else name
         if self.left() < least:
             self.left_out.append(f"{title}: no time was left")
@@ -98,7 +102,7 @@ class Report:
         return {**self.about, "parts": self.parts, "left_out": self.left_out}
 
     def markdown(self) -> str:
-        """Tables to be pasted."""
+        """All tables as Markdown."""
         about = self.about
         lines = [f"**{about['device']}**, torch {about['torch']}, {about['config']}, {about['date']}", ""]
         for name, rows in self.parts.items():
@@ -114,7 +118,7 @@ def _cell(value: Any) -> str:
 
 
 class Steps:
-    """A training method of the published config with random weights, and its steps in several forms."""
+    """Training method of the published config with random weights, and variants of its step."""
 
     def __init__(self, device: torch.device, tiny: bool) -> None:
         import torch
@@ -140,7 +144,7 @@ class Steps:
         torch.backends.cudnn.benchmark = bool(self.cfg.get("cudnn_benchmark"))
 
     def prepare(self, graphs: bool, **numerics: Any) -> None:
-        """Begin anew from the same weights."""
+        """Start again from the same weights."""
         from mmseg.config.fields import build
         from mmseg.config.run import Numerics, Optimizer
         from mmseg.engine.graphs import use_graphs
@@ -164,7 +168,7 @@ class Steps:
         use_graphs(self.method, chosen, self.device, self.warnings.append)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
-        """One iteration, as the training loop runs it; its logs on the device."""
+        """Run one iteration as in the training loop; its logs stay on the device."""
         from mmseg.uda.draws import StepDraws
 
         self.torch.manual_seed(1000 + iteration)
@@ -190,7 +194,7 @@ class Steps:
             self.torch.cuda.synchronize(self.device)
 
     def seconds(self, first: int, count: int) -> float:
-        """Seconds of an iteration, as in a training: without waiting in between."""
+        """Seconds per iteration, without synchronisation in between, as in training."""
         self.wait()
         started = time.perf_counter()
         for iteration in range(first, first + count):
@@ -199,13 +203,13 @@ class Steps:
         return (time.perf_counter() - started) / count
 
     def memory(self) -> dict[str, float]:
-        """GiB that a card needs after the first iteration."""
+        """Memory reserved after the first iteration, in GiB."""
         if self.device.type != "cuda":
             return {}
         return {"GiB": round(self.torch.cuda.max_memory_reserved(self.device) / 2**30, 2)}
 
     def launches(self) -> dict[str, Any]:
-        """Kernels of a step, and how long the device works on them; streams that overlap count twice."""
+        """Number of kernels in a step and their total time; overlapping streams count twice."""
         if self.device.type != "cuda":
             return {}
         from torch.profiler import ProfilerActivity, profile
@@ -219,7 +223,7 @@ class Steps:
 
 
 def measure_steps(report: Report, steps: Steps, precision: str, compiled: bool = False) -> None:
-    """Steps in one precision, plainly and as graphs; of compiled networks as graphs only."""
+    """Measure steps in one precision, without and with graphs; compiled networks only with graphs."""
     torch, cuda = steps.torch, steps.device.type == "cuda"
     plain: dict[str, list] = {}
 
@@ -259,7 +263,7 @@ def measure_steps(report: Report, steps: Steps, precision: str, compiled: bool =
 
 
 def measure_small_card(report: Report, steps: Steps, precision: str) -> None:
-    """The settings that save memory."""
+    """Measure the settings that save memory."""
 
     def work() -> dict[str, Any]:
         cuda = steps.device.type == "cuda"
@@ -275,7 +279,7 @@ def measure_small_card(report: Report, steps: Steps, precision: str) -> None:
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Those of a device, the fastest first."""
+    """Precisions of a device, fastest first."""
     import torch
 
     if device.type != "cuda":
@@ -286,7 +290,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def measure_inference(report: Report, device: torch.device, tiny: bool) -> None:
-    """Fused output at the size of the tests on DSEC."""
+    """Measure the fused output at the size of DSEC tests."""
     from rich.console import Console
 
     from mmseg.inference.benchmark import benchmark
@@ -311,7 +315,7 @@ def measure_inference(report: Report, device: torch.device, tiny: bool) -> None:
 
 
 def run_tests(report: Report) -> None:
-    """The tests that need a GPU, in a process of their own."""
+    """Run the tests that need a GPU in a separate process."""
 
     def work() -> dict[str, Any]:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/engine/test_gpu.py"]
@@ -326,7 +330,7 @@ def run_tests(report: Report) -> None:
 
 
 def run_training(report: Report, device: torch.device, tiny: bool) -> None:
-    """A training of the toy city by the launcher, with its own reading of files."""
+    """Run a launcher training on the toy city, including data loading."""
     iterations = 3 if tiny else 60
     base = ROOT / "configs" / "demo" / "cmda_toy_city.py" if tiny else CONFIG
 
@@ -345,7 +349,7 @@ def run_training(report: Report, device: torch.device, tiny: bool) -> None:
                 "data.train.rare_class_sampling.min_pixels": 10,
                 "precision": precisions(device)[0] if device.type == "cuda" else "fp32",
             }
-            command = ["my_run_experiments.py", "--root_path", f"{folder}/toy", "--base_config", str(base)]
+            command = ["my_run_experiments.py", "--root-path", f"{folder}/toy", "--base-config", str(base)]
             command += ["--name", "gpu_report", "--cfg-options", *(f"{k}={v!r}" for k, v in options.items())]
             started = time.perf_counter()
             _run(command, report, folder)
@@ -369,19 +373,19 @@ def _run(command: list[str], report: Report, folder: str) -> None:
     """Run a script of the project in a folder.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the script failed.
     """
     command = [sys.executable, str(ROOT / command[0]), *command[1:]]
     seconds = max(report.left(), 1)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode:
         raise RuntimeError(
-            f"{Path(command[1]).name} ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]!r}"
+            f"{Path(command[1]).name} failed with exit status {done.returncode}: {(done.stdout + done.stderr)[-300:]!r}"
         )
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Write the JSON and Markdown files; their paths."""
+    """Write the JSON and Markdown files, and return their paths."""
     from mmseg.io.files import write_text
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -393,7 +397,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
 
 
 def measure(report: Report, args: argparse.Namespace, device: torch.device) -> None:
-    """Do all parts that were asked for; what changes the networks comes last."""
+    """Run the selected parts; those that modify the networks come last."""
     names = precisions(device)
     if {"step", "small card"} & set(args.parts):
         steps = Steps(device, args.tiny)
@@ -414,7 +418,7 @@ def measure(report: Report, args: argparse.Namespace, device: torch.device) -> N
 
 
 def main() -> None:
-    """Do all parts, print and write the tables."""
+    """Run all parts, print and write the tables."""
     args = parse_args()
     import torch
 

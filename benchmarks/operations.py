@@ -1,4 +1,4 @@
-"""What operations are there to do: their kinds, and the multiplications and bytes of each, counted as they run."""
+"""Count the arithmetic and the bytes of operations as they run, by kind of operation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-# kind -> what its names hold, in lower case; the first that fits
+# Kind -> pattern in lower-case names of operations; the first match counts
 KINDS = {
     "optimiser and teacher": r"optimizer|_foreach_|_fused_|lerp",
     "attention": r"scaled_?dot_?product|flash_?attention|efficient_?attention",
@@ -27,18 +27,18 @@ KINDS = {
 }
 REST = "element by element"
 MULTIPLYING = {"attention", "convolutions", "matrix products"}
-# operations that touch no element, and those that do not read what they write to
+# Operations that touch no element, and those that do not read their output
 WITHOUT_WORK = {"device", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 WRITE_ONLY = {"copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_"}
 
 
 @dataclass
 class Work:
-    """Of some operations.
+    """Work of some operations.
 
     Attributes:
-        flop: operations of matrix products and convolutions, two a multiply-add; others are not counted.
-        bytes: of all that each operation reads and writes. A compiler that joins operations needs fewer.
+        flop: arithmetic of matrix products and convolutions, two per multiply-add; others are not counted.
+        bytes: read and written by all operations. A compiler that fuses operations needs fewer.
     """
 
     flop: float = 0.0
@@ -52,7 +52,7 @@ def kind_of(names: Iterable[str]) -> str:
     """Kind of an operation.
 
     Args:
-        names: of what called it, outermost first, and its own: a copy within a convolution belongs to that.
+        names: of its callers, outermost first, then its own; a copy within a convolution counts as convolution.
     """
     for name in names:
         for kind, pattern in KINDS.items():
@@ -62,9 +62,9 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 class WorkCounter(TorchDispatchMode):
-    """Counts the work of all that runs within, the way back included, by kind.
+    """Counts the work of all operations within the context, including backward passes, by kind.
 
-    Works on tensors without storage too.
+    Also works with tensors without storage.
     """
 
     def __init__(self) -> None:
@@ -73,14 +73,14 @@ class WorkCounter(TorchDispatchMode):
 
     @property
     def total(self) -> Work:
-        """Of all kinds."""
+        """Work of all kinds."""
         return sum(self.kinds.values(), Work())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         kind = kind_of([func.__name__])
         if kind in MULTIPLYING and func.overloadpacket not in flop_registry:
-            # in inference mode, what is elsewhere taken apart arrives whole: aten.linear for aten.addmm
+            # In inference mode, composite operations arrive undecomposed: aten.linear instead of aten.addmm.
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -112,9 +112,9 @@ def _convolution_backward_flop(
     _groups: int,
     wanted: list[bool],
 ) -> float:
-    """One product a gradient that is wanted, of input and weight. (torch's own count leaves out the groups.)"""
+    """One product per required gradient, of input and weight. (torch's own count ignores groups.)"""
     positions = inputs if transposed else gradient
-    # a weight is (out, in of its group, ...), of a transposed convolution (in, out of its group, ...)
+    # The weight is (out, in per group, ...); for a transposed convolution (in, out per group, ...).
     one = 2.0 * len(positions) * prod(positions.shape[2:]) * weight.numel()
     return one * sum(wanted[:2])
 
@@ -134,6 +134,6 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _held(tensor: Tensor) -> float:
-    """Bytes of the elements that a tensor really has: a broadcast side counts once."""
+    """Bytes of the elements that a tensor stores; a broadcast dimension counts once."""
     sides = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size)
     return float(prod(sides) * tensor.element_size())

@@ -1,7 +1,7 @@
-"""Plain formulations of what prepares a sample: whole-array operations in torch, numpy and PIL, one step at a time.
+"""Plain implementations of sample preparation: whole-array operations in torch, numpy and PIL, one step at a time.
 
-``data_speed.py`` holds the package's own forms against these, first for equality, then for time. They are written from
-the formulas as one would write them at first, not slowed down: among the ways tried, the quickest was kept.
+``data_speed.py`` compares the package with these, first for equality, then for time. They are straightforward
+translations of the formulas, not slowed down: the fastest of several variants was kept.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def picture(image: Tensor) -> Image.Image:
 
 
 def batch_content_map(images: Tensor, params: ContentParams, direction: str) -> Tensor:
-    """Content maps (B, 3, H, W) of network inputs (B, 3, H, W), by way of an image on the host for each sample."""
+    """Content maps (B, 3, H, W) of network inputs (B, 3, H, W), computed from one image per sample on the host."""
     maps = [torch.from_numpy(content_map(picture(image), params, direction)) for image in images]
     return torch.stack(maps)[:, None].repeat(1, 3, 1, 1).to(images.device)
 
@@ -136,10 +136,10 @@ def _cropped(image: Image.Image, draw: CropDraw, width: int, height: int) -> Ima
 
 
 def dsec_sample(dataset: DSECDataset, index: int, draw: DSECDraw) -> dict[str, Tensor]:
-    """Training sample of a dataset with one bin, from the files.
+    """Training sample of a data set with one bin, read from the files.
 
     Args:
-        dataset: gives frames, windows and settings; its readers are not used.
+        dataset: provides frames, windows and settings; its readers are not used.
         index: position in ``dataset.frames``.
         draw: crop and flip; no clip range.
 
@@ -175,10 +175,10 @@ def dsec_sample(dataset: DSECDataset, index: int, draw: DSECDraw) -> dict[str, T
 
 
 def cityscapes_sample(dataset: CityscapesICDataset, index: int, draw: CropDraw) -> dict[str, Tensor]:
-    """Training sample from the files.
+    """Training sample read from the files.
 
     Args:
-        dataset: gives names, paths and settings; its readers are not used.
+        dataset: provides names, paths and settings; its readers are not used.
         index: position in ``dataset.names``.
         draw: crop and flip.
 

@@ -1,9 +1,8 @@
-"""The training step in its plain form: what ``step_speed.py`` holds ours against.
+"""The training step in a plain implementation, with which ``step_speed.py`` compares ours.
 
-Attention writes out its matrix of weights; events and content map go through their encoder one after the other; maps
-are copied between the layouts of convolutions and of linear layers; all streams are decoded before one way back through
-everything; content maps of the mixed images are made one by one on the host; optimiser and teacher go from one
-parameter to the next.
+Attention stores its weight matrix; events and content map pass their encoder one after the other; features are copied
+between the layouts of convolutions and linear layers; all streams are decoded before a single backward pass; content
+maps of mixed images are computed one by one on the host; optimiser and teacher update one parameter at a time.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ def to_map(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def encode_second(model: FusionEncoderDecoder, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-    """Features of events and content map, each in a pass of its own."""
+    """Features of events and content map, each in a separate pass."""
     return {name: model.backbone_events(streams[name]) for name in SECOND_STREAMS if name in streams}
 
 
 def student_pass(
     method: cmda.DACS, how: cmda.StudentPass, inputs: Tensors, backward: Callable[[Tensor], None]
 ) -> dict[str, Tensor]:
-    """Everything forward, then everything backward; the published DSEC config has no distance between features."""
+    """One forward pass, then one backward pass; the published DSEC config has no feature distance."""
     truth = inputs["truth"]
     output = method.model(inputs["slots"], how.fusion)
     losses = {
@@ -72,14 +71,14 @@ def content_map(method: cmda.DACS, images: Tensor, draws: StepDraws) -> Tensor:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, alpha: float) -> None:
-    """One parameter after the other."""
+    """Update one parameter at a time."""
     keep = momentum(iteration, alpha)
     for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
         old.copy_(keep * old + (1 - keep) * new)
 
 
 def in_plain_form() -> list[patch]:
-    """What to replace; start every one of them."""
+    """Patches that replace our implementation; start all of them."""
     return [
         patch.object(mit.EfficientSelfAttention, "forward", attention),
         *(patch.object(module, "to_map", to_map) for module in (mit, daformer_head, modules)),

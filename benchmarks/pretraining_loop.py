@@ -50,9 +50,9 @@ def crop(rng: np.random.Generator, images: Tensor, labels: Tensor, size: int) ->
 
 
 def relight(rng: np.random.Generator, image: Tensor) -> Tensor:
-    """Light an image (3, S, S) in [0, 1] in another way: by an uneven field, with lamps, or as its negative.
+    """Change the light in an image (3, S, S) in [0, 1]: an uneven field, lamps, or the negative.
 
-    What is brightest by day need not be so at night; an encoder that has seen this goes by shape and texture.
+    The brightest regions by day need not be so at night; an encoder trained like this relies on shape and texture.
     """
     side = image.shape[-1]
     if rng.random() < 0.6:
@@ -91,7 +91,7 @@ def pretrain(data: str, out: Path, iterations: int, batch: int, size: int, seed:
     Args:
         data: Cityscapes tree.
         out: file to write.
-        iterations, batch, size, seed: as the script's options.
+        iterations, batch, size, seed: options of the script.
     """
     device = choose_device()
     torch.manual_seed(seed)
@@ -115,7 +115,7 @@ def pretrain(data: str, out: Path, iterations: int, batch: int, size: int, seed:
         schedule.step()
         right.append((logits.argmax(1) == target).float().mean().item())
         if (iteration + 1) % 200 == 0:
-            print(f"iteration {iteration + 1}: {100 * np.mean(right[-200:]):.1f} % of the pixels right", flush=True)
+            print(f"iteration {iteration + 1}: {100 * np.mean(right[-200:]):.1f} % pixel accuracy", flush=True)
     weights = {key: value.half().cpu() for key, value in model.backbone.state_dict().items()}
     with atomic_path(out) as path:
         torch.save(weights, path)

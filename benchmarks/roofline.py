@@ -1,9 +1,9 @@
-"""Where the time of a training step or of an inference goes, beside the least that this device could take.
+"""Profile a training step or an inference, and compare it with the lower bound on this device.
 
-First the device's ceilings are measured: how fast it multiplies large matrices in each precision, and how fast it
-copies. Then the work of every kind of operation is counted as it runs; its floor is the longer of multiplying and of
-moving bytes at these rates. Last, the step is timed, and profiled by kind; what a compiler joins then counts as element
-by element, whatever it was. Weights and inputs are random: no files are needed.
+First, the limits of the device are measured: large matrix products in each precision, and a large copy. Then the work
+of every kind of operation is counted; its lower bound is the longer of the times for arithmetic and for bytes at these
+rates. Finally the work is timed, and profiled by kind; operations fused by a compiler count as element by element.
+Weights and inputs are random: no files are needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
 TEST_SIZE = (440, 640)
-# elements of a side of the multiplied matrices, and bytes that are copied, on each kind of device
+# Side of the multiplied matrices, and bytes copied, by type of device
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED = {"cpu": 2**28, "cuda": 2**30}
 WARM_UP = {"cpu": 1, "cuda": 3}
@@ -45,27 +45,35 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/roofline.py --work step --precision fp32 bf16 --compile",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (%(default)s)")
-    parser.add_argument("--work", choices=("step", "inference"), default="step", help="what to run (%(default)s)")
+    parser.add_argument(
+        "config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--work", choices=("step", "inference"), default="step", help="what to run (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=("fp32", "tf32", "bf16", "fp16"),
         default=["fp32"],
-        help="tf32 and fp16 need a GPU (fp32)",
+        help="number formats; tf32 and fp16 need a GPU (default: fp32)",
     )
-    parser.add_argument("--compile", action="store_true", help="compile the networks too, in further rows")
-    parser.add_argument("--size", type=whole_number(32), help="side of the crops (the config's; inference: 440x640)")
-    parser.add_argument("--batch", type=whole_number(1), help="samples (the config's; inference: 1)")
-    parser.add_argument("--repetitions", type=whole_number(1), default=3, help="timed runs of each row (%(default)s)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (a GPU if there is one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--compile", action="store_true", help="also measure compiled networks")
+    parser.add_argument(
+        "--size", type=whole_number(32), help="side of the square crops (default: the config's; for inference 440x640)"
+    )
+    parser.add_argument("--batch", type=whole_number(1), help="samples (default: the config's; for inference 1)")
+    parser.add_argument(
+        "--repetitions", type=whole_number(1), default=3, help="timed runs of each row (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:<number> (default: a GPU if available)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     add_config_options(parser)
     return parser.parse_args()
 
 
 class Device:
-    """A place to compute, its clock and its ceilings."""
+    """A device, its clock and its limits."""
 
     def __init__(self, place: torch.device) -> None:
         import torch
@@ -74,7 +82,7 @@ class Device:
         self.torch = torch
 
     def wait(self) -> None:
-        """Until all that was asked for is done."""
+        """Wait until all launched work is done."""
         if self.place.type == "cuda":
             self.torch.cuda.synchronize(self.place)
 
@@ -133,7 +141,7 @@ def make_step(
     size = args.batch or cfg["data"]["samples_per_gpu"]
     side = args.size or cfg["data"]["train"]["source"]["image_crop_size"][0]
     batch = to_device(random_batch(size, side), device.place)
-    # from the second iteration on the teacher is an average; the same draws each time give each step the same work
+    # From the second iteration on, the teacher is an average; the same draws give each step the same work.
     draws = StepDraws.make(method.settings, size, 1, 1000, 0)
 
     def step() -> None:
@@ -152,7 +160,7 @@ def make_step(
 def make_inference(
     args: argparse.Namespace, device: Device, precision: str, compiled: bool, stack: ExitStack
 ) -> Callable[[], None]:
-    """From random images on the device to class maps of their size."""
+    """Inference from random images on the device to class maps of the same size."""
     from mmseg.config.load import load_config
     from mmseg.engine.networks import random_segmentor
     from mmseg.evaluation.test_set import default_output
@@ -169,7 +177,7 @@ def make_inference(
 
 
 def profiled(work: Callable[[], None], device: Device) -> dict[str, float]:
-    """Seconds of the device in one run, by kind of operation."""
+    """Device time of one run in seconds, by kind of operation."""
     from operations import kind_of
     from torch.profiler import ProfilerActivity, profile
 
@@ -181,7 +189,7 @@ def profiled(work: Callable[[], None], device: Device) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for event in profiler.events():
         if event.device_type.name != "CPU":
-            # kernels count with the operation that started them
+            # Kernels count for the operation that launched them.
             continue
         spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         if spent > 0:
@@ -195,7 +203,7 @@ def profiled(work: Callable[[], None], device: Device) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace, device: Device, precision: str, compiled: bool) -> dict[str, Any]:
-    """Count, time and profile one way to compute; plain data."""
+    """Count, time and profile one configuration; return plain data."""
     import torch
     from operations import WorkCounter
 
@@ -205,7 +213,7 @@ def measure(args: argparse.Namespace, device: Device, precision: str, compiled: 
     dtype = set_precision(precision, device.place)
     rate, bandwidth = device.multiplications(dtype or torch.float32), device.bandwidth()
     with ExitStack() as stack:
-        # what a compiler joins cannot be counted by itself
+        # Fused operations cannot be counted separately.
         work = make(args, device, precision, False, stack)
         with WorkCounter() as counter:
             work()
@@ -242,15 +250,15 @@ def measure(args: argparse.Namespace, device: Device, precision: str, compiled: 
 
 
 def show(found: dict[str, Any]) -> Table:
-    """A line for each kind of operation, longest first."""
+    """Table with a row per kind of operation, longest first."""
     from rich.table import Table
 
     name = found["precision"] + (", compiled" if found["compiled"] else "")
     table = Table(
-        title=f"{found['work']}, {name}: this device multiplies {found['tflop_per_s']:.3g} TFLOP/s, moves "
+        title=f"{found['work']}, {name}: limits of this device: {found['tflop_per_s']:.3g} TFLOP/s, "
         f"{found['gigabytes_per_s']:.3g} GB/s"
     )
-    for column in ("kind", "TFLOP", "GB", "floor, s", "time, s", "share", "of its floor"):
+    for column in ("kind", "TFLOP", "GB", "bound, s", "time, s", "share", "time / bound"):
         table.add_column(column, justify="left" if column == "kind" else "right")
     kinds = found["kinds"]
     spent = sum(kind["seconds"] for kind in kinds.values())
@@ -274,11 +282,11 @@ def _cells(kind: dict[str, float], share: float) -> list[str]:
 
 
 def main() -> None:
-    """Measure every precision, eager and, if asked for, compiled; print, and keep."""
+    """Measure every precision, eager and on request compiled; print and write the results."""
     args = parse_args()
     if args.json and not args.json.resolve().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder does not exist; make it, or choose another file")
-    # the profiler's own messages
+    # Silence the profiler's own messages.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     import torch
     from data_speed import machine
@@ -297,7 +305,7 @@ def main() -> None:
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 name = precision + (", compiled" if compiled else "")
-                console.print(f"{name} is left out: it does not fit into the GPU's memory", highlight=False)
+                console.print(f"{name} is left out: out of GPU memory", highlight=False)
             else:
                 console.print(show(rows[-1]))
     console.print(machine(), highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Whether a long training keeps its memory and its open files: thousands of small iterations on the toy city, watched.
+"""Monitor memory and open files of a long training: thousands of small iterations on the toy city.
 
-The memory of the process is read once a second, and set against the iteration that the log has come to. The start is
-left out: libraries load and caches fill there. What counts is the slope of the rest.
+The memory of the process is read once per second, together with the iteration in the log. The beginning is ignored,
+since libraries load and caches fill; the slope of the rest is the result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmseg.io.files import write_text
 from mmseg.work_dir.layout import WorkDir
 
 PROJECT = Path(__file__).resolve().parent.parent
-# share of the iterations that are left out; the first evaluation, whose images are larger, should lie in it
+# Share of the iterations to ignore; it should include the first evaluation, whose images are larger.
 BEGINNING = 0.25
 SMALL = {
     "data.samples_per_gpu": 1,
@@ -45,10 +45,17 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/soak.py --iterations 5000",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, default=Path("data/toy_city"), help="toy city (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/soak"), help="work dir (%(default)s)")
-    parser.add_argument("--iterations", type=whole_number(100), default=2000, help="(%(default)s)")
-    parser.add_argument("--evaluate-every", type=whole_number(0), default=250, help="iterations (%(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/toy_city"), help="folder of the toy city (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/soak"), help="work dir (default: %(default)s)")
+    parser.add_argument("--iterations", type=whole_number(100), default=2000, help="iterations (default: %(default)s)")
+    parser.add_argument(
+        "--evaluate-every",
+        type=whole_number(0),
+        default=250,
+        help="iterations between evaluations (default: %(default)s)",
+    )
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""Time and memory of a training step on this machine's CPU, beside the plain form of ``plain_step.py``.
+"""Time and memory of a training step on this CPU, compared with the plain implementation in ``plain_step.py``.
 
-Both are first run at a small size, where losses and gradients must agree. Then each runs in processes of its own, in
-turns, so that a busy machine slows them alike and each has its own peak of memory.
+Both are first run at a small size, where losses and gradients must agree. Then they run alternately in separate
+processes, so that a busy machine slows both and each has its own memory peak.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmseg.errors import CMDAError, run_as_script
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
 FORMS = ("plain", "ours")
-# Peak of the reference's step, MiT-b5, 512x512, batch 1, on such a CPU; in MiB.
+# Peak memory of the reference's step in MiB, MiT-b5, 512x512, batch 1, on a CPU.
 REFERENCE_PEAK = 16434
 SMALL = {
     "model.backbone_image.type": "mit_b0",
@@ -44,18 +44,24 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/step_speed.py --encoder mit_b0 --size 128",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--encoder", default="mit_b5", help="mit_b0 to mit_b5 (%(default)s)")
-    parser.add_argument("--size", type=whole_number(32), default=512, help="side of a crop (%(default)s)")
-    parser.add_argument("--batch", type=whole_number(1), default=1, help="(%(default)s)")
-    parser.add_argument("--rounds", type=whole_number(1), default=2, help="processes of each form (%(default)s)")
-    parser.add_argument("--steps", type=whole_number(1), default=1, help="timed steps of a process (%(default)s)")
-    parser.add_argument("--checkpointing", action="store_true", help="measure ours with gradient checkpointing too")
+    parser.add_argument("--encoder", default="mit_b5", help="encoder, mit_b0 to mit_b5 (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=whole_number(32), default=512, help="side of the square crops (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=whole_number(1), default=1, help="batch size (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=whole_number(1), default=2, help="processes per implementation (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=1, help="timed steps per process (default: %(default)s)"
+    )
+    parser.add_argument("--checkpointing", action="store_true", help="also measure ours with gradient checkpointing")
     parser.add_argument("--form", choices=(*FORMS, "checkpointing"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def build(form: str, options: dict[str, Any]) -> Any:
-    """Training method and optimiser of the published config, in one of the forms."""
+    """Training method and optimiser of the published config, for one implementation."""
     import torch
 
     from mmseg.config import fields
@@ -94,7 +100,7 @@ def random_batch(batch: int, side: int) -> dict[str, dict[str, Any]]:
 
 
 def steps(form: str, method: Any, optimizer: Any, batch: dict, count: int) -> tuple[list[float], dict[str, float]]:
-    """Seconds of every step, and the losses of the first."""
+    """Duration of every step in seconds, and the losses of the first."""
     import torch
     from plain_step import in_plain_form
 
@@ -117,7 +123,7 @@ def steps(form: str, method: Any, optimizer: Any, batch: dict, count: int) -> tu
 
 
 def check() -> None:
-    """Compare both forms at a small size.
+    """Compare both implementations at a small size.
 
     Raises:
         CMDAError: losses or gradients differ.
@@ -137,15 +143,15 @@ def check() -> None:
     (plain_logs, plain_gradients), (logs, gradients) = (found[form] for form in FORMS)
     for name, value in plain_logs.items():
         if abs(logs[name] - value) > 1e-4 * max(1, abs(value)):
-            raise CMDAError(f"{name} is {value} in the plain form, {logs[name]} in ours")
+            raise CMDAError(f"{name} is {value} in the plain implementation, {logs[name]} in ours")
     apart = sum((a - b).square().sum() for a, b in zip(plain_gradients, gradients, strict=True)).sqrt()
     whole = sum(a.square().sum() for a in plain_gradients).sqrt()
     if apart > 1e-3 * whole:
-        raise CMDAError(f"the gradients differ by {apart / whole:.1e} of their length")
+        raise CMDAError(f"the gradients differ by {apart / whole:.1e} of their norm")
 
 
 def measure_here(args: argparse.Namespace) -> None:
-    """Run one form in this process and print what it took, as JSON."""
+    """Run one implementation in this process and print time and memory as JSON."""
     channels = [32, 64, 160, 256] if args.encoder == "mit_b0" else [64, 128, 320, 512]
     options = {
         "model.backbone_image.type": args.encoder,
@@ -156,12 +162,12 @@ def measure_here(args: argparse.Namespace) -> None:
     method, optimizer = build(args.form, options)
     seconds, _ = steps(args.form, method, optimizer, random_batch(args.batch, args.size), args.steps + 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # the first step also makes the optimiser's moments
+    # The first step also creates the optimiser state.
     print(json.dumps({"seconds": seconds[1:], "peak": peak}))
 
 
 def main() -> None:
-    """Check, measure in turns, print."""
+    """Check, measure alternately, print."""
     args = parse_args()
     if args.form:
         measure_here(args)
@@ -180,10 +186,12 @@ def main() -> None:
             command = [sys.executable, str(Path(__file__).resolve()), f"--form={form}", *words]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise CMDAError(f"the {form} form ended with code {done.returncode}: {done.stderr[-500:]}")
+                raise CMDAError(
+                    f"the {form} implementation failed with exit status {done.returncode}: {done.stderr[-500:]}"
+                )
             found[form].append(json.loads(done.stdout.splitlines()[-1]))
     table = Table(title=f"training step, {args.encoder}, {args.size}x{args.size}, batch {args.batch}, fp32, CPU")
-    for column in ("form", "s, best", "s, median", "of plain", "peak MiB", "of the reference"):
+    for column in ("form", "s, best", "s, median", "/ plain", "peak MiB", "/ reference"):
         table.add_column(column, justify="left" if column == "form" else "right")
     base = min(s for run in found["plain"] for s in run["seconds"])
     for form, runs in found.items():

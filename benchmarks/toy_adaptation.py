@@ -1,9 +1,9 @@
-"""What each part of CMDA brings on the toy city: night mIoU of five trainings, over several seeds.
+"""Contribution of each part of CMDA on the toy city: night mIoU of five trainings, over several seeds.
 
-(a) source only, (b) self-training on images alone, (c) CMDA, (d) CMDA without the Image Content-Extractor, (e) CMDA
-without events; for Dark Zurich (a) to (c). All have the same network sizes, crops, learning rates and number of
-iterations, and start from a network of their kind that learned the labelled days, which the seeds share. Runs that are
-finished are not run again, so a benchmark that was stopped goes on where it was.
+(a) source only, (b) self-training on images only, (c) CMDA, (d) CMDA without the Image Content-Extractor, (e) CMDA
+without events; for Dark Zurich (a) to (c). All use the same network sizes, crops, learning rates and number of
+iterations, and start from a network of the same architecture trained on the labelled days, shared by the seeds.
+Finished runs are not repeated, so an interrupted benchmark continues where it stopped.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ PROJECT = Path(__file__).resolve().parent.parent
 # target -> variant -> (title, config of configs/demo, output -> options of my_test.py)
 IMAGE = {"image": ("--output", "image")}
 ALL_OUTPUTS = IMAGE | {"events": ("--output", "events"), "fusion": ("--output", "fusion")}
-WITH_CONTENT_MAP = IMAGE | {"fusion": ("--image_isr", "--train_isr_parms")}
+WITH_CONTENT_MAP = IMAGE | {"fusion": ("--image-isr", "--train-isr-parms")}
 TARGETS = {
     "dsec": {
         "a": ("source only", "source_only_toy_city", ALL_OUTPUTS),
-        "b": ("images alone (DAFormer-style)", "image_only_toy_city", IMAGE),
+        "b": ("images only (DAFormer-style)", "image_only_toy_city", IMAGE),
         "c": ("CMDA", "cmda_toy_city", ALL_OUTPUTS),
         "d": ("CMDA without ICE", "cmda_without_ice_toy_city", ALL_OUTPUTS),
         "e": ("CMDA without events", "cmda_without_events_toy_city", IMAGE),
     },
     "dark_zurich": {
         "a": ("source only", "source_only_toy_dark_zurich", WITH_CONTENT_MAP),
-        "b": ("images alone (DAFormer-style)", "image_only_toy_dark_zurich", IMAGE),
+        "b": ("images only (DAFormer-style)", "image_only_toy_dark_zurich", IMAGE),
         "c": ("CMDA", "cmda_toy_dark_zurich", WITH_CONTENT_MAP),
     },
 }
-# target -> variants that share a start -> config of the start, trained on the labelled days alone
+# target -> variants that share a start -> config of the start, trained only on the labelled days
 STARTS = {
     "dsec": {"acde": "source_only_toy_city", "b": "image_only_toy_city"},
     "dark_zurich": {"ac": "source_only_toy_dark_zurich", "b": "image_only_toy_dark_zurich"},
@@ -62,24 +62,35 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/toy_adaptation.py --variants ac --seeds 0 --chart curves.svg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, default=Path("data/toy_city"), help="toy city, made if absent")
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/toy_adaptation"), help="folder of the runs")
-    parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="which night (%(default)s)")
-    parser.add_argument("--variants", help="which of them, e.g. ac (default: all that the target has)")
-    parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="seeds of the trainings (%(default)s)")
-    parser.add_argument("--iterations", type=whole_number(1), default=400, help="of each training (%(default)s)")
     parser.add_argument(
-        "--start-iterations", type=whole_number(1), default=160, help="on the labelled days before (%(default)s)"
+        "--data",
+        type=Path,
+        default=Path("data/toy_city"),
+        help="folder of the toy city, generated if absent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/toy_adaptation"), help="folder of the runs (default: %(default)s)"
+    )
+    parser.add_argument("--target", choices=list(TARGETS), default="dsec", help="night data set (default: %(default)s)")
+    parser.add_argument("--variants", help="variants to train, e.g. ac (default: all for the target)")
+    parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="training seeds (default: %(default)s)")
+    parser.add_argument(
+        "--iterations", type=whole_number(1), default=400, help="iterations of each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--start-iterations", type=whole_number(1), default=160, help="iterations of the start (default: %(default)s)"
     )
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
         default="fp32",
-        help="of the trainings, not of their start (%(default)s)",
+        help="number format of the trainings, except their start (default: %(default)s)",
     )
     add_workers(parser, "number of runs at a time; they share the CPU's cores")
-    parser.add_argument("--chart", type=Path, help="also draw the curves into this SVG file")
-    parser.add_argument("--markdown", type=Path, help="also write the tables and curves as text to this file")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="also draw the curves to this SVG file")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="also write tables and curves to this file, as Markdown"
+    )
     return parser.parse_args()
 
 
@@ -89,17 +100,17 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def script(*command: object, log: Path | None = None, threads: int | None = None) -> None:
-    """Run a script of the project; its words go to ``log``.
+    """Run a script of the project; its output goes to ``log``.
 
     Raises:
-        CMDAError: it failed.
+        CMDAError: the script failed.
     """
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     words = [sys.executable, str(PROJECT / str(command[0])), *map(str, command[1:])]
     with open(log or os.devnull, "a") as stream:
         code = subprocess.run(words, stdout=stream, stderr=stream, env=environment, check=False).returncode
     if code:
-        raise CMDAError(f"{command[0]} ended with code {code}; see {log}")
+        raise CMDAError(f"{command[0]} failed with exit status {code}; see {log}")
 
 
 def root_options(target: str, data: Path) -> list[str]:
@@ -119,7 +130,7 @@ def root_options(target: str, data: Path) -> list[str]:
 
 
 def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
-    """Folder of a run; runs on other data, of another length or precision go elsewhere."""
+    """Folder of a run; its name tells data, length and precision."""
     name = TARGETS[args.target][variant][1]
     length = f"{args.start_iterations}+{args.iterations}"
     precision = "" if args.precision == "fp32" else f"_{args.precision}"
@@ -132,14 +143,14 @@ def title(variant: str, args: argparse.Namespace) -> str:
 
 
 def scores_file(folder: Path, output: str) -> Path:
-    """Where the benchmark keeps the scores of an output."""
+    """File with the scores of an output."""
     return folder / f"scores_{output}.json"
 
 
 def train(
     config: str, folder: Path, iterations: int, args: argparse.Namespace, threads: int | None, *more: str
 ) -> Path:
-    """Train a config of ``configs/demo``, unless that was done; the checkpoint."""
+    """Train a config of ``configs/demo`` unless its checkpoint exists, and return the checkpoint."""
     checkpoint = WorkDir(folder).checkpoint(iterations)
     if checkpoint.is_file():
         return checkpoint
@@ -154,29 +165,29 @@ def train(
 
 
 def start(config: str, args: argparse.Namespace, threads: int | None) -> Path:
-    """Checkpoint of a network that learned the labelled days."""
+    """Checkpoint of a network trained on the labelled days."""
     folder = args.out / f"start_{config}_{args.data.resolve().name}_{args.start_iterations}"
     return train(config, folder, args.start_iterations, args, threads, f"seed={START_SEED}", "uda.source_only=True")
 
 
 def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) -> None:
-    """Train and test one variant with one seed, unless that was done."""
+    """Train and test one variant with one seed, unless done already."""
     _, config, outputs = TARGETS[args.target][variant]
     folder = work_dir(variant, seed, args)
     (begin,) = (path for variants, path in args.starts.items() if variant in variants)
-    # seeds that differ from the start's
+    # Seeds must differ from that of the start.
     options = (f"seed={seed + 1}", f"load_from={begin}", f"precision={args.precision}")
     train(config, folder, args.iterations, args, threads, *options)
     for output, words in outputs.items():
         if not scores_file(folder, output).is_file():
-            script("my_test.py", "--work_dir", folder, *words, log=folder / "benchmark.out", threads=threads)
+            script("my_test.py", "--work-dir", folder, *words, log=folder / "benchmark.out", threads=threads)
             found = (test.metrics for test in WorkDir(folder).existing_predictions())
             newest = max(found, key=lambda path: path.stat().st_mtime)
             write_text(scores_file(folder, output), newest.read_text())
 
 
 def results(args: argparse.Namespace, seeds: list[int]) -> Iterator[tuple[str, str, list[dict]]]:
-    """Variant, output and the scores of its seeds."""
+    """Yield variant, output and the scores of its seeds."""
     for variant in args.variants:
         for output in TARGETS[args.target][variant][2]:
             files = [scores_file(work_dir(variant, seed, args), output) for seed in seeds]
@@ -201,7 +212,7 @@ def table(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
 
 
 def curves(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
-    """Rows of mIoU by iteration, mean over the seeds, of the output that the training evaluates."""
+    """Rows of mIoU by iteration, averaged over seeds, of the output that training evaluates."""
     found: dict[str, dict[int, list[float]]] = {}
     for variant in args.variants:
         for seed in seeds:
@@ -245,7 +256,7 @@ def chart(rows: list[list[str]]) -> str:
         ends.append((points[-1][1], color, row[0]))
     x, lowest = place(iterations[-1], 0)[0], 0.0
     for y, color, name in sorted(ends):
-        # names of lines that end close together stand below each other
+        # Place the names of lines that end close together below each other.
         lowest = max(y, lowest + line)
         parts.append(f'<text x="{x + 8}" y="{lowest + 4}" fill="{color}">{name}</text>')
     x, y = place(iterations[-1] / 2, 0)
@@ -259,13 +270,13 @@ def chart(rows: list[list[str]]) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table; the first is the head."""
+    """Rows as a Markdown table; the first one is the header."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
 
 
 def main() -> None:
-    """Run what is missing, then print the tables."""
+    """Run missing trainings and tests, then print the tables."""
     args = parse_args()
     known = TARGETS[args.target]
     args.variants = args.variants or "".join(known)
@@ -286,7 +297,7 @@ def main() -> None:
             if set(variants) & set(args.variants)
         }
         args.starts = {variants: begin.result() for variants, begin in begins.items()}
-        # seed by seed, so that a benchmark that is stopped early has whole comparisons
+        # Seed by seed, so that an interrupted benchmark has complete comparisons.
         jobs = [pool.submit(run, variant, seed, args, threads) for seed in seeds for variant in args.variants]
         try:
             for job in jobs:

@@ -1,11 +1,11 @@
-"""Weights to start from on the toy city, in place of ImageNet's: a MiT-b0 that has seen many day streets.
+"""Pretrain a MiT-b0 on many day streets, as initial weights for the toy city in place of ImageNet weights.
 
-The published trainings start from ImageNet weights. Trainings of a few hundred iterations on the toy city need a start
-too, and all of them get the same: an encoder pretrained to segment day images of streets that the toy city does not
-have, under random light, exposure, colour, blur and noise. It writes a file in the layout of ImageNet weights, in
-16-bit numbers. The configs read ``configs/demo/toy_mit_b0.pth``, which was made with the defaults from
+Published trainings start from ImageNet weights. Trainings of a few hundred iterations on the toy city all start from
+an encoder pretrained to segment day images of other streets, with random light, exposure, colour, blur and noise. The
+file has the layout of ImageNet weights, in 16-bit numbers. The configs read ``configs/demo/toy_mit_b0.pth``, which was
+made with the defaults from
 
-    python tools/make_toy_data.py POOL --seed 1000 --size tiny --day 320 --day-width 512 --day-height 256
+    python tools/make_toy_data.py POOL --seed 1000 --size tiny --day 320 --day-size 256x512
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/toy_pretraining.py toy_day/data/cityscapes toy_mit_b0.pth",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", help="Cityscapes tree of a toy city of another seed, with many day images")
+    parser.add_argument("data", help="Cityscapes tree of a toy city with another seed and many day images")
     parser.add_argument("out", type=Path, help="file to write, e.g. configs/demo/toy_mit_b0.pth")
-    parser.add_argument("--iterations", type=whole_number(1), default=4000, help="(%(default)s)")
-    parser.add_argument("--batch", type=whole_number(1), default=4, help="(%(default)s)")
-    parser.add_argument("--size", type=whole_number(1), default=128, help="side of a crop after resizing (%(default)s)")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
+    parser.add_argument("--iterations", type=whole_number(1), default=4000, help="iterations (default: %(default)s)")
+    parser.add_argument("--batch", type=whole_number(1), default=4, help="batch size (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=whole_number(1),
+        default=128,
+        help="side of the square crops after resizing (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="random seed (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -40,7 +40,7 @@ def test_its_scripts_are_those_of_a_user(capfd):
     demo = load_script("tools/demo.py")
     demo.run("tools/make_toy_data.py", "--help")
     assert "usage: make_toy_data.py" in capfd.readouterr().out
-    with pytest.raises(CMDAError, match=r"make_toy_data\.py ended with code 2"):
+    with pytest.raises(CMDAError, match=r"make_toy_data\.py failed with exit status 2"):
         demo.run("tools/make_toy_data.py", "--nothing")
 
 
