@@ -31,7 +31,7 @@ from mmseg.uda.class_mix import class_mix_mask, paste
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
 from mmseg.uda.parts import PartRunner, PlainRunner, Tensors, map_tensors
-from mmseg.uda.streams import Passes, StreamPlan, Variant, check_isr_fusion, find_variant, stream_plan
+from mmseg.uda.streams import Passes, StreamPlan, Variant, check_isr_fusion, stream_plan, variant_of_settings
 from mmseg.uda.teacher import make_teacher, update_teacher, without_noise
 
 Streams = dict[str, Tensor]
@@ -135,7 +135,7 @@ class DACS(nn.Module):
     def __init__(self, model: BaseSegmentor, **settings: Any) -> None:
         super().__init__()
         self.settings = UDASettings(**settings)
-        self.variant = find_variant(self.settings.train_type)
+        self.variant = variant_of_settings(self.settings)
         self.plan = stream_plan(self.settings)
         self.content_params = mixed_content_params(self.settings)
         _check_network(model, self.plan, self.variant)

@@ -297,6 +297,15 @@ def variant_of(config: Mapping[str, Any]) -> Variant:
     return find_variant(get_key(config, VARIANT_KEY))
 
 
+def variant_of_settings(settings: UDASettings) -> Variant:
+    """The variant that the settings name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return find_variant(settings.train_type)
+
+
 def variant_of_head(decode_head: Mapping[str, Any]) -> Variant | None:
     """The variant for which the section of a decode head is meant; None if it names none.
 
@@ -383,4 +392,4 @@ def stream_plan(settings: UDASettings) -> StreamPlan:
         ConfigError: see :func:`check_switches`; or numbers that the variant cannot have.
     """
     check_switches(vars(settings))
-    return find_variant(settings.train_type).plan(settings)
+    return variant_of_settings(settings).plan(settings)
