@@ -31,13 +31,12 @@ class CityscapesCheck(SectionCheck):
     """Checks of a section of ``CityscapesICDataset``.
 
     Attributes:
-        statistics: folder of class statistics to compare label maps with; None if none are used.
+        statistics: folder of the checked class statistics, to compare label maps with; None before a check.
     """
-
-    statistics: Path | None = None
 
     def __init__(self, settings: Mapping[str, Any], training: bool) -> None:
         super().__init__(settings, training)
+        self.statistics: Path | None = None
         self.root, self.split = Path(settings["dataset_path"]), settings["split"]
         self.names = sorted(CITYSCAPES.names(self.root, self.split))
         self.files = tuple(self._files())
@@ -77,6 +76,7 @@ class CityscapesCheck(SectionCheck):
             root: folder of the statistics, ``data.train.source_json_root``.
             sampling: ``data.train.rare_class_sampling``.
         """
+        self.statistics = root
         findings: list[Finding] = []
         try:
             entries = read_class_pixels(root)
@@ -91,8 +91,8 @@ class CityscapesCheck(SectionCheck):
         known = {file_key(entry["file"]) for entry in entries}
         names = {file_key(CITYSCAPES.label(self.root, self.split, name)) for name in self.names}
         expected = f"the {len(names):,} of the split"
-        case = sorted(known ^ names)
-        images = judged("class statistics: images", f"{len(known):,}", expected, known == names, CONVERT, case)
+        cases = sorted(known ^ names)
+        images = judged("class statistics: images", f"{len(known):,}", expected, known == names, CONVERT, cases)
         least = parse(RareClassSampling, "data.train.rare_class_sampling", sampling).min_pixels
         return [images, *_class_findings(files_by_class, least)]
 

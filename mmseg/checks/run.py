@@ -51,8 +51,7 @@ def check_data(config: Config, subset: bool = False, deep: bool = False, nproc: 
     source = next((check for check in checks if isinstance(check, CityscapesCheck)), None)
     sampling = get_key(config, "data.train.rare_class_sampling")
     if source is not None and sampling:
-        source.statistics = Path(get_key(config, "data.train.source_json_root") or "")
-        findings += source.check_statistics(source.statistics, sampling)
+        findings += source.check_statistics(Path(get_key(config, "data.train.source_json_root") or ""), sampling)
     lists = [check for check in checks if isinstance(check, DSECCheck)]
     frames = [frame for check in lists if "events_vg" in check.settings["outputs"] for frame in check.frames]
     recordings, events = check_recordings(frames, deep) if frames else ([], [])

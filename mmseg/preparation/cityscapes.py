@@ -32,6 +32,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmseg.classes import CLASSES
+from mmseg.config.components import RareClassSampling
 from mmseg.datasets.class_statistics import STATISTICS_FILES
 from mmseg.errors import DataError
 from mmseg.io.file_work import outcomes_of
@@ -44,7 +45,7 @@ from mmseg.system.printing import TextTable
 STATISTICS_SPLIT = "train"
 
 # Rare class sampling draws only files with more pixels of the class than this.
-RARE_CLASS_MIN_PIXELS = 3000
+RARE_CLASS_MIN_PIXELS = RareClassSampling().min_pixels
 
 EXTRACT_SOURCES = "extract gtFine_trainvaltest.zip, to redraw it from its polygons"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmseg.datasets.layouts import CITYSCAPES
+from mmseg.datasets.layouts import CITYSCAPES, MOTION_FOLDERS
 from mmseg.errors import DataError, did_you_mean
 from mmseg.extractors.motion import CLIP_RANGE, LOG_OFFSET, THRESHOLD, image_change
 from mmseg.io.file_work import WorkReport, write_files
@@ -24,7 +24,7 @@ from mmseg.io.image_files import open_image, read_header
 from mmseg.io.png_files import make_png
 
 SEQUENCE_FOLDER = "leftImg8bit_sequence"
-CHANGE_FOLDER = "leftImg8bit_IC1"
+CHANGE_FOLDER = MOTION_FOLDERS["image_change"]
 SUFFIX = CITYSCAPES.image_suffix
 _NAME = re.compile(r"(?P<snippet>.+)_(?P<frame>\d{6})" + re.escape(SUFFIX))
 
