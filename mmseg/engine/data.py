@@ -57,7 +57,12 @@ class Loader(DataLoader):
 
     def dying(self) -> bool:
         """Whether one of the processes ends early, now or within :data:`DEATH_SECONDS`."""
-        return bool(self.processes and wait([process.sentinel for process in self.processes], DEATH_SECONDS))
+        ended = wait([process.sentinel for process in self.processes], DEATH_SECONDS) if self.processes else []
+        for process in self.processes:
+            if process.sentinel in ended:
+                # A sentinel is ready a moment before the exit status is.
+                process.join(DEATH_SECONDS)
+        return bool(ended)
 
     def end(self) -> None:
         """Kill the processes."""
