@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_workers, whole_number
+from mmseg.apis.arguments import DefaultsHelp, Parser, add_workers, whole_number
 from mmseg.errors import run_as_script
 
 
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         "interrupted run continues where it stopped. Files that cannot be made are listed at the end, with exit status "
         "1.",
         epilog="example: python tools/make_image_change.py data/cityscapes --workers 8",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsHelp,
     )
     parser.add_argument("cityscapes_path", type=Path, help="Cityscapes root, for example data/cityscapes")
     parser.add_argument(

@@ -10,7 +10,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg.apis.arguments import ImageSize, Parser, add_workers, usable_cores, whole_number
+from mmseg.apis.arguments import DefaultsHelp, ImageSize, Parser, add_workers, usable_cores, whole_number
 from mmseg.errors import run_as_script
 
 
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         "OUT/testA, OUT/testB from the last tenth of the source files, as 8-bit grey PNG. An interrupted run continues "
         "where it stopped.",
         epilog="example: python tools/make_style_transfer_data.py data/style_transfer --workers 8",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsHelp,
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="output folder")
     parser.add_argument("--cityscapes", type=Path, default=Path("data/cityscapes"), help="Cityscapes root")

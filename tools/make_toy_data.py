@@ -10,7 +10,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import ImageSize, Parser, add_workers, usable_cores, whole_number
+from mmseg.apis.arguments import DefaultsHelp, ImageSize, Parser, add_workers, usable_cores, whole_number
 from mmseg.errors import run_as_script
 from mmseg.toy.settings import SIZES
 
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         "toy_city.json (statistics, with complete: true once everything is written), toy_city_files.txt (the files "
         "that --force replaces) and contact_sheet.png.",
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --workers 2",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsHelp,
     )
     count = whole_number(0)
     parser.add_argument("out", metavar="OUT", type=Path, help="output folder, empty or absent")

@@ -9,7 +9,7 @@ from pathlib import Path
 # An installed package named mmseg must not hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg.apis.arguments import Parser, add_workers
+from mmseg.apis.arguments import DefaultsHelp, Parser, add_workers
 from mmseg.errors import DataError, run_as_script
 
 # Parallax of near objects and motion during the drawn events account for this many pixels.
@@ -24,13 +24,13 @@ def parse_args() -> argparse.Namespace:
         "--disparity, the depth of the scene. Complete files made with the same settings are kept, so an interrupted "
         "run continues where it stopped. Files that cannot be made are listed at the end, with exit status 1.",
         epilog="example: python tools/warp_images.py data/DSEC_Night --workers 8 --check-picture check.png",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsHelp,
     )
     parser.add_argument("root", type=Path, help="folder of DSEC_Night, or of one DSEC sequence")
     parser.add_argument(
         "--calibration",
         type=Path,
-        help="cam_to_cam.yaml for all sequences; None: calibration/cam_to_cam.yaml or cam_to_cam.yaml in each",
+        help="cam_to_cam.yaml for all sequences (default: calibration/cam_to_cam.yaml or cam_to_cam.yaml in each)",
     )
     parser.add_argument(
         "--interpolation",

@@ -49,6 +49,13 @@ class ImageSize:
         return f"{first}x{second}" if self.former_order == "HW" else f"{second}x{first}"
 
 
+class DefaultsHelp(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of options that have one and take a value."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of all scripts.
 

@@ -57,8 +57,8 @@ def change_tasks(
     if not images.is_dir():
         splits = [p.name for p in visible(images.parent, "*") if p.is_dir()]
         raise DataError(
-            f"{images} is not a folder{did_you_mean(split, splits)}: give the Cityscapes root, with "
-            "leftImg8bit_trainvaltest.zip extracted in it, and one of its splits"
+            f"{images} is not a folder{did_you_mean(split, splits)}: extract "
+            f"leftImg8bit_trainvaltest.zip into {root}, or give another root or another split with --splits"
         )
     if not frames.is_dir():
         raise DataError(
