@@ -53,7 +53,7 @@ class DefaultsHelp(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults of options that have one and take a value."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
