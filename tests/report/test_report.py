@@ -397,7 +397,7 @@ def run_script(*arguments: object, cwd: Path, expect: int = 0) -> subprocess.Com
 def test_script(work_dir, tmp_path):
     result = run_script(work_dir, "--out", "x.html", "--frames", 2, cwd=tmp_path)
     assert result.stdout.startswith("wrote x.html (0.")
-    assert "2 frames; 3 frames are left out, --frames shows more" in result.stdout
+    assert "2 frames; 3 frames left out; --frames shows more" in result.stdout
     Page((tmp_path / "x.html").read_text(encoding="utf-8"))
     result = run_script(tmp_path, cwd=tmp_path, expect=2)
     assert "holds no test" in result.stderr
