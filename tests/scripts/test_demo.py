@@ -32,7 +32,7 @@ def demo(toy_city, tmp_path_factory):
         patch.setattr(module, "run", run)
         patch.setattr(sys, "argv", ["demo.py", "--size", "tiny", "--iterations", "2"])
         module.main()
-    assert "data/toy_city is there already" in printed.getvalue()
+    assert "data/toy_city already exists" in printed.getvalue()
     return folder, printed.getvalue()
 
 
