@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict
+
 import torch
 from torch import Tensor
 
@@ -36,3 +38,27 @@ def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
 def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Source where the mask (B, 1, H, W) is set, else target; (B, C, H, W) or (B, H, W)."""
     return torch.where(mask if source.dim() == 4 else mask[:, 0], source, target)
+
+
+class Supervision(TypedDict):
+    """What feeds a cross entropy.
+
+    Attributes:
+        label: (B, H, W) int64, 255 is ignored.
+        weight: of every pixel, (B, H, W) in [0, 1]; without it, 1 everywhere.
+    """
+
+    label: Tensor
+    weight: NotRequired[Tensor]
+
+
+def paste_supervision(mask: Tensor, label: Tensor, target: Supervision) -> Supervision:
+    """Supervision of the mixed batch: source pixels, of weight 1, pasted over the target's.
+
+    Args:
+        mask: see :func:`class_mix_mask`.
+        label: of the source, (B, H, W) int64.
+        target: with weight.
+    """
+    weight = target["weight"]
+    return Supervision(label=paste(mask, label, target["label"]), weight=paste(mask, torch.ones_like(weight), weight))

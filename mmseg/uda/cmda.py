@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.parallel.distributed import all_reduce_mean, is_distributed
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
-from mmseg.uda.class_mix import class_mix_mask, paste
+from mmseg.uda.class_mix import Supervision, class_mix_mask, paste, paste_supervision
 from mmseg.uda.draws import StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
 from mmseg.uda.parts import PartRunner, PlainRunner, Tensors, map_tensors
@@ -62,18 +62,6 @@ class StudentPass:
     share: float = 1.0
 
 
-class Supervision(TypedDict):
-    """What feeds a cross entropy.
-
-    Attributes:
-        label: (B, H, W) int64, 255 is ignored.
-        weight: of every pixel, (B, H, W) in [0, 1]; without it, 1 everywhere.
-    """
-
-    label: Tensor
-    weight: NotRequired[Tensor]
-
-
 def _check_network(model: BaseSegmentor, plan: StreamPlan, variant: Variant) -> None:
     """Check that a network has the parts that its training needs.
 
@@ -98,12 +86,6 @@ def mixed_content_params(settings: UDASettings) -> ContentParams:
     """Parameters of the mixed image's content map."""
     given = settings.isr_parms
     return ContentParams.from_config(None if isinstance(given, str) else given, NIGHT_PARAMS, "uda.isr_parms")
-
-
-def _pasted(mask: Tensor, label: Tensor, target: Supervision) -> Supervision:
-    """Supervision of the mixed batch: source pixels, of weight 1, pasted over the target's."""
-    weight = target["weight"]
-    return Supervision(label=paste(mask, label, target["label"]), weight=paste(mask, torch.ones_like(weight), weight))
 
 
 def _named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -232,7 +214,7 @@ class DACS(nn.Module):
         mixed["image"] = self._augment(mixed["image"], draws)
         if self.plan.remixed in mixed and self.settings.mixed_image_to_mixed_isr:
             mixed[self.plan.remixed] = self._content_map(mixed["image"], draws)
-        mixed_truth = {output: _pasted(mask, label, supervision) for output, supervision in pseudo.items()}
+        mixed_truth = {output: paste_supervision(mask, label, supervision) for output, supervision in pseudo.items()}
 
         # MIXED
         mixed_logs = student("mixed pass", mixed, mixed_truth, passes.mixed_consistency)
