@@ -64,7 +64,7 @@ def check_same_on_all_ranks(what: Mapping[str, object], remedy: str) -> None:
             continue
         if dist.get_rank() != 0:
             raise SystemExit(CMDAError.status)
-        listed = "; ".join(f"{n}: {first.get(n)!r} there {values.get(n)!r}" for n in unlike[:SHOWN_DIFFERENCES])
+        listed = "; ".join(f"{n}: {values.get(n)!r} instead of {first.get(n)!r}" for n in unlike[:SHOWN_DIFFERENCES])
         more = f"; and {len(unlike) - SHOWN_DIFFERENCES} more" if len(unlike) > SHOWN_DIFFERENCES else ""
         raise ConfigError(
             f"process {rank}, on {host}, has other values than the first process of the training: {listed}{more}; "

@@ -397,7 +397,9 @@ def test_whatever_reads_a_config_names_the_value(root, tmp_path, key):
 )
 def test_the_table_has_the_keys_and_defaults_of_the_components(registry, table):
     registry.import_from_location()
-    assert set(registry.module_dict) == set(table)
+    # tests register components of their own
+    ours = {name for name, component in registry.module_dict.items() if component.__module__.startswith("mmseg.")}
+    assert ours == set(table)
     for name, keys in table.items():
         component = registry.get(name)
         arguments = arguments_of(component)

@@ -267,7 +267,7 @@ def test_another_encoder_than_asked(tmp_path, run):
     torch.save(authors_file("mit_b0"), tmp_path / "b0.pth")
     for arguments in (("--arch", "mit_b5"), ("--out", "mit_b5.pth")):
         _, err = run("b0.pth", *arguments, expect=2)
-        assert "b0.pth is mit_b0, not mit_b5" in err
+        assert "b0.pth holds mit_b0, not mit_b5" in err
         assert len(err.splitlines()) == 1
     assert not (tmp_path / "mit_b5.pth").exists()
 
@@ -290,7 +290,7 @@ def test_existing_file_is_kept_unless_forced(tmp_path, run):
             "missing: block2.0.attn.q.bias, block2.0.attn.kv.bias",
         ),
         (lambda s: s.update({"layers.0.2.bias": torch.zeros(7)}), r"norm1.bias \(7,\) instead of \(32,\)"),
-        (lambda s: s.update({"layers.0.1.0.gamma": torch.zeros(7)}), "no part of a MiT.*layers.0.1.0.gamma"),
+        (lambda s: s.update({"layers.0.1.0.gamma": torch.zeros(7)}), "do not belong to a MiT.*layers.0.1.0.gamma"),
         (lambda s: s.update({"layers.0.1.2.norm1.bias": torch.zeros(32)}), r"depths \[3, 2, 2, 2\]"),
         (lambda s: s.clear(), "holds no MiT encoder of a known layout"),
     ],

@@ -19,7 +19,6 @@ from helpers.golden_tools import (
 
 from mmseg.config.components import PredictionMode
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.mit import ARCHITECTURES
 from mmseg.models.fusion.modules import STAGE_CHANNELS
 from mmseg.models.losses import resize_logits
 from mmseg.models.resnet_generator import ResnetGenerator
@@ -56,7 +55,7 @@ def head_config(head_type: str, **decoder_params) -> dict:
     return {**cfg, "decoder_params": params}
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", [f"mit_b{number}" for number in range(6)])
 def test_encoder_names(arch):
     with torch.device("meta"):
         encoder = BACKBONES.build(dict(type=arch))

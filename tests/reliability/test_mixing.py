@@ -346,7 +346,7 @@ def base(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_base_that_is_edited_later_does_not_change_what_is_planned(base, monkeypatch):
-    monkeypatch.setattr(experiments, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(running, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(experiments, "refusal", lambda child: "")
     runs = experiments.plan_runs([experiments.Experiment(str(base), "n")], seeds=[0, 1])
     planned = [plain(run.child.resolved.to_dict()) for run in runs]
@@ -491,7 +491,7 @@ def test_two_jobs_at_one_port_do_not_train_into_each_other():
     [
         (
             (("1", "go"), ("2", "go")),
-            r"error: process 1, on .*, sees other .*optimizer\.lr: '1' there '2'.*alike",
+            r"error: process 1, on .*, has other values .*optimizer\.lr: '2' instead of '1'; start all alike",
         ),
         ((("1", "fail"), ("1", "fail")), "error: the first cannot decide"),
     ],
