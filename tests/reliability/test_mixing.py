@@ -347,7 +347,8 @@ def base(tmp_path, monkeypatch) -> Path:
 
 def test_a_base_that_is_edited_later_does_not_change_what_is_planned(base, monkeypatch):
     monkeypatch.setattr(running, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(experiments, "refusal", lambda child: "")
+    for module in (experiments, running):
+        monkeypatch.setattr(module, "refusal", lambda child: "")
     runs = experiments.plan_runs([experiments.Experiment(str(base), "n")], seeds=[0, 1])
     planned = [plain(run.child.resolved.to_dict()) for run in runs]
     edit = f"open({str(base)!r}, 'a').write('runner = dict(max_iters=1)\\n')"
