@@ -269,7 +269,7 @@ def test_checkpoint_of_another_model_is_refused(project, trained):
         ({"data.train.target.dataset_txt_path": "none.txt"}, "create it with create_dsec_dataset_txt.py"),
         ({"data.train.source.dataset_path": "nowhere"}, "data.train.source.dataset_path: nowhere does not exist"),
         ({"data.train.rare_class_sampling.min_pixels": 10**6}, "lower data.train.rare_class_sampling.min_pixels"),
-        ({"model.backbone_image.type": "mit_b7"}, "is no backbone"),
+        ({"model.backbone_image.type": "mit_b7"}, "is not a backbone"),
         ({"uda.pseudo_treshold": 0.9}, "did you mean 'pseudo_threshold'"),
         ({"data.train.target.outputs": "['warp_image']"}, "data.train.target.outputs lacks events_vg"),
         ({"data.train.source.image_crop_size": "(96,96)"}, "source samples are (96, 96), target samples (64, 64)"),
