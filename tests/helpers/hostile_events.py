@@ -23,9 +23,9 @@ def event_columns(draw) -> dict[str, np.ndarray]:
         dtype, (low, high) = np.dtype(draw(st.sampled_from(types))), RANGES[key]
         if dtype.kind in "iu":
             limits = np.iinfo(dtype)
+            high = min(high, limits.max)
             edges = [limits.min, limits.max, high, min(high + 1, limits.max)]
             odd = st.integers(limits.min, limits.max) | st.sampled_from(edges)
-            high = min(high, limits.max)
         else:
             odd = st.floats(width=min(64, 8 * dtype.itemsize)) if dtype.kind == "f" else st.booleans()
         values = np.random.default_rng(draw(st.integers(0, 99))).integers(low, high + 1, count)
