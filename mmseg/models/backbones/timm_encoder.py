@@ -9,6 +9,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -287,18 +288,22 @@ def _timm() -> Any:
 def _create(name: str, arguments: Mapping[str, Any], download: bool) -> Any:
     """Build a model of timm, for inputs of any size if it can."""
     timm = _timm()
+    device: AbstractContextManager = nullcontext()
     try:
         try:
             with torch.device("meta"):
                 probe = timm.create_model(name, **arguments)
-        # models of older versions compute numbers with tensors
+        # Older versions of timm compute numbers with tensors, which have none on this device.
         except (NotImplementedError, RuntimeError):
-            probe = timm.create_model(name, **arguments)
+            device = torch.device("cpu")
+            with device:
+                probe = timm.create_model(name, **arguments)
         takes = inspect.signature(type(probe).__init__).parameters
         any_size = next(({key: value} for key, value in ANY_SIZE.items() if key in takes), {})
         arguments = {**any_size, **arguments}
         if not download:
-            return timm.create_model(name, **arguments)
+            with device:
+                return timm.create_model(name, **arguments)
     except UNFIT as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ConfigError(f"timm cannot build {name} with {given}: {first_line(error)}") from error
