@@ -10,6 +10,7 @@ from helpers.step_tools import replaying, tiny_batch, tiny_method, train
 from safetensors.torch import save_file
 from torch import nn
 
+from mmseg.config.data_root import set_root
 from mmseg.config.load import check_config, effective, load_config
 from mmseg.config.run import Multipliers, Numerics, Optimizer, ParameterSettings
 from mmseg.errors import CheckpointError, ConfigError
@@ -336,6 +337,14 @@ def test_the_example_configs_are_whole(root, name):
             values["model"][key] = {**value, "weights": None}
     with pytest.raises(ConfigError, match=r"data\.|uda\.cyclegan"):
         check_config(values, for_training=True)
+
+
+def test_a_root_moves_files_but_not_the_word_for_a_download(root, tmp_path):
+    config = load_config(root / "configs" / "encoders" / "cs2dsec_image+events_convnext.py")
+    config.model.backbone_events.weights = "timm"
+    set_root(config, tmp_path)
+    assert config.model.backbone_image.weights.startswith(str(tmp_path / "pretrained"))
+    assert config.model.backbone_events.weights == "timm"
 
 
 def test_networks_for_use_need_no_file(root):
