@@ -30,6 +30,8 @@ CHECKS: dict[str, type[SectionCheck]] = {
 SECTIONS = ("data.train.source", "data.train.target", "data.val", "data.test")
 # First bytes of files by torch.save: a zip archive, or a pickle of older versions.
 WEIGHT_STARTS = (b"PK\x03\x04", b"\x80")
+# ... and of safetensors files, after the eight bytes of the header's length.
+SAFETENSORS_HEADER = b"{"
 
 
 def check_data(config: Config, subset: bool = False, deep: bool = False, nproc: int = 1) -> list[Finding]:
@@ -88,8 +90,9 @@ def _check_weights(config: Config) -> list[Finding]:
     for key, value, remedy in named_weights(config):
         try:
             with open(value, "rb") as file:
-                start = file.read(4)
-            found = "there" if start.startswith(WEIGHT_STARTS) else f"a file that starts with {start!r}"
+                start = file.read(9)
+            is_weights = start.startswith(WEIGHT_STARTS) or start[8:] == SAFETENSORS_HEADER
+            found = "there" if is_weights else f"a file that starts with {start[:4]!r}"
         except OSError as error:
             found = (error.strerror or str(error)).lower()
         findings.append(judged(f"weights: {key}", found, "a weight file", found == "there", remedy, (value,)))

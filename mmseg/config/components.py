@@ -11,7 +11,7 @@ from typing import Any
 
 from mmseg.config.fields import key, section, section_of
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Names, Number, Off, PathText, Text, Unread, Whole
-from mmseg.config.sections import Either, Section, Variants
+from mmseg.config.sections import Either, MapOf, Section, Variants
 from mmseg.errors import ConfigError
 
 CLASSES = 19
@@ -152,8 +152,25 @@ ENCODER = {
     "drop_path_rate": Key(Number(0, 1, below=True), 0.1, "stochastic depth of the last block"),
     "style": Key(Choice(("pytorch", "caffe")), "pytorch", "not used"),
 }
-ENCODERS = Variants("backbone", {f"mit_b{size}": ENCODER for size in range(6)})
-WITH_CHANNELS = {"in_channels": Key(CHANNELS, (64, 128, 320, 512), "channels of the features")}
+# Value of a key for weights: timm downloads them.
+TIMM_WEIGHTS = "timm"
+# Values that arguments of timm.create_model may have.
+TIMM_ARGUMENT = Either((Flag(), Number(-1e6, 1e6), Text("a text"), ListOf(Number(-1e6, 1e6), 1, 16)))
+TIMM_ENCODER = {
+    "model_name": Key(
+        Text("the name of a model of timm"), REQUIRED, "model with maps at strides 4 to 32, or a plain ViT"
+    ),
+    "weights": Key(PathText(rooted=True), None, "file of its weights; 'timm' for timm's own download", none=True),
+    "in_chans": ENCODER["in_chans"],
+    "drop_path_rate": Key(
+        Number(0, 1, below=True), None, "stochastic depth of the last block; None for timm's default", none=True
+    ),
+    "model_kwargs": Key(MapOf(TIMM_ARGUMENT), None, "further arguments of timm.create_model", none=True),
+}
+ENCODERS = Variants("backbone", {**{f"mit_b{size}": ENCODER for size in range(6)}, "TimmEncoder": TIMM_ENCODER})
+WITH_CHANNELS = {
+    "in_channels": Key(CHANNELS, None, "channels of the features; None for those of the encoder", none=True)
+}
 FUSIONS = Variants(
     "fusion module",
     {
@@ -218,7 +235,7 @@ LOSSES = Variants(
     },
 )
 HEAD = {
-    "in_channels": Key(CHANNELS, REQUIRED, "channels of the encoder's features"),
+    "in_channels": Key(CHANNELS, None, "channels of the features; None for those of the encoder", none=True),
     "channels": Key(Whole(1, 4096), REQUIRED, "channels before the classifier"),
     "num_classes": Key(Choice((CLASSES,)), REQUIRED, "classes of Cityscapes"),
     "decoder_params": Key(section_of(DecoderParams), REQUIRED, "the decoder"),

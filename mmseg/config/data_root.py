@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.components import TIMM_WEIGHTS
 from mmseg.config.dotted import get_key
 from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.errors import ConfigError
@@ -50,7 +51,9 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
-        if not isinstance(value, str) or not value or (key in (options or {}) and Path(value).exists()):
+        if not isinstance(value, str) or value in ("", TIMM_WEIGHTS):
+            continue
+        if key in (options or {}) and Path(value).exists():
             continue
         candidates = _rooted(value, Path(root), is_list=key.endswith("_txt_path"))
         existing = [path for path in (*candidates, Path(value)) if path.exists()]

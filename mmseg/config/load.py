@@ -153,3 +153,6 @@ def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -
             f"known: {', '.join(known)}"
         )
     _check_keys(cfg, arguments_of(component).keys() | {"type"}, section)
+    check = getattr(component, "check_config", None)
+    if check is not None:
+        check(section, cfg)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmseg.config.components import TIMM_WEIGHTS
 from mmseg.config.dotted import Loaded, get_key
 from mmseg.errors import ConfigError, address_remedy
 
@@ -13,6 +14,10 @@ _PRETRAINED = "pretrained/README.md says where to get it"
 _MAKE_LIST = "create it with create_dsec_dataset_txt.py"
 _WEIGHTS = {
     "model.pretrained": f"{_PRETRAINED}; model.pretrained=None starts from random weights",
+    **{
+        f"model.{encoder}.weights": "give a file of this model of timm, or None for random weights"
+        for encoder in ("backbone", "backbone_image", "backbone_events")
+    },
     "uda.cyclegan_itrd2en_path": f"{_PRETRAINED}; '' uses the image change itself as day events",
     "load_from": "give a checkpoint that exists, or None",
 }
@@ -36,7 +41,7 @@ def named_weights(config: Mapping[str, Any] | Loaded) -> Iterator[tuple[str, str
     translates = "img_time_res" in (get_key(config, "data.train.source.outputs") or ())
     for key, remedy in _WEIGHTS.items():
         value = get_key(config, key)
-        if value and (translates or key != "uda.cyclegan_itrd2en_path"):
+        if value and value != TIMM_WEIGHTS and (translates or key != "uda.cyclegan_itrd2en_path"):
             yield key, value, remedy
 
 

@@ -20,11 +20,16 @@ def _model_config(config: Config) -> dict[str, Any]:
         if key.startswith("data.test."):
             test_set.pop(key.removeprefix("data.test."), None)
     check_config(cfg, for_training=False)
-    return {**cfg["model"], "pretrained": None}
+    encoders = {key: {**section, "weights": None} for key, section in cfg["model"].items() if _names_weights(section)}
+    return {**cfg["model"], **encoders, "pretrained": None}
+
+
+def _names_weights(section: Any) -> bool:
+    return isinstance(section, dict) and "weights" in section
 
 
 def empty_segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config on the CPU with uninitialised weights, which must be loaded before use.
+    """Segmentor of a config on the CPU with uninitialised or random weights, which must be loaded before use.
 
     Raises:
         ConfigError: bad config.
@@ -32,6 +37,9 @@ def empty_segmentor(config: Config) -> BaseSegmentor:
     model = _model_config(config)
     with torch.device("meta"):
         segmentor = build_segmentor(model)
+    if any(module._non_persistent_buffers_set for module in segmentor.modules()):
+        # Constructors compute them, and checkpoints do not hold them.
+        return build_segmentor(model)
     return segmentor.to_empty(device="cpu")
 
 

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 # The layers whose products autocast computes in 16 bits. Norms keep their 32-bit weights.
 CAST_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
+# Package whose own layers may compute with their weights before the product, in 32 bits: they get no copies.
+CAST_AT_EVERY_USE = "timm."
+
 # precision -> number format of the networks' matrix products; None for that of their weights
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,7 +38,7 @@ class WeightCopies:
         copies: dict[nn.Parameter, nn.Parameter] = {}
         self._slots: list[tuple[dict[str, nn.Parameter | None], str, nn.Parameter, nn.Parameter]] = []
         for module in network.modules():
-            if not isinstance(module, CAST_LAYERS):
+            if not isinstance(module, CAST_LAYERS) or type(module).__module__.startswith(CAST_AT_EVERY_USE):
                 continue
             for name, weight in module._parameters.items():
                 if weight is None:

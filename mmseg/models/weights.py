@@ -69,10 +69,12 @@ def has_right_checksums(path: str | Path) -> bool:
 
 
 def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:
-    """Read a state dict, bare or under the key ``state_dict``."""
+    """Read a state dict, bare or under the key ``state_dict`` or ``model``."""
     content = load_file(path, hint)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
     if not is_state_dict(content):
         raise CheckpointError(f"{path} holds no state dict (names with tensors)")
     check_tensors(content, path)

@@ -19,6 +19,7 @@ from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, content_map
 from mmseg.models.backbones.mit import MixVisionTransformer
+from mmseg.models.backbones.timm_encoder import TimmEncoder
 from mmseg.models.compilation import compile_networks
 from mmseg.models.losses import edge_label, feature_consistency, pixel_accuracy, resize_logits
 from mmseg.models.low_precision import PRECISIONS, MixedPrecision
@@ -147,8 +148,10 @@ class DACS(nn.Module):
             return
         self.numerics = numerics
         for module in self.model.modules():
-            if isinstance(module, MixVisionTransformer):
+            if isinstance(module, (MixVisionTransformer, TimmEncoder)):
                 module.gradient_checkpointing = numerics.gradient_checkpointing
+            if isinstance(module, TimmEncoder) and numerics.sync_bn:
+                module.check_sync_bn()
         if numerics.sync_bn and is_distributed():
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             self.ema_model = nn.SyncBatchNorm.convert_sync_batchnorm(self.ema_model)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from mmseg.models.backbones.timm_encoder import TimmEncoder
 from mmseg.models.stochastic_depth import DropPath
 
 
@@ -26,6 +27,8 @@ def without_noise(teacher: nn.Module) -> nn.Module:
     for module in teacher.modules():
         if isinstance(module, (_DropoutNd, DropPath)):
             module.eval()
+        elif isinstance(module, TimmEncoder):
+            module.without_noise()
     return teacher
 
 

@@ -44,18 +44,23 @@ VARIANTS: dict[str, dict] = {
 }
 
 
-def tiny_method(train_type: str = TOGETHER, **settings) -> nn.Module:
-    """A variant with the smallest encoders, all its noise, and a small decoder."""
+def tiny_method(train_type: str = TOGETHER, encoder: dict | None = None, **settings) -> nn.Module:
+    """A variant with the smallest encoders, all its noise, and a small decoder.
+
+    Args:
+        encoder: another encoder; the other components take its channels.
+    """
+    channels = None if encoder else CHANNELS
     fusion_cfg = dict(type="aspp", sep=True, dilations=(1, 6, 12, 18), pool=False)
     decoder = dict(embed_dims=16, fusion_cfg=fusion_cfg, train_type=train_type, share_decoder=True)
-    head = dict(in_channels=CHANNELS, channels=16, num_classes=19, decoder_params=decoder)
-    encoder, dark_zurich = dict(type=TEST_ENCODER), train_type.startswith("cs2dz")
+    head = dict(in_channels=channels, channels=16, num_classes=19, decoder_params=decoder)
+    encoder, dark_zurich = encoder or dict(type=TEST_ENCODER), train_type.startswith("cs2dz")
     if train_type in ("cs2dsec_image", "cs2dz_image"):
         model = dict(type="EncoderDecoder", backbone=encoder, decode_head=dict(type="DAFormerHead", **head))
     else:
-        fusion = dict(type="AttentionFusion" if dark_zurich else "AttentionAvgFusion", in_channels=CHANNELS)
+        fusion = dict(type="AttentionFusion" if dark_zurich else "AttentionAvgFusion", in_channels=channels)
         needs_two = settings.get("isr_another_fusion") or settings.get("fuse_both_ice_and_e")
-        second = dict(type="AttentionFusion", in_channels=CHANNELS) if needs_two else None
+        second = dict(type="AttentionFusion", in_channels=channels) if needs_two else None
         model = dict(
             type="FusionEncoderDecoder",
             backbone_image=encoder,

@@ -14,15 +14,19 @@ from mmseg.models.weights import check_tensors, load_weights_file
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
+def read_weights(path: str | Path, model_type: str | None = "segformer") -> tuple[dict[str, Tensor], Path]:
     """Read a state dict, and the file that it came from. The kind of file is recognised by its content.
+
+    Args:
+        path: file or Hugging Face folder.
+        model_type: kind of model that a Hugging Face folder must hold; None for any.
 
     Raises:
         CheckpointError: missing, unreadable, or holding more than tensors and plain data.
     """
     path = Path(path)
     if path.is_dir():
-        path = _file_of_folder(path)
+        path = _file_of_folder(path, model_type)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give a weight file or a Hugging Face folder")
     with path.open("rb") as file:
@@ -33,13 +37,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Path]:
     return load_weights_file(path), path
 
 
-def _file_of_folder(folder: Path) -> Path:
+def _file_of_folder(folder: Path, model_type: str | None) -> Path:
     config = folder / "config.json"
     if not config.is_file():
         raise CheckpointError(f"{folder} holds no config.json, so it is not a Hugging Face folder")
     kind = read_json(config, "download the folder again", error=CheckpointError).get("model_type")
-    if kind != "segformer":
-        raise CheckpointError(f"{config} is of a model of type {kind!r}; a 'segformer' is needed")
+    if model_type is not None and kind != model_type:
+        raise CheckpointError(f"{config} is of a model of type {kind!r}; a {model_type!r} is needed")
     for name in FOLDER_FILES:
         if (folder / name).is_file():
             return folder / name

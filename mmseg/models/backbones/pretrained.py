@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from mmseg.errors import CheckpointError
+from mmseg.errors import CheckpointError, ConfigError
+from mmseg.models.backbones.timm_encoder import TimmEncoder
 from mmseg.models.weights import check_finite, load_weights_file, report_mismatch
 
 
@@ -28,3 +30,20 @@ def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
         )
     check_finite(weights, path, "get the file again")
     encoder.load_state_dict(weights)
+
+
+def load_pretrained_encoders(encoders: Sequence[nn.Module], path: str | Path) -> None:
+    """Load an ImageNet file into the encoders that do not name their own weights, see :func:`load_pretrained_encoder`.
+
+    Raises:
+        ConfigError: all encoders name their own.
+        CheckpointError: the file cannot be used.
+    """
+    named_here = [encoder for encoder in encoders if not isinstance(encoder, TimmEncoder)]
+    if not named_here:
+        raise ConfigError(
+            f"model.pretrained is {path}, but encoders of type TimmEncoder read their key weights; set "
+            "model.pretrained=None"
+        )
+    for encoder in named_here:
+        load_pretrained_encoder(encoder, path)

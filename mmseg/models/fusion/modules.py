@@ -1,6 +1,7 @@
 """Fusion of image features with event (or content) features (CMDA, section 3.4).
 
-Every module maps two lists of four feature maps (B, C_i, H_i, W_i) to one list of the same shapes.
+Every module maps two lists of four feature maps (B, C_i, H_i, W_i) to one list of the same shapes. In a segmentor,
+``in_channels`` is by default that of the encoder.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def _blocks(modules: nn.ModuleList) -> list[Block]:
 class AttentionAvgFusion(nn.Module):
     """One transformer block per modality, then their mean (the published choice for DSEC)."""
 
-    def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
+    def __init__(self, in_channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.channels = tuple(in_channels)
+        self.channels = in_channels = tuple(in_channels or STAGE_CHANNELS)
         self.basic_block = _paired_blocks(_attention_block, in_channels)
         self.apply(init_transformer_weights)
 
@@ -82,9 +83,9 @@ class AttentionAvgFusion(nn.Module):
 class AttentionFusion(nn.Module):
     """A transformer block over the concatenated channels, then a Mix-FFN back to C channels."""
 
-    def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
+    def __init__(self, in_channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.channels = tuple(in_channels)
+        self.channels = in_channels = tuple(in_channels or STAGE_CHANNELS)
         self.basic_block = nn.ModuleList(_attention_block(2 * c, i) for i, c in enumerate(in_channels))
         self.linear_block = nn.ModuleList(MixFFN(2 * c, c, c) for c in in_channels)
         self.apply(init_transformer_weights)
@@ -112,9 +113,9 @@ class AverageFusion(nn.Module):
 class ConvertAvgFusion(nn.Module):
     """One residual convolution block per modality, then their mean."""
 
-    def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
+    def __init__(self, in_channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.channels = tuple(in_channels)
+        self.channels = in_channels = tuple(in_channels or STAGE_CHANNELS)
         self.basic_block = _paired_blocks(lambda channels, _: ResidualBlock(channels), in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
@@ -126,9 +127,9 @@ class ConvertAvgFusion(nn.Module):
 class ConcatenateFusion(nn.Module):
     """A 3x3 convolution over the concatenated channels."""
 
-    def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
+    def __init__(self, in_channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.channels = tuple(in_channels)
+        self.channels = in_channels = tuple(in_channels or STAGE_CHANNELS)
         self.conv = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor]) -> list[Tensor]:
@@ -140,9 +141,9 @@ class ConcatenateFusion(nn.Module):
 class FeaturesSplit(nn.Module):
     """Difference of two residual convolution blocks on the image features; the events are not used."""
 
-    def __init__(self, in_channels: Sequence[int] = STAGE_CHANNELS) -> None:
+    def __init__(self, in_channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.channels = tuple(in_channels)
+        self.channels = in_channels = tuple(in_channels or STAGE_CHANNELS)
         self.basic_block = _paired_blocks(lambda channels, _: ResidualBlock(channels), in_channels)
 
     def forward(self, image: list[Tensor], events: list[Tensor] | None = None) -> list[Tensor]:

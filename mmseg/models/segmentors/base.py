@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.registry import Registry
 from torch import Tensor, nn
 
+from mmseg.config.arguments import arguments_of
 from mmseg.config.components import PredictionMode
 from mmseg.config.fields import parse
 from mmseg.errors import ConfigError
@@ -30,6 +32,21 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
         return [0]
     starts = list(range(0, length - window, stride))
     return [*starts, length - window]
+
+
+def with_channels(section: Mapping[str, Any], registry: Registry, channels: Sequence[int]) -> dict[str, Any]:
+    """Config of a component; where it leaves ``in_channels`` open and the component has them, those of the encoder.
+
+    Args:
+        section: config of the component, with its ``type``.
+        registry: that of the component.
+        channels: channels of the encoder's four maps.
+    """
+    section = dict(section)
+    component = registry.get(section["type"])
+    if component is not None and "in_channels" in arguments_of(component) and section.get("in_channels") is None:
+        section["in_channels"] = tuple(channels)
+    return section
 
 
 def check_channels(key: str, channels: Sequence[int], decode_head: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.pretrained import load_pretrained_encoder
-from mmseg.models.segmentors.base import BaseSegmentor, check_channels
+from mmseg.models.backbones.pretrained import load_pretrained_encoders
+from mmseg.models.segmentors.base import BaseSegmentor, check_channels, with_channels
 from mmseg.registry import BACKBONES, HEADS, SEGMENTORS
 
 
@@ -35,10 +35,11 @@ class EncoderDecoder(BaseSegmentor):
     ) -> None:
         super().__init__(test_cfg)
         self.backbone = BACKBONES.build(dict(backbone))
+        decode_head = with_channels(decode_head, HEADS, self.backbone.channels)
         self.decode_head = HEADS.build(dict(decode_head))
         check_channels("model.backbone", self.backbone.channels, decode_head)
         if pretrained:
-            load_pretrained_encoder(self.backbone, pretrained)
+            load_pretrained_encoders([self.backbone], pretrained)
 
     @property
     def image_encoder(self) -> nn.Module:

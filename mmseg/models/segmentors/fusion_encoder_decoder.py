@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmseg.errors import ConfigError
-from mmseg.models.backbones.pretrained import load_pretrained_encoder
+from mmseg.models.backbones.pretrained import load_pretrained_encoders
 from mmseg.models.concurrency import side_by_side
-from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels
+from mmseg.models.segmentors.base import BaseSegmentor, SegmentorOutput, check_channels, with_channels
 from mmseg.registry import BACKBONES, FUSION_MODULES, HEADS, SEGMENTORS
 
 SECOND_STREAMS = ("events", "img_self_res")
@@ -55,10 +55,17 @@ class FusionEncoderDecoder(BaseSegmentor):
         super().__init__(test_cfg)
         self.backbone_image = BACKBONES.build(dict(backbone_image))
         self.backbone_events = BACKBONES.build(dict(backbone_events))
-        self.fusion_module = FUSION_MODULES.build(dict(fusion_module))
+        channels = self.backbone_image.channels
+        if decode_head.get("in_channels") is None and tuple(channels) != tuple(self.backbone_events.channels):
+            raise ConfigError(
+                f"model.backbone_image has the channels {tuple(channels)}, model.backbone_events has "
+                f"{tuple(self.backbone_events.channels)}; choose encoders with equal channels"
+            )
+        decode_head = with_channels(decode_head, HEADS, channels)
+        self.fusion_module = FUSION_MODULES.build(with_channels(fusion_module, FUSION_MODULES, channels))
         self.fusion_isr_module: nn.Module | None = None
         if fusion_isr_module and fusion_isr_module["type"]:
-            self.fusion_isr_module = FUSION_MODULES.build(dict(fusion_isr_module))
+            self.fusion_isr_module = FUSION_MODULES.build(with_channels(fusion_isr_module, FUSION_MODULES, channels))
         self.decode_head = HEADS.build(dict(decode_head))
         check_channels("model.backbone_image", self.backbone_image.channels, decode_head)
         check_channels("model.backbone_events", self.backbone_events.channels, decode_head)
@@ -68,8 +75,7 @@ class FusionEncoderDecoder(BaseSegmentor):
             if channels is not None:
                 check_channels(f"model.{key}", channels, decode_head)
         if pretrained:
-            load_pretrained_encoder(self.backbone_image, pretrained)
-            load_pretrained_encoder(self.backbone_events, pretrained)
+            load_pretrained_encoders([self.backbone_image, self.backbone_events], pretrained)
 
     takes_second_input = True
 
@@ -79,10 +85,12 @@ class FusionEncoderDecoder(BaseSegmentor):
         return self.backbone_image
 
     def _encode_second(self, streams: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Features of events and isr, in one pass of their encoder, which has no layer that mixes samples."""
+        """Features of events and isr, in one pass of their encoder unless it has batch norm."""
         present = [name for name in SECOND_STREAMS if name in streams]
         if not present:
             return {}
+        if getattr(self.backbone_events, "mixes_samples", False):
+            return {name: self.backbone_events(streams[name]) for name in present}
         features = self.backbone_events(torch.cat([streams[name] for name in present]))
         # Not chunk(): an export to any batch size cannot derive its number of parts.
         parts = [stage.unflatten(0, (len(present), -1)) for stage in features]
