@@ -314,7 +314,8 @@ def _frame(line: _Object, latest: dict[Path, int]) -> ManifestFrame:
     image = line.file("image")
     assert image is not None, "it is required"
     sequence = line.file_name("sequence") or ""
-    name = line.file_name("name") or (f"{sequence}_{image.stem}" if sequence else image.stem)
+    has_sequence = not sequence or image.stem.startswith(f"{sequence}_")
+    name = line.file_name("name") or (image.stem if has_sequence else f"{sequence}_{image.stem}")
     events = line.file("events")
     time, window = None, None
     if events is not None:
