@@ -36,7 +36,7 @@ def make_footage(folder):
     count = 20_000
     np.savez(
         folder / "drive.npz",
-        t=START + np.sort(rng.integers(0, 450_000, count)),
+        t=START + np.sort(rng.integers(-1000, 450_000, count)),
         x=rng.integers(0, 2 * WIDTH, count),
         y=rng.integers(0, 2 * HEIGHT, count),
         p=rng.integers(0, 2, count),
