@@ -123,8 +123,8 @@ class FrameRecording:
         assert self.array is not None, "one of them reads the file"
         events = self.array.events(start, finish)
         if self.map is None:
-            times = events.t if bins == 1 else normalized_time(events.t)
-            return voxel_grid(times, events.x, events.y, events.p, bins, *self.size)
+            scaled = events.t if bins == 1 else normalized_time(events.t)
+            return voxel_grid(scaled, events.x, events.y, events.p, bins, *self.size)
         times = None if bins == 1 else normalized_time(events.t)
         x, y = (column.astype(np.uint16) for column in (events.x, events.y))
         return rectified_voxel_grid(times, x, y, events.p, self.map, bins)

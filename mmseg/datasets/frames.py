@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,7 +280,8 @@ class FramesDataset(Dataset):
         frame = self._by_name[name]
         if frame.label is None:
             raise self._lacks(frame, "label")
-        return frame.label
+        # Class statistics know a label by the end of its path, which must not depend on the working directory.
+        return Path(os.path.abspath(frame.label))
 
     def draw(self, rng: np.random.Generator) -> FrameDraw:
         """Draw crop, flip and clip range of a training sample."""

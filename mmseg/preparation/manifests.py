@@ -11,10 +11,13 @@ from typing import Any
 
 from PIL import Image
 
+from mmseg.classes import CLASSES
+from mmseg.datasets.class_statistics import file_key
 from mmseg.datasets.manifest import CLASS_SETS, FORMAT, HEADER_KEYS, read_manifest
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.files import open_events
 from mmseg.io.files import atomic_path, visible, write_text
+from mmseg.io.image_files import open_label
 from mmseg.io.json_files import parse_json, read_json
 from mmseg.io.videos import Picture, Video
 
@@ -63,6 +66,34 @@ class ManifestReport:
         if self.without_label:
             lines.append(f"{self.without_label:,} left out: no label map of their name")
         return lines
+
+
+def count_classes(manifest_path: Path) -> dict[str, dict[int, int]]:
+    """Pixels by train id of every label map of a manifest, as :func:`.write_statistics` takes them.
+
+    Raises:
+        DataError: a damaged label map, a line without one, or two whose paths end alike.
+    """
+    manifest = read_manifest(manifest_path)
+    counted: dict[str, dict[int, int]] = {}
+    lines: dict[str, int] = {}
+    for frame in manifest.frames:
+        where = manifest.where(frame)
+        if frame.label is None:
+            raise DataError(f"{where}: the line has no label; class statistics are for a labelled source")
+        path = os.path.abspath(frame.label)
+        line = lines.setdefault(file_key(path), frame.line)
+        if line != frame.line:
+            raise DataError(
+                f"{where}: the label's path ends like that of line {line} ({file_key(path)}), which class statistics "
+                "cannot tell apart; rename one of the folders"
+            )
+        try:
+            histogram = open_label(frame.label).histogram()
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        counted[path] = {train_id: pixels for train_id, pixels in enumerate(histogram[: len(CLASSES)]) if pixels}
+    return counted
 
 
 def extract_frames(video: Video, folder: Path, numbers: Iterable[int]) -> dict[int, Path]:
@@ -131,7 +162,7 @@ def write_manifest(
         if previous and before is None:
             continue
         files = {"image": image, "label": label, "previous_image": before}
-        line = {key: relative(file, path) for key, file in files.items() if file is not None}
+        line: dict[str, Any] = {key: relative(file, path) for key, file in files.items() if file is not None}
         if events:
             line |= {"events": relative(events.path, path), "time": events.times[index], "window": dict(events.window)}
             if events.rectify_map:

@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_tools import GOLDEN
+from mmengine.config import Config
 from PIL import Image
 
+from mmseg.checks.run import check_data
 from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.frames import FrameDraw, FramesDataset
 from mmseg.datasets.manifest import read_manifest
+from mmseg.datasets.rare_classes import RareClassSampler
 from mmseg.errors import ConfigError, DataError
+from mmseg.preparation.cityscapes import write_statistics
+from mmseg.preparation.manifests import count_classes
 
 ISR = dict(val_range=[0.01, 1.01], _threshold=0.005, _clip_range=0.1, shift_pixel=1)
 HEADER = {"format": 1, "class_set": "cityscapes19"}
@@ -324,3 +329,28 @@ def test_values_of_the_config(footage):
         night(footage, LINE, outputs=("image", "warp_image"))
     with pytest.raises(ConfigError, match="ignored_bottom_rows is 48; images have 48 rows"):
         night(footage, LINE, ignored_bottom_rows=48)
+
+
+def test_class_statistics(footage, monkeypatch):
+    manifest = write(footage / "day.jsonl", HEADER, [{"image": "images/a.png", "label": "labels/a.png"}])
+    write_statistics(footage, count_classes(manifest))
+    monkeypatch.chdir(footage)
+    outputs = ("image", "label")
+    source = FramesDataset("day.jsonl", (64, 48), outputs, (32, 32))
+    sampler = RareClassSampler(source, footage, {"min_pixels": 20, "min_crop_ratio": 0.5})
+    assert sampler.choose(np.random.default_rng(0))[0] == 0
+    draws = [source.draw(np.random.default_rng(0))]
+    assert sampler.sample(0, 3, draws)["label"].shape == (1, 32, 32)
+
+
+def test_check(footage):
+    section = dict(type="FramesDataset", manifest=str(footage / "night.jsonl"), image_resize_size=(64, 48))
+    write(footage / "night.jsonl", HEADER, [LINE])
+    config = Config({"data": {"test": section}})
+    assert [finding.found for finding in check_data(config) if "manifest" in finding.check] == [
+        "1 images, 0 recordings"
+    ]
+    write(footage / "night.jsonl", HEADER, [{"image": "images/c.png"}])
+    (finding,) = (finding for finding in check_data(config) if "manifest" in finding.check)
+    assert finding.state == "wrong"
+    assert "night.jsonl, line 2: image" in finding.cases[0]
