@@ -50,7 +50,7 @@ class FrameRecording:
         try:
             self._columns, size = self._open()
             self.size: Size = _sensor_size(manifest, first, self.path, size)
-            self.map = _position_map(manifest.alignment, first, self.size, image_size)
+            self.map = position_map(manifest.alignment, first, self.size, image_size)
             self.recording = _Mapped(self.path, self.size, self.map) if self._columns is None else None
             self.array = self._array()
             self.windows = self._find_windows(manifest, frames)
@@ -188,7 +188,7 @@ def _map_file(alignment: Alignment, frame: ManifestFrame) -> Path:
     return file
 
 
-def _position_map(alignment: Alignment, frame: ManifestFrame, size: Size, image_size: Size) -> np.ndarray | None:
+def position_map(alignment: Alignment, frame: ManifestFrame, size: Size, image_size: Size) -> np.ndarray | None:
     """(height, width, 2) float32: x and y of every pixel of the sensor; None where they stay."""
     (height, width), (image_height, image_width) = size, image_size
     if alignment.kind in ("aligned", "rectify_map"):

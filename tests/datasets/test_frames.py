@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.dsec_night import DSECDataset
+from mmseg.datasets.frame_events import position_map
 from mmseg.datasets.frames import FrameDraw, FramesDataset
 from mmseg.datasets.manifest import read_manifest
 from mmseg.datasets.rare_classes import RareClassSampler
@@ -25,6 +27,7 @@ from mmseg.preparation.manifests import count_classes
 ISR = dict(val_range=[0.01, 1.01], _threshold=0.005, _clip_range=0.1, shift_pixel=1)
 HEADER = {"format": 1, "class_set": "cityscapes19"}
 LISTS = GOLDEN / "c10_dsec_txt"
+MUSES = json.loads((GOLDEN / "muses_projection.json").read_text())
 RAMP = np.arange(2000)
 
 
@@ -220,6 +223,24 @@ def test_any_sensor(tmp_path, sensor):
     assert sample["events_vg"].shape == sample["warp_image"].shape == (3, 96, 96)
 
 
+@pytest.mark.parametrize("header", [HEADER | {"sensor": [1280, 720]}, HEADER | {"events": {"mapping": "rectify_map"}}])
+def test_a_large_sensor_in_the_format_of_dsec(tmp_path, header):
+    """The size comes from the first line, or from the rectify map."""
+    make_images(tmp_path / "images", ["a.png"], (1280, 720))
+    with h5py.File(tmp_path / "events.h5", "w") as file:
+        for key, values in dict(t=RAMP * 1000, x=RAMP % 1280, y=RAMP % 720, p=RAMP % 2).items():
+            file[f"events/{key}"] = values
+        file["t_offset"] = 0
+    line = LINE | {"events": "events.h5"}
+    if "events" in header:
+        with h5py.File(tmp_path / "map.h5", "w") as file:
+            file["rectify_map"] = np.stack(np.meshgrid(np.arange(1280), np.arange(720)), -1).astype(np.float32)
+        line["rectify_map"] = "map.h5"
+    sample = night(tmp_path, line, header=header, image_resize_size=(1280, 720))[0]["events_vg"]
+    np.savez(tmp_path / "events.npz", t=RAMP * 1000, x=RAMP % 1280, y=RAMP % 720, p=RAMP % 2, height=720, width=1280)
+    assert torch.equal(sample, night(tmp_path, LINE, image_resize_size=(1280, 720))[0]["events_vg"])
+
+
 def test_image_change(footage):
     line = {"image": "images/b.png", "previous_image": "images/a.png", "label": "labels/a.png"}
     source = night(footage, line, outputs=("image", "label", "img_time_res", "img_self_res"), image_crop_size=(32, 32))
@@ -354,3 +375,23 @@ def test_check(footage):
     (finding,) = (finding for finding in check_data(config) if "manifest" in finding.check)
     assert finding.state == "wrong"
     assert "night.jsonl, line 2: image" in finding.cases[0]
+
+
+@pytest.mark.parametrize("case", range(len(MUSES)))
+def test_calibration_at_infinity(tmp_path, case):
+    """Against the projection of the MUSES kit, whose results are rounded to whole pixels."""
+    golden = MUSES[case]
+    intrinsics, (width, height) = golden["calib"]["intrinsics"], golden["size"]
+    events = {
+        "mapping": "calibration",
+        "image": golden["K_rgb_used"],
+        "events": intrinsics["event"]["K"],
+        "rotation": [row[:3] for row in golden["calib"]["extrinsics"]["event2rgb"][:3]],
+    }
+    manifest = read_manifest(write(tmp_path / "night.jsonl", HEADER | {"events": events}, [LINE]))
+    positions = position_map(manifest.alignment, manifest.frames[0], (720, 1280), (height, width))
+    found = positions[golden["y"], golden["x"]]
+    # The frame has the sensor's size; its pixels are larger than those of the image.
+    found = (found + 0.5) * (width / 1280, height / 720) - 0.5
+    wanted = np.stack([golden["rgb_x"], golden["rgb_y"]], axis=-1)
+    assert np.abs(found - wanted).max() <= 0.501
