@@ -291,7 +291,11 @@ class FramesDataset(Dataset):
 
     def load_label(self, index: int) -> Image.Image:
         """Resized label map."""
-        return resize_label(open_label(self.label_path(self.names[index]), LABEL_REMEDY), self.size)
+        try:
+            label = open_label(self.label_path(self.names[index]), LABEL_REMEDY)
+        except DataError as error:
+            raise DataError(f"{self.manifest.where(self.frames[index])}: {error}") from error
+        return resize_label(label, self.size)
 
     def sample(self, index: int, draw: CropDraw | None, label: Image.Image | None = None) -> dict[str, Any]:
         """Load one sample.

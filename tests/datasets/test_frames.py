@@ -343,6 +343,15 @@ def test_files_that_do_not_fit(footage):
         night(footage, {"image": "images/a.png"}, outputs=("image", "img_time_res"))
 
 
+def test_a_label_outside_the_class_set(footage):
+    Image.fromarray(np.full((48, 64), 19, np.uint8)).save(footage / "labels" / "a.png")
+    dataset = night(footage, {"image": "images/a.png", "label": "labels/a.png"}, outputs=("image", "label"))
+    with pytest.raises(
+        DataError, match=r"night\.jsonl, line 2: .*a\.png holds the value 19, which is not a Cityscapes"
+    ):
+        dataset[0]
+
+
 def test_values_of_the_config(footage):
     with pytest.raises(ConfigError, match="a crop of 65x48 does not fit into 64x48"):
         night(footage, LINE, image_crop_size=(65, 48))
