@@ -16,5 +16,5 @@ UDA = Registry("adaptation method", scope="mmseg", locations=["mmseg.uda.cmda"])
 DATASETS = Registry(
     "dataset",
     scope="mmseg",
-    locations=[f"mmseg.datasets.{name}" for name in ("cityscapes", "dark_zurich", "dsec_night", "uda")],
+    locations=[f"mmseg.datasets.{name}" for name in ("cityscapes", "dark_zurich", "dsec_night", "frames", "uda")],
 )

@@ -12,6 +12,7 @@ from mmseg.checks.cityscapes import CityscapesCheck
 from mmseg.checks.dark_zurich import DarkZurichCheck
 from mmseg.checks.dsec import DSECCheck
 from mmseg.checks.findings import Finding, judged
+from mmseg.checks.frames import FramesCheck
 from mmseg.checks.images import ImageContent, ImageKind, ImageTask, content_findings, read_image
 from mmseg.checks.recordings import check_recordings, event_findings, read_events
 from mmseg.checks.section import SectionCheck
@@ -26,6 +27,7 @@ CHECKS: dict[str, type[SectionCheck]] = {
     "CityscapesICDataset": CityscapesCheck,
     "DarkZurichICDataset": DarkZurichCheck,
     "DSECDataset": DSECCheck,
+    "FramesDataset": FramesCheck,
 }
 SECTIONS = ("data.train.source", "data.train.target", "data.val", "data.test")
 # First bytes of files by torch.save: a zip archive, or a pickle of older versions.

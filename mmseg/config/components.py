@@ -118,8 +118,45 @@ DARK_ZURICH = {
     "auto_threshold": Key(OFF, False, "a threshold chosen per image"),
     "shift_3_channel": Key(OFF, False, "a different shift per channel"),
 }
+FRAMES = {
+    "manifest": Key(PathText(rooted=True), REQUIRED, "manifest of images, labels and events (docs/own_data.md)"),
+    "image_resize_size": Key(WIDTH_HEIGHT, REQUIRED, "size that images, labels and events are resized to"),
+    "outputs": Key(
+        Names(
+            (
+                "image",
+                "warp_image",
+                "events_vg",
+                "img_self_res",
+                "warp_img_self_res",
+                "night_isr",
+                "img_time_res",
+                "label",
+                "img_metas",
+            )
+        ),
+        ("image",),
+        "parts of a sample, by the names that the training variant reads",
+    ),
+    "image_crop_size": Key(WIDTH_HEIGHT, None, "size of the random crop; None for whole images", none=True),
+    "crop_resize_size": Key(WIDTH_HEIGHT, None, "size that the crop is resized to", none=True),
+    "ignored_bottom_rows": Key(
+        Whole(0, LARGEST_SIDE), 0, "bottom rows of the resized image that a test leaves out, such as the car's hood"
+    ),
+    "events_bins_5_avg_1": DSEC["events_bins_5_avg_1"],
+    "events_clip_range": DSEC["events_clip_range"],
+    "shift_type": SHIFT_TYPE,
+    "isr_parms": ISR_PARMS,
+    "cache": CACHE,
+}
 DATASETS = Variants(
-    "dataset", {"CityscapesICDataset": CITYSCAPES, "DSECDataset": DSEC, "DarkZurichICDataset": DARK_ZURICH}
+    "dataset",
+    {
+        "CityscapesICDataset": CITYSCAPES,
+        "DSECDataset": DSEC,
+        "DarkZurichICDataset": DARK_ZURICH,
+        "FramesDataset": FRAMES,
+    },
 )
 
 

@@ -12,6 +12,7 @@ from mmseg.errors import ConfigError, address_remedy
 
 _PRETRAINED = "pretrained/README.md says where to get it"
 _MAKE_LIST = "create it with create_dsec_dataset_txt.py"
+_MAKE_MANIFEST = "create it with tools/make_manifest.py"
 _WEIGHTS = {
     "model.pretrained": f"{_PRETRAINED}; model.pretrained=None starts from random weights",
     **{
@@ -23,6 +24,9 @@ _WEIGHTS = {
 }
 _TRAINING_DATA = {
     "data.train.source.dataset_path": "see data/README.md",
+    "data.train.source.manifest": _MAKE_MANIFEST,
+    "data.train.target.manifest": _MAKE_MANIFEST,
+    "data.val.manifest": _MAKE_MANIFEST,
     "data.train.source_json_root": "run tools/convert_datasets/cityscapes.py on the Cityscapes folder",
     "data.train.target.dataset_path": "see data/README.md",
     "data.train.target.dataset_txt_path": _MAKE_LIST,
@@ -30,6 +34,7 @@ _TRAINING_DATA = {
     "data.val.dataset_txt_path": _MAKE_LIST,
 }
 _TEST_DATA = {
+    "data.test.manifest": f"{_MAKE_MANIFEST}, or give --root-path",
     "data.test.dataset_txt_path": f"{_MAKE_LIST}, or give --root-path",
     "data.test.dataset_path": "see data/README.md, or give --root-path",
 }

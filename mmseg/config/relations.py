@@ -42,7 +42,7 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
         raise ConfigError(
             f"source samples are {source}, target samples {target} (height, width): make them equal by "
             "data.train.source.image_crop_size and data.train.target's after_crop_resize_size (DSEC) or "
-            "image_crop_size (Dark Zurich)"
+            "image_crop_size (Dark Zurich, manifests)"
         )
     _check_method(run.uda, target)
     _check_schedule(run.lr_config, run.optimizer.lr)
@@ -64,6 +64,8 @@ def _sample_size(section: Component) -> Size | None:
         crop = DATASETS.value(section, "crop_size")
         return _pair(DATASETS.value(section, "after_crop_resize_size") or crop) if crop else None
     crop = DATASETS.value(section, "image_crop_size")
+    if crop and section.get("type") == "FramesDataset":
+        crop = DATASETS.value(section, "crop_resize_size") or crop
     return _pair(crop[::-1]) if crop else None
 
 
@@ -80,7 +82,8 @@ def _check_sizes(where: str, section: Component) -> None:
         inner = crop or DSEC_TEST
     else:
         whole, key = DATASETS.value(section, "image_resize_size")[::-1], "image_crop_size"
-        crop = None if section.get("test_mode") else DATASETS.value(section, key)[::-1]
+        given = DATASETS.value(section, key)
+        crop = None if section.get("test_mode") or not given else given[::-1]
         inner = crop or whole
     if crop and (crop[0] > whole[0] or crop[1] > whole[1]):
         raise ConfigError(

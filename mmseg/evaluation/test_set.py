@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmseg.config.load import check_config, effective, get_key
 from mmseg.datasets.base import EvaluationSet, SampleStreams
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
+from mmseg.datasets.frames import FramesDataset
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -47,7 +48,8 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     dataset = DATASETS.get(kind or "")
     if dataset is not None and output in OUTPUT_STREAMS:
         given = list(config.data.test.get("outputs", ("image",) if is_dark_zurich else ()))
-        streams = [dataset.TEST_STREAMS[stream] for stream in OUTPUT_STREAMS[output]]
+        known = dataset.streams_for(given) if dataset is FramesDataset else dataset.TEST_STREAMS
+        streams = [known[stream] for stream in OUTPUT_STREAMS[output]]
         config.data.test.outputs = list(dict.fromkeys([*given, *streams]))
     if choices.train_isr_parms:
         use_training_isr(config)

@@ -275,3 +275,16 @@ def read_rectify_map(path: Path, size: tuple[int, int]) -> np.ndarray:
             f"{path}: {broken} of {math.prod(size)} positions of rectify_map are not finite. {DOWNLOAD_AGAIN}"
         )
     return rectify_map
+
+
+def rectify_map_size(path: Path) -> tuple[int, int]:
+    """(height, width) that a rectify map declares.
+
+    Raises:
+        DataError: it is not a map of positions.
+    """
+    with h5_reading(path, "rectify map"), open_h5(path) as file:
+        shape = declared_array(file, "rectify_map").shape
+    if len(shape) != 3 or shape[2] != 2 or not all(2 <= side < 1 << 16 for side in shape[:2]):
+        raise DataError(f"{path}: rectify_map has shape {shape}, not (height, width, 2). {DOWNLOAD_AGAIN}")
+    return shape[0], shape[1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -16,6 +17,7 @@ from mmseg.datasets.base import Size, pair
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.dsec_frames import TEST_ROWS
 from mmseg.datasets.dsec_night import DSECDataset
+from mmseg.datasets.frames import FramesDataset
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
 from mmseg.datasets.preprocessing import EventSettings
 from mmseg.errors import ConfigError
@@ -23,6 +25,28 @@ from mmseg.events.normalize import event_clip_range
 from mmseg.events.recording import HEIGHT, WIDTH
 from mmseg.extractors.content import SHIFTS
 from mmseg.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class View:
+    """What images and events of a test show, in words.
+
+    Attributes:
+        image: the image before it is resized.
+        rows: the rows that are used, with a comma; '' for all.
+        grid: height and width of the voxel grid.
+    """
+
+    image: str
+    rows: str = ""
+    grid: str = "the sensor's size that shows the image's view"
+
+
+DSEC_VIEW = View(
+    f"camera image warped into the event camera's frame, {HEIGHT}x{WIDTH}",
+    f"rows 0..{TEST_ROWS - 1}, ",
+    f"{HEIGHT}x{WIDTH}",
+)
 
 
 class InputRecipe:
@@ -33,6 +57,8 @@ class InputRecipe:
 
     Attributes:
         TEST_STREAMS, outputs: as in :class:`mmseg.datasets.base.SampleStreams`.
+        is_dsec: whether the test has events, as on DSEC.
+        view: what images and events show.
         content: how content maps are extracted.
         events: how events become an input; None if the test set has none.
         image_change_range, events_num: window of the events, as in :class:`.DSECDataset`.
@@ -47,21 +73,32 @@ class InputRecipe:
     def __init__(self, config: Config) -> None:
         given = get_key(config, "data.test") or {}
         kind = DATASETS.get(given.get("type") or "")
-        if kind not in (DSECDataset, DarkZurichICDataset):
+        if kind not in (DSECDataset, DarkZurichICDataset, FramesDataset):
             raise ConfigError(
-                f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset' or "
-                "'DarkZurichICDataset'"
+                f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset', "
+                "'DarkZurichICDataset' or 'FramesDataset'"
             )
         settings = {**arguments_of(kind), **given}
-        self.is_dsec = kind is DSECDataset
-        self.TEST_STREAMS: dict[str, str] = kind.TEST_STREAMS
         self.outputs = frozenset(settings["outputs"])
+        is_own = kind is FramesDataset
+        self.TEST_STREAMS: Mapping[str, str] = kind.streams_for(self.outputs) if is_own else kind.TEST_STREAMS
+        self.is_dsec = kind is DSECDataset or self.TEST_STREAMS["events"] == "events_vg"
+        self.view = DSEC_VIEW if kind is DSECDataset else View("camera image")
         self.content = kind.content_settings("data.test", **settings)
         self.events: EventSettings | None = None
         self.image_change_range, self.events_num = 1, 0
         self.input_size: Size
         self.prediction_size: Size
-        if self.is_dsec:
+        if is_own:
+            width, height = settings["image_resize_size"]
+            shown = height - settings["ignored_bottom_rows"]
+            self.prediction_size = self.input_size = (shown, width)
+            self.resizes = True
+            if self.is_dsec:
+                self.events = FramesDataset.event_settings(**settings)
+            if shown < height:
+                self.view = View(f"camera image, resized to {height}x{width}", f"rows 0..{shown - 1}, ")
+        elif self.is_dsec:
             self.events = DSECDataset.event_settings(**settings)
             self.image_change_range, self.events_num = settings["image_change_range"], settings["events_num"]
             self.prediction_size = DSECDataset.prediction_size
@@ -97,10 +134,7 @@ class InputRecipe:
 
     def _picture(self, size: Sequence[int]) -> str:
         resized = f"resized to {size[0]}x{size[1]}, bilinear and smoothed (PIL)"
-        if self.is_dsec:
-            warped = f"camera image warped into the event camera's frame, {HEIGHT}x{WIDTH}"
-            return f"{warped}; rows 0..{TEST_ROWS - 1}, {resized}"
-        return f"camera image, {resized}"
+        return f"{self.view.image}{'; ' if self.view.rows else ', '}{self.view.rows}{resized}"
 
     def _image(self, size: Sequence[int]) -> dict[str, Any]:
         return {
@@ -128,12 +162,12 @@ class InputRecipe:
             "steps": [
                 window,
                 "rectified positions; each event adds +1 or -1 (its polarity), split (bi- or tri-)linearly over "
-                f"{spread}, on a grid of {HEIGHT}x{WIDTH}",
+                f"{spread}, on a grid of {self.view.grid}",
                 "cells that are not 0: minus their mean, divided by their standard deviation",
                 f"{clip}; positive values: min(value, clip), then from [least, largest] of the frame to [0, 1], cells "
                 "without one counting as 0; negative values likewise to [-1, 0]",
                 *mean,
-                f"rows 0..{TEST_ROWS - 1}, resized to {size[0]}x{size[1]}, bilinear, pixel centres at .5",
+                f"{self.view.rows}resized to {size[0]}x{size[1]}, bilinear, pixel centres at .5",
                 "three equal channels, float32",
             ],
         }

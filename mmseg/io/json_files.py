@@ -68,6 +68,7 @@ def parse_json(
     *,
     error: type[CMDAError] = DataError,
     kind: type = dict,
+    unique_keys: bool = False,
 ) -> Any:
     """Parse JSON text, with the limits and messages of :func:`read_json`.
 
@@ -75,13 +76,14 @@ def parse_json(
         text: text, or UTF-8 bytes.
         where: source of the text; begins the message.
         remedy, error, kind: as in :func:`read_json`.
+        unique_keys: refuse objects in which a key occurs twice, of which JSON would keep the last.
 
     Raises:
         CMDAError: of class ``error``, one line.
     """
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
-        value = json.loads(decoded)
+        value = json.loads(decoded, object_pairs_hook=_unique if unique_keys else None)
         if _SURROGATE.search(decoded):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -97,6 +99,16 @@ def parse_json(
     if not isinstance(value, kind):
         raise error(_message(where, f"does not hold a JSON {KINDS[kind]}", remedy))
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} occurs twice")
+        found[key] = value
+    return found
 
 
 def _message(where: str | Path, problem: str, remedy: str) -> str:

@@ -19,6 +19,8 @@ def default_name(cfg: dict[str, Any]) -> str:
     """Folder name for the cache of a data set, from the settings that differ most often."""
     if "dataset_txt_path" in cfg:
         return Path(cfg["dataset_txt_path"]).stem + ("_5bins" if cfg.get("events_bins_5_avg_1") else "")
+    if "manifest" in cfg:
+        return "_".join((Path(cfg["manifest"]).stem, *(str(side) for side in cfg.get("image_resize_size", ()))))
     size = "x".join(str(side) for side in cfg.get("image_resize_size", ()))
     name = {"CityscapesICDataset": "cityscapes", "DarkZurichICDataset": "dark_zurich"}.get(cfg["type"], cfg["type"])
     split = dark_zurich_split(cfg.get("split"), cfg.get("test_mode", False))

@@ -179,12 +179,13 @@ def convert_cityscapes(
     for split, split_samples in samples.items():
         _write_text(out_dir / f"{split}.txt", "".join(f"{sample.name}\n" for sample in split_samples))
     if statistics:
-        _write_statistics(out_dir, statistics)
+        write_statistics(out_dir, statistics)
     _summarise(report, statistics)
     return report
 
 
-def _write_statistics(out_dir: Path, statistics: dict[str, dict[int, int]]) -> None:
+def write_statistics(out_dir: Path, statistics: dict[str, dict[int, int]]) -> None:
+    """Write the files that rare class sampling reads: label file -> pixels by train id."""
     per_class: dict[int, list[tuple[str, int]]] = {}
     for path, counts in statistics.items():
         for class_id, pixels in counts.items():

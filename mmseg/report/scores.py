@@ -55,7 +55,7 @@ def _tested(test: Test) -> str:
     test_set = test_set if isinstance(test_set, dict) else {}
     options = metrics.get("options")
     options = options if isinstance(options, dict) else {}
-    where = test_set.get("dataset_txt_path") or test_set.get("dataset_path")
+    where = test_set.get("dataset_txt_path") or test_set.get("dataset_path") or test_set.get("manifest")
     entries = {
         "config": metrics.get("config"),
         "checkpoint": metrics.get("checkpoint"),

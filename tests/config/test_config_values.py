@@ -17,6 +17,7 @@ from mmseg.config.components import (
     DATASETS,
     DSEC,
     ENCODERS,
+    FRAMES,
     FUSIONS,
     HEADS,
     LOSSES,
@@ -28,7 +29,7 @@ from mmseg.config.kinds import REQUIRED, Off, PathText, Text, Unread
 from mmseg.config.load import check_config, effective, get_key, load_config
 from mmseg.config.sections import walk
 from mmseg.config.uda import METHODS
-from mmseg.datasets import cityscapes, dark_zurich, dsec_night
+from mmseg.datasets import cityscapes, dark_zurich, dsec_night, frames
 from mmseg.engine.optim import OPTIMIZERS
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import SHIFT_TYPES
@@ -418,6 +419,7 @@ def test_the_table_knows_the_names_of_the_components():
     assert set(CITYSCAPES["outputs"].kind.known) == set(cityscapes.OUTPUTS)
     assert set(DSEC["outputs"].kind.known) == set(dsec_night.OUTPUTS)
     assert set(DARK_ZURICH["outputs"].kind.known) == set(dark_zurich.OUTPUTS)
+    assert set(FRAMES["outputs"].kind.known) == set(frames.OUTPUTS)
     assert set(CITYSCAPES["cs_isr_data_type"].kind.values) == set(cityscapes.DATA_TYPES)
     assert set(DARK_ZURICH["dz_isr_data_type"].kind.values) == set(dark_zurich.DATA_TYPES)
     assert set(kinds["optimizer.type"].values) == set(OPTIMIZERS)

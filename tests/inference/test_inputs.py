@@ -1,5 +1,7 @@
 """Inputs that inference makes are, bit for bit, those of the test set of the same config."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,31 @@ def test_inputs_of_dark_zurich(from_original, changes):
     expected = dataset[0]
     assert torch.equal(made["image"], expected["image"])
     assert torch.equal(made["events"], expected["night_isr"])
+
+
+@pytest.mark.parametrize("with_events", [True, False])
+def test_inputs_of_a_manifest(tmp_path, with_events):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    count = 4000
+    columns = dict(t=np.arange(count), x=rng.integers(0, 128, count), y=rng.integers(0, 96, count))
+    np.savez(tmp_path / "a.npz", **columns, p=rng.integers(0, 2, count), height=96, width=128)
+    line = {"image": "a.png", "events": "a.npz", "time": 3500, "window": {"duration": 2000}}
+    lines = [{"format": 1, "class_set": "cityscapes19"}, line if with_events else {"image": "a.png"}]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    outputs = ["warp_image", "events_vg", "warp_img_self_res"] if with_events else ["image", "night_isr"]
+    section = {
+        "type": "FramesDataset",
+        "manifest": str(tmp_path / "own.jsonl"),
+        "image_resize_size": [96, 72],
+        "outputs": outputs,
+    }
+    dataset = DATASETS.build(dict(section))
+    recipe = InputRecipe(Config({"data": {"test": section}}))
+    assert (recipe.is_dsec, recipe.input_size) == (with_events, (72, 96))
+    events = open_events(tmp_path / "a.npz").events(*dataset.windows[0]) if with_events else None
+    streams = ("image", "events", "img_self_res") if with_events else ("image", "events")
+    made = make_inputs(recipe, streams, read_image(tmp_path / "a.png"), events, (72, 96), 96)
+    for stream in streams:
+        assert torch.equal(made[stream], dataset[0][dataset.TEST_STREAMS[stream]]), stream
+    assert recipe.steps("image", (72, 96))["steps"][0].startswith("camera image, resized to 72x96")

@@ -1,0 +1,142 @@
+"""From a video and an event recording to a trained network, by the commands of docs/own_data.md."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers.golden_tools import GOLDEN
+from helpers.script_tools import ROOT, SMALL, run
+from PIL import Image
+
+from mmseg.datasets.manifest import read_manifest
+
+FRAMES, RATE, WIDTH, HEIGHT = 8, 20, 160, 120
+START = 1_000_000
+SMALL_OWN = {
+    **{key: value for key, value in SMALL.items() if not key.startswith("data.train.target")},
+    "data.workers_per_gpu": 1,
+    "runner.max_iters": 2,
+    "evaluation.interval": 2,
+    "checkpoint_config.interval": 2,
+}
+SIZES = {f"data.{name}.image_resize_size": f"({WIDTH},{HEIGHT})" for name in ("train.target", "val", "test")}
+
+
+def make_footage(folder):
+    """A film of noise at 20 frames per second, and events of the same view at twice its size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    film = cv2.VideoWriter(str(folder / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), RATE, (WIDTH, HEIGHT))
+    assert film.isOpened()
+    rng = np.random.default_rng(0)
+    for _ in range(FRAMES):
+        film.write(cv2.resize(rng.integers(0, 256, (12, 16, 3)).astype(np.uint8), (WIDTH, HEIGHT)))
+    film.release()
+    count = 20_000
+    np.savez(
+        folder / "drive.npz",
+        t=START + np.sort(rng.integers(-1000, 450_000, count)),
+        x=rng.integers(0, 2 * WIDTH, count),
+        y=rng.integers(0, 2 * HEIGHT, count),
+        p=rng.integers(0, 2, count),
+        height=2 * HEIGHT,
+        width=2 * WIDTH,
+    )
+
+
+@pytest.fixture
+def project(mini_project, tmp_path):
+    """A project of its own with the source of the mini one."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cityscapes").symlink_to(mini_project / "data" / "cityscapes")
+    (tmp_path / "pretrained").symlink_to(mini_project / "pretrained")
+    make_footage(tmp_path)
+    return tmp_path
+
+
+def train(project, config, **changes):
+    options = [f"{key}={value}" for key, value in {**SMALL_OWN, **SIZES, **changes}.items()]
+    run("my_run_experiments.py", "--root-path", project, "--base-config", ROOT / config, "--name", "own",
+        "--cfg-options", *options, cwd=project)  # fmt: skip
+    (work_dir,) = (project / "work_dirs" / "local-basic").glob("*_own_?????")
+    assert (work_dir / "iter_2.pth").is_file()
+    return work_dir
+
+
+@pytest.mark.slow
+def test_a_video_with_events(project):
+    arguments = ("drive.avi", "--events", "drive.npz", "--start-time", START)
+    done = run("tools/make_manifest.py", *arguments, "--out", "data/own/train.jsonl", cwd=project)
+    assert "7 images; 1 left out: the recording does not cover their window" in done.stdout
+    manifest = read_manifest(project / "data/own/train.jsonl")
+    assert [frame.time for frame in manifest.frames] == [START + 50_000 * n for n in range(1, FRAMES)]
+    assert {frame.sequence for frame in manifest.frames} == {"drive"}
+    shutil.copy(project / "data/own/train.jsonl", project / "data/own/val.jsonl")
+    crops = {"data.train.target.image_crop_size": "(96,96)", "data.train.target.crop_resize_size": "(64,64)"}
+    work_dir = train(project, "configs/own/cs2own_images_events.py", **crops)
+    run("my_test.py", "--work-dir", work_dir, cwd=project)
+    metrics = json.loads((work_dir / "preds" / "metrics.json").read_text())
+    assert (metrics["samples"], metrics["output"], "scores" in metrics) == (7, "fusion", False)
+    assert Image.open(work_dir / "preds" / "drive_000001.png").size == (WIDTH, HEIGHT)
+    run("tools/infer.py", "drive.avi", "--work-dir", work_dir, "--out", "out", cwd=project)
+    assert len(list((project / "out").glob("*.png"))) == FRAMES
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_with_labels(project):
+    night = GOLDEN / "mini" / "DSEC_Night" / "zurich_city_09_b"
+    (project / "photos").mkdir()
+    (project / "labels").mkdir()
+    for name in ("000149", "000152", "000150"):
+        shutil.copy(night / "warp_images" / f"{name}.png", project / "photos")
+    for path in (night / "labels").glob("*.png"):
+        shutil.copy(path, project / "labels" / f"{path.name.split('_')[4]}.png")
+    run("tools/make_manifest.py", "photos", "--out", "data/own/train.jsonl", cwd=project)
+    done = run("tools/make_manifest.py", "photos", "--labels", "labels", "--out", "data/own/val.jsonl", cwd=project)
+    assert "2 images; 1 left out: no label map" in done.stdout
+    work_dir = train(project, "configs/own/cs2own_images.py", **{"data.train.target.image_crop_size": "(64,64)"})
+    run("my_test.py", "--work-dir", work_dir, "--output", "fusion", cwd=project)
+    metrics = json.loads((work_dir / "preds_fusion" / "metrics.json").read_text())
+    assert metrics["samples"] == 2
+    assert 0 <= metrics["scores"]["mIoU"] <= 1
+
+
+# ------------------------------------------------------------------------------------------- the tool
+
+
+def test_a_source_names_the_image_before(tmp_path):
+    make_footage(tmp_path)
+    arguments = ("drive.avi", "--previous", "--every", 3, "--out", "day.jsonl")
+    run("tools/make_manifest.py", *arguments, cwd=tmp_path)
+    frames = read_manifest(tmp_path / "day.jsonl").frames
+    assert [(f.image.stem, f.previous_image.stem) for f in frames] == [
+        ("drive_000003", "drive_000002"),
+        ("drive_000006", "drive_000005"),
+    ]
+    assert all(f.image.is_file() and f.previous_image.is_file() for f in frames)
+
+
+def test_drives_are_appended(tmp_path):
+    make_footage(tmp_path)
+    shutil.copy(tmp_path / "drive.avi", tmp_path / "second.avi")
+    for video in ("drive", "second"):
+        run("tools/make_manifest.py", f"{video}.avi", "--append", "--out", "all.jsonl", cwd=tmp_path)
+    assert len(read_manifest(tmp_path / "all.jsonl").frames) == 2 * FRAMES
+    done = run("tools/make_manifest.py", "second.avi", "--append", "--out", "all.jsonl", cwd=tmp_path, expect=2)
+    assert "all.jsonl, line 18: the name 'second_000000' is that of line 10" in done.stderr
+    arguments = ("drive.avi", "--events", "drive.npz", "--start-time", START)
+    done = run("tools/make_manifest.py", *arguments, "--append", "--out", "all.jsonl", cwd=tmp_path, expect=2)
+    assert "--append: the first line of all.jsonl says events=null" in done.stderr
+    assert len(read_manifest(tmp_path / "all.jsonl").frames) == 2 * FRAMES
+
+
+def test_a_mapping(tmp_path):
+    make_footage(tmp_path)
+    mapping = {"mapping": "homography", "matrix": [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]]}
+    (tmp_path / "map.json").write_text(json.dumps(mapping))
+    arguments = ("drive.avi", "--events", "drive.npz", "--start-time", START, "--mapping", "map.json")
+    run("tools/make_manifest.py", *arguments, "--window-events", 500, "--out", "own.jsonl", cwd=tmp_path)
+    manifest = read_manifest(tmp_path / "own.jsonl")
+    assert manifest.alignment.matrix.tolist() == mapping["matrix"]
+    assert manifest.frames[0].window.count == 500
