@@ -63,7 +63,7 @@ def carried_config(checkpoint: str | Path) -> Config:
         raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the config in {checkpoint} is not a dictionary; give the config file")
-    return config_from_data(values, where)
+    return config_from_data(values, where, Path(checkpoint).resolve().parent)
 
 
 def _assignments(text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def _model_config(config: Config) -> dict[str, Any]:
     for key in DATA_PATH_KEYS:
         if key.startswith("data.test."):
             test_set.pop(key.removeprefix("data.test."), None)
-    check_config(cfg, for_training=False)
+    check_config(cfg, for_training=False, with_data=False)
     return {**cfg["model"], "pretrained": None}
 
 

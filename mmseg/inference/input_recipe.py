@@ -47,13 +47,13 @@ class InputRecipe:
     def __init__(self, config: Config) -> None:
         given = get_key(config, "data.test") or {}
         kind = DATASETS.get(given.get("type") or "")
-        if kind not in (DSECDataset, DarkZurichICDataset):
+        if kind is None or not issubclass(kind, (DSECDataset, DarkZurichICDataset)):
             raise ConfigError(
-                f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset' or "
-                "'DarkZurichICDataset'"
+                f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset', "
+                "'DarkZurichICDataset' or a class derived from one of them"
             )
         settings = {**arguments_of(kind), **given}
-        self.is_dsec = kind is DSECDataset
+        self.is_dsec = issubclass(kind, DSECDataset)
         self.TEST_STREAMS: dict[str, str] = kind.TEST_STREAMS
         self.outputs = frozenset(settings["outputs"])
         self.content = kind.content_settings("data.test", **settings)
