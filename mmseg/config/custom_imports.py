@@ -33,13 +33,13 @@ PAGE = "docs/extend.md"
 _SHOWN_FOLDERS = 6
 
 
-def import_components(config: Mapping[str, Any], where: str, data_folder: Path | None = None) -> None:
+def import_components(config: Mapping[str, Any], where: str, data_file: Path | None = None) -> None:
     """Import the modules of ``custom_imports`` of a config.
 
     Args:
         config: a config with its bases.
         where: the config, for messages.
-        data_folder: folder that the config came in, if it is read as data; None for code of the user.
+        data_file: file that holds the config, if it is read as data; None for code of the user.
 
     Raises:
         ConfigError: values of another kind, no consent, or a module that cannot be imported.
@@ -49,16 +49,18 @@ def import_components(config: Mapping[str, Any], where: str, data_folder: Path |
         return
     imports = parse(CustomImports, IMPORTS, given)
     missing = [name for name in imports.names if name not in sys.modules]
-    if data_folder is not None:
+    if data_file is not None:
         _check_consent(missing, where)
     if missing:
         _register_own()
-    with _search_path(data_folder):
+    # of the file, and of the one that it is a link to
+    came_with = () if data_file is None else (data_file.parent.resolve(), data_file.resolve().parent)
+    with _search_path(came_with):
         for name in imports.names:
             try:
-                if data_folder is not None and name in missing:
-                    _check_origin(name, data_folder)
-                _import(name, where)
+                if came_with and name in missing:
+                    _check_origin(name, came_with)
+                _import(name, where, bool(came_with))
             except ConfigError as error:
                 if not imports.allow_failed_imports:
                     raise
@@ -91,22 +93,22 @@ def _register_own() -> None:
 
 
 @contextmanager
-def _search_path(data_folder: Path | None) -> Iterator[None]:
-    """Look for modules of a config that is data in the user's own environment only."""
+def _search_path(came_with: Sequence[Path]) -> Iterator[None]:
+    """Look for modules of a config that is data, from these folders, in the user's own environment only."""
     before = sys.path[:]
-    if data_folder is not None:
-        sys.path[:] = [entry for entry in before if not _is_strange(entry, data_folder)]
+    if came_with:
+        sys.path[:] = [entry for entry in before if not _is_strange(entry, came_with)]
     try:
         yield
     finally:
-        if data_folder is not None:
+        if came_with:
             sys.path[:] = before
 
 
-def _is_strange(entry: str, data_folder: Path) -> bool:
+def _is_strange(entry: str, came_with: Sequence[Path]) -> bool:
     """Whether a folder of ``sys.path`` is the working directory, unless PYTHONPATH spells it out, or came with data."""
     folder = Path(entry or ".").resolve()
-    if _is_in(folder, data_folder):
+    if any(_is_in(folder, place) for place in came_with):
         return True
     spelt_out = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(part)]
     return folder == Path.cwd().resolve() and folder not in [Path(part).resolve() for part in spelt_out]
@@ -116,7 +118,7 @@ def _is_in(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _check_origin(name: str, data_folder: Path) -> None:
+def _check_origin(name: str, came_with: Sequence[Path]) -> None:
     """Find a module without running it or a package above it, and refuse one that came with the config.
 
     Raises:
@@ -130,10 +132,10 @@ def _check_origin(name: str, data_folder: Path) -> None:
             return  # the import says what is missing
         places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else [])]
         for place in places:
-            if place and _is_in(Path(place), data_folder):
+            if place and any(_is_in(Path(place), folder) for folder in came_with):
                 raise ConfigError(
-                    f"{IMPORTS}: {name} is {place}, which came with the config: nothing is run from {data_folder}. "
-                    "If you trust it, install it elsewhere"
+                    f"{IMPORTS}: {name} is {place}, which came with the config: nothing in that folder is run. If you "
+                    "trust it, install it elsewhere"
                 )
         path = list(spec.submodule_search_locations or ())
 
@@ -146,7 +148,7 @@ def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     return None
 
 
-def _import(name: str, where: str) -> None:
+def _import(name: str, where: str, is_data: bool) -> None:
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a module can raise anything
@@ -154,9 +156,10 @@ def _import(name: str, where: str) -> None:
         absent = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
         text = " ".join(str(error).split())[:300]
         if absent:
+            limits = " (as the config is data, its folder and the current one are left out)" if is_data else ""
             raise ConfigError(
-                f"{IMPORTS} of {where}: there is no module {name} ({text}) in {_folders()}; add the folder of its "
-                "package to PYTHONPATH, or install it with pip install -e FOLDER"
+                f"{IMPORTS} of {where}: there is no module {name} ({text}) in {_folders()}{limits}; add the folder of "
+                "its package to PYTHONPATH, or install it with pip install -e FOLDER"
             ) from error
         raise ConfigError(
             f"{IMPORTS} of {where}: {name} cannot be imported: {type(error).__name__}: {text}{_place(error)}"

@@ -56,16 +56,16 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     else:
         raise ConfigError(f"{path} is not a config; give a .py or .json file")
     refuse_foreign_keys(path, config.keys())
-    import_components(config, str(path), path.resolve().parent if path.suffix == ".json" else None)
+    import_components(config, str(path), path if path.suffix == ".json" else None)
     return _with_options(config, options)
 
 
-def config_from_data(content: Mapping[str, Any], where: str, folder: Path) -> Config:
+def config_from_data(content: Mapping[str, Any], where: str, file: Path) -> Config:
     """A resolved config from its keys and values, which are read as data.
 
     Args:
         where: what holds them, for messages.
-        folder: folder of the file that holds them.
+        file: file that holds them.
 
     Raises:
         ConfigError: they ask for code, or have another layout.
@@ -73,7 +73,7 @@ def config_from_data(content: Mapping[str, Any], where: str, folder: Path) -> Co
     _refuse_code(content, where)
     refuse_foreign_keys(where, content)
     config = _from_data(content, where)
-    import_components(config, where, folder)
+    import_components(config, where, file)
     return config
 
 

@@ -24,15 +24,22 @@ def _model_config(config: Config) -> dict[str, Any]:
 
 
 def empty_segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config on the CPU with uninitialised weights, which must be loaded before use.
+    """Segmentor of a config on the CPU whose weights must be loaded before use.
+
+    They are not initialised, which saves time, unless the network has modules from outside of this project.
 
     Raises:
         ConfigError: bad config.
     """
     model = _model_config(config)
-    with torch.device("meta"):
-        segmentor = build_segmentor(model)
-    return segmentor.to_empty(device="cpu")
+    try:
+        with torch.device("meta"):
+            segmentor = build_segmentor(model)
+    except (RuntimeError, NotImplementedError):  # a constructor that reads the values of a tensor
+        return build_segmentor(model)
+    # Modules of others may hold tensors that no checkpoint has, and that their constructors fill.
+    own = all(type(module).__module__.split(".")[0] in ("mmseg", "torch") for module in segmentor.modules())
+    return segmentor.to_empty(device="cpu") if own else build_segmentor(model)
 
 
 def random_segmentor(config: Config) -> BaseSegmentor:

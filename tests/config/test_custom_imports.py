@@ -129,7 +129,7 @@ def test_data_imports_nothing_by_itself(package, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"run\.json has custom_imports of their_package.losses.*--allow-custom"):
         load_config(path)
     with pytest.raises(ConfigError, match=r"the config in x.pth has custom_imports of their_package.losses"):
-        config_from_data(json.loads(path.read_text()), "the config in x.pth", path.parent)
+        config_from_data(json.loads(path.read_text()), "the config in x.pth", path)
     monkeypatch.setenv(CONSENT, "another.module")
     with pytest.raises(ConfigError, match=r"custom_imports of their_package.losses"):
         load_config(path)
@@ -182,7 +182,7 @@ def test_a_package_that_reaches_into_the_folder_of_the_config(tmp_path, monkeypa
     path = work_dir(tmp_path / "their_download", imports("their_download.trap"))
     (path.parent / "trap.py").write_text(MODULE.format(name="Trap"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match="which came with the config: nothing is run from"):
+    with pytest.raises(ConfigError, match="which came with the config: nothing in that folder is run"):
         load_config(path)
     assert not (path.parent / "ran").exists()
 
