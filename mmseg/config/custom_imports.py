@@ -108,10 +108,16 @@ def _search_path(came_with: Sequence[Path]) -> Iterator[None]:
 def _is_strange(entry: str, came_with: Sequence[Path]) -> bool:
     """Whether a folder of ``sys.path`` is the working directory, unless PYTHONPATH spells it out, or came with data."""
     folder = Path(entry or ".").resolve()
-    if any(_is_in(folder, place) for place in came_with):
+    if any(_came_with(folder, place) for place in came_with):
         return True
     spelt_out = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(part)]
     return folder == Path.cwd().resolve() and folder not in [Path(part).resolve() for part in spelt_out]
+
+
+def _came_with(path: Path, folder: Path) -> bool:
+    """Whether a path is in the folder of a config, and not in this Python's installation, which may be there, too."""
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return _is_in(path, folder) and not any(_is_in(path, place) for place in installed)
 
 
 def _is_in(path: Path, folder: Path) -> bool:
@@ -132,7 +138,7 @@ def _check_origin(name: str, came_with: Sequence[Path]) -> None:
             return  # the import says what is missing
         places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else [])]
         for place in places:
-            if place and any(_is_in(Path(place), folder) for folder in came_with):
+            if place and any(_came_with(Path(place), folder) for folder in came_with):
                 raise ConfigError(
                     f"{IMPORTS}: {name} is {place}, which came with the config: nothing in that folder is run. If you "
                     "trust it, install it elsewhere"

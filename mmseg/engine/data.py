@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -96,7 +96,7 @@ def _leave_deaths_to_reader() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _prepare_worker(modules: Sequence[str], _: int) -> None:
+def _prepare_worker(modules: Mapping[str, str], _: int) -> None:
     """Set up a loader process, forked or spawned."""
     sys.excepthook = _quiet_about_connections
     parent = multiprocessing.parent_process()

@@ -9,7 +9,7 @@ import functools
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -168,7 +168,7 @@ def _guarded(work: Callable[[Task], Outcome], task: Task) -> Outcome | DataError
         return error
 
 
-def _start_worker(prepare: Callable[[], None] | None, modules: Sequence[str]) -> None:
+def _start_worker(prepare: Callable[[], None] | None, modules: Mapping[str, str]) -> None:
     """Leave Ctrl-C to the parent, and end with it however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 
 # Names of modules, separated by commas, that a config read as data may import; ANY_MODULE for all of them.
 # Processes that this one starts inherit it.
 CONSENT = "CMDA_CUSTOM_IMPORTS"
 ANY_MODULE = "*"
-_modules: list[str] = []
+# module -> folder of its top-level package
+_modules: dict[str, str] = {}
 
 
 def allow_extensions() -> None:
@@ -26,13 +28,14 @@ def refused_extensions(names: Iterable[str]) -> list[str]:
 
 def note_extension(name: str) -> None:
     """Remember a module that was imported for the components it registers."""
-    if name not in _modules:
-        _modules.append(name)
+    package = sys.modules[name.split(".")[0]]
+    places = [*getattr(package, "__path__", ()), getattr(package, "__file__", None) or ""]
+    _modules[name] = os.path.dirname(os.path.abspath(places[0])) if places[0] else ""
 
 
-def extensions() -> tuple[str, ...]:
-    """Modules of :func:`note_extension`, in the order of their import; to be handed to a process."""
-    return tuple(_modules)
+def extensions() -> dict[str, str]:
+    """Modules of :func:`note_extension` and where they are, to be handed to a process."""
+    return dict(_modules)
 
 
 def extension_environment() -> dict[str, str]:
@@ -46,8 +49,18 @@ def extension_environment() -> dict[str, str]:
     return {CONSENT: ",".join(dict.fromkeys([*given, *_modules])), **path}
 
 
-def import_extensions(names: Iterable[str]) -> None:
-    """Import modules in a process that was spawned; a forked one has them already."""
-    for name in names:
-        importlib.import_module(name)
-        note_extension(name)
+def import_extensions(modules: Mapping[str, str]) -> None:
+    """Import modules in a process that was spawned; a forked one has them already.
+
+    Args:
+        modules: of :func:`extensions`; a module of the same name in another folder is not taken.
+    """
+    for name, folder in modules.items():
+        if name not in sys.modules:
+            before = sys.path[:]
+            sys.path[:0] = [folder] if folder else []
+            try:
+                importlib.import_module(name)
+            finally:
+                sys.path[:] = before
+        _modules[name] = folder

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import sysconfig
 
 import pytest
 from helpers.golden_tools import GOLDEN
@@ -38,7 +39,7 @@ def forgotten(monkeypatch):
     """Modules and registered losses of a test are forgotten after it."""
     LOSSES.import_from_location()
     modules, losses = set(sys.modules), dict(LOSSES.module_dict)
-    monkeypatch.setattr(extensions, "_modules", [])
+    monkeypatch.setattr(extensions, "_modules", {})
     monkeypatch.delenv(CONSENT, raising=False)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     yield
@@ -87,6 +88,7 @@ def test_a_python_config_registers_components(package, tmp_path, monkeypatch):
     load_config(work_dir(tmp_path / "run", imports("their_package.losses")))
     assert (package / "their_package" / "ran").read_text() == "ran "
     assert extension_environment() == {CONSENT: "their_package.losses"}
+    assert extensions.extensions() == {"their_package.losses": str(package)}
 
 
 def test_one_module_may_be_a_text(package, tmp_path, monkeypatch):
@@ -187,8 +189,17 @@ def test_a_package_that_reaches_into_the_folder_of_the_config(tmp_path, monkeypa
     assert not (path.parent / "ran").exists()
 
 
+def test_an_environment_in_the_folder_of_the_config(package, tmp_path, monkeypatch):
+    """A checkpoint may lie in a project folder that also holds the virtual environment."""
+    monkeypatch.setenv(CONSENT, ANY_MODULE)
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(package))
+    load_config(work_dir(tmp_path, imports("their_package.losses")))
+    assert "TheirLoss" in LOSSES.module_dict
+
+
 def test_processes_of_the_launcher_may_import_the_same(monkeypatch):
-    monkeypatch.setattr(extensions, "_modules", ["their.module"])
+    monkeypatch.setattr(extensions, "_modules", {"their.module": "/there"})
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["code", "/abs"]))
     monkeypatch.setenv(CONSENT, "first")
     assert extension_environment() == {
