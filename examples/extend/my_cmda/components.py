@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +87,6 @@ class NightFolder(DarkZurichICDataset):
     LAYOUT = FolderLayout("images/{split}", "labels/{split}", ".png", ".png")
     # train ids that our labels never contain: the headline score leaves them out
     ABSENT_CLASSES = (14, 15, 16)
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.left_out = ""
 
 
 def _image_and_content_map(settings: UDASettings) -> StreamPlan:
