@@ -4,6 +4,7 @@ import pytest
 from helpers.script_tools import ROOT
 from torch import nn
 
+from mmseg.config.arguments import arguments_of
 from mmseg.config.components import LOSSES as LOSS_KEYS
 from mmseg.config.keys import CONFIG
 from mmseg.config.load import check_config, config_of, dump_config, effective, load_config
@@ -62,6 +63,13 @@ def with_gate(**keys):
 def test_keys_are_those_of_the_constructor(keys, message):
     with pytest.raises(ConfigError, match=message):
         check_config(with_gate(**keys), for_training=True)
+
+
+def test_a_component_without_constructor_has_no_keys():
+    class Plain(nn.Module):
+        pass
+
+    assert arguments_of(Plain) == {}
 
 
 def test_good_keys_pass():
