@@ -14,6 +14,7 @@ LONGEST_FIRST = (
     "reliability/test_stopping.py",
     "reliability/test_resume.py",
     "scripts/test_scripts.py",
+    "scripts/test_extend.py",
     "engine/test_graphs.py",
 )
 # Tests that send signals start their processes from here: what a starter such as nohup ignores is not ignored there.

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from mmseg.config.components import LEAST_SIDE as LEAST_SIDE
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.system.extensions import allow_extensions
 from mmseg.system.interpreter import check_version
 
 # Every script imports this module first, so an old Python is reported before it fails on newer syntax.
@@ -257,6 +258,23 @@ def add_config_options(parser: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         help="override config keys, e.g. runner.max_iters=100 'data.train.source.image_crop_size=(256,256)'",
     )
+    parser.add_argument(
+        "--allow-custom-imports",
+        action=AllowCustomImports,
+        dest=argparse.SUPPRESS,
+        default=argparse.SUPPRESS,
+        help="import the modules that a .json config or a checkpoint names in custom_imports: they run code",
+    )
+
+
+class AllowCustomImports(argparse.Action):
+    """Give consent to ``custom_imports`` of configs that are read as data."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        allow_extensions()
 
 
 def add_content_map_option(parser: argparse._ActionsContainer) -> None:

@@ -120,7 +120,7 @@ def test(
         print_scores(result, console)
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
         tell(report_of_test(out_dir))
-        if isinstance(dataset, DarkZurichICDataset) and dataset.split == "test":
+        if type(dataset) is DarkZurichICDataset and dataset.split == "test":
             predictions = {name: Path(out_dir) / name for name in dataset.file_names}
             packing = partial(progress, description="writing the submission")
             archive = write_submission(predictions, TestFolder(out_dir).submission, packing)

@@ -23,7 +23,7 @@ def arguments_of(component: type) -> dict[str, Any]:
             continue
         parameters = list(inspect.signature(constructor).parameters.values())[1:]
         for one in parameters:
-            if one.kind is not one.VAR_KEYWORD and one.name not in found:
+            if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) and one.name not in found:
                 found[one.name] = REQUIRED if one.default is one.empty else one.default
         # Only **kwargs lets the keys of the next constructor through.
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):

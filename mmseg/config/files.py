@@ -1,9 +1,9 @@
 """Reading configs: which files are run as code, and which are read as data.
 
-A Python file that the user names is code, and so are its bases. A JSON file is data: nothing in it is imported or
-substituted. Its ``_base_`` may only be code that is trusted already: a file in ``configs/`` of this project or, for
-child configs in the launcher's own folder, the base that the launcher was given. The config of a work dir is resolved
-and names no base.
+A Python file that the user names is code, and so are its bases. A JSON file is data: nothing in it is substituted, and
+its ``custom_imports`` need the user's consent (:mod:`mmseg.config.custom_imports`). Its ``_base_`` may only be code
+that is trusted already: a file in ``configs/`` of this project or, for child configs in the launcher's own folder, the
+base that the launcher was given. The config of a work dir is resolved and names no base.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.custom_imports import IMPORTS, import_components
 from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
@@ -28,15 +29,13 @@ _ROOTS = tuple(Path(place).parents[2] for place in (os.path.abspath(__file__), o
 PROJECT_CONFIGS = tuple(root / "configs" for root in _ROOTS)
 # Where the launcher writes child configs, below the working directory.
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
-# The key by which a config framework would import modules.
-IMPORTS = "custom_imports"
 BASE = "_base_"
 # Nobody nests more bases.
 MOST_BASES = 20
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file with its bases, and apply options.
+    """Read a config file with its bases, import its ``custom_imports``, and apply options.
 
     Args:
         path: ``.py`` file, which is run, or ``.json`` file, which is read as data.
@@ -44,7 +43,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         ConfigError: the file or a base is missing or cannot be read, a JSON file asks for code, or an option cannot
-            be applied.
+            be applied, or a module of ``custom_imports`` is refused or cannot be imported.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,18 +56,25 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     else:
         raise ConfigError(f"{path} is not a config; give a .py or .json file")
     refuse_foreign_keys(path, config.keys())
+    import_components(config, str(path), path if path.suffix == ".json" else None)
     return _with_options(config, options)
 
 
-def config_from_data(content: Mapping[str, Any], where: str) -> Config:
+def config_from_data(content: Mapping[str, Any], where: str, file: Path) -> Config:
     """A resolved config from its keys and values, which are read as data.
+
+    Args:
+        where: what holds them, for messages.
+        file: file that holds them.
 
     Raises:
         ConfigError: they ask for code, or have another layout.
     """
     _refuse_code(content, where)
     refuse_foreign_keys(where, content)
-    return _from_data(content, where)
+    config = _from_data(content, where)
+    import_components(config, where, file)
+    return config
 
 
 def is_work_dir_config(path: Path) -> bool:
@@ -103,17 +109,16 @@ def _json_content(path: Path, depth: int = 0) -> dict[str, Any]:
 
 
 def _refuse_code(content: Mapping[str, Any], where: str) -> None:
-    """Refuse what a config framework would run, import or substitute.
+    """Refuse what a config framework would run or substitute.
 
     Raises:
         ConfigError: naming it.
     """
-    for key in (BASE, IMPORTS):
-        if key in content:
-            raise ConfigError(
-                f"{where} has the key {key}={shown(content[key])}, which would run code: it is read as data. Remove "
-                "the key or, if you trust it, give your own .py config"
-            )
+    if BASE in content:
+        raise ConfigError(
+            f"{where} has the key {BASE}={shown(content[BASE])}, which would run code: it is read as data. Remove "
+            "the key or, if you trust it, give your own .py config"
+        )
     for text in _texts(content):
         if "{{" in text:
             raise ConfigError(

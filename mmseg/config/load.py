@@ -21,6 +21,7 @@ from mmseg.config.dotted import get_key as get_key
 from mmseg.config.fields import section_of
 from mmseg.config.files import load_config as load_config
 from mmseg.config.keys import CONFIG, EVAL_CONFIG
+from mmseg.config.kinds import REQUIRED
 from mmseg.config.named_files import check_files
 from mmseg.config.relations import check_relations
 from mmseg.config.run import EvalData
@@ -90,14 +91,18 @@ def _read_part(config: Loaded, for_training: bool) -> dict[str, Any]:
     return cfg
 
 
-def check_config(config: Mapping[str, Any], for_training: bool) -> None:
+def check_config(config: Mapping[str, Any], for_training: bool, with_data: bool = True) -> None:
     """Check an effective config: the type of every component, values that belong together, every file.
+
+    Args:
+        for_training: False checks only what a test reads.
+        with_data: False accepts a test set that lacks keys, as it is not built.
 
     Raises:
         ConfigError: naming the key and the remedy.
     """
     for section, cfg, registry in _components(config, for_training):
-        _check_component(section, cfg, registry)
+        _check_component(section, cfg, registry, may_lack=section == "data.test" and not with_data)
     check_relations(config, for_training)
     check_files(config, for_training)
 
@@ -139,7 +144,7 @@ def _components(config: Mapping[str, Any], for_training: bool) -> Iterator[tuple
     yield "uda", config["uda"], r.UDA
 
 
-def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -> None:
+def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry, may_lack: bool) -> None:
     kind = cfg.get("type") if isinstance(cfg, Mapping) else None
     if kind is None:
         raise ConfigError(f"{section} has no 'type'; name one of its {registry.name}s")
@@ -152,7 +157,11 @@ def _check_component(section: str, cfg: Mapping[str, Any], registry: Registry) -
             f"{section}.type is {kind!r}, which is not a {registry.name}{did_you_mean(kind, known)}; "
             f"known: {', '.join(known)}"
         )
-    _check_keys(cfg, arguments_of(component).keys() | {"type"}, section)
+    arguments = arguments_of(component)
+    _check_keys(cfg, arguments.keys() | {"type"}, section)
+    lacking = [key for key, default in arguments.items() if default is REQUIRED and key not in cfg]
+    if lacking and not may_lack:
+        raise ConfigError(f"{section} lacks {', '.join(lacking)}, which {kind} needs")
     check = getattr(component, "check_config", None)
     if check is not None:
         check(section, cfg)

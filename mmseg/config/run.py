@@ -13,7 +13,7 @@ from typing import Any
 from mmseg.config.components import DATASETS, MODELS, SHARE, TRAIN_SETS
 from mmseg.config.fields import build, inline, key, section, section_of
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Number, PathText, Text, Unread, Whole
-from mmseg.config.sections import MapOf, Sections, Variants
+from mmseg.config.sections import Either, MapOf, Sections, Variants
 from mmseg.config.uda import METHODS, UDASettings
 
 Component = Mapping[str, Any]
@@ -193,6 +193,24 @@ class Numerics:
         return self.gradient_checkpointing or self.micro_batch is not None
 
 
+MODULE = Text("the dotted name of a module", r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomImports:
+    """Modules from outside of this project that register components."""
+
+    imports: str | Sequence[str] = key(
+        Either((MODULE, ListOf(MODULE, 0, 100))), REQUIRED, "modules that are imported before the config is checked"
+    )
+    allow_failed_imports: bool = key(Flag(), False, "warn about a module that cannot be imported, and go on")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modules."""
+        return (self.imports,) if isinstance(self.imports, str) else tuple(self.imports)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """What a test reads of a config."""
@@ -218,6 +236,9 @@ class RunConfig:
         Choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")), "INFO", "lowest level of messages that are logged"
     )
     numerics: Numerics = inline(Numerics)
+    custom_imports: CustomImports | None = key(
+        section_of(CustomImports), None, "modules that register components", none=True
+    )
     name: str = key(Text("the name of the run"), "run", "name of the run")
     work_dir: str | None = key(PathText(empty=True), None, "folder of the run", none=True)
     load_from: str | None = key(PathText(empty=True), None, "checkpoint whose weights the run starts from", none=True)

@@ -139,4 +139,18 @@ _REST = {
     "img_self_res_reg": UNREAD,
     "print_grad_magnitude": UNREAD,
 }
-METHODS = Variants("adaptation method", {"DACS": section_of(UDASettings, _REST).keys}, {"DACS": UDASettings})
+_KEYS: dict[str, Mapping[str, Key]] = {"DACS": section_of(UDASettings, _REST).keys}
+_SETTINGS: dict[str, type] = {"DACS": UDASettings}
+METHODS = Variants("adaptation method", _KEYS, _SETTINGS)
+
+
+def describe_methods(methods: Mapping[str, type]) -> None:
+    """Take the keys of registered methods from their ``settings_class``, a dataclass derived from UDASettings.
+
+    Args:
+        methods: name -> class.
+    """
+    for name, method in methods.items():
+        settings = getattr(method, "settings_class", None)
+        if isinstance(settings, type) and issubclass(settings, UDASettings):
+            _KEYS[name], _SETTINGS[name] = section_of(settings, _REST).keys, settings

@@ -19,6 +19,16 @@ from mmseg.errors import ConfigError
 Size = tuple[int, int]
 
 
+class AnyDataset(Protocol):
+    """What every class of the registry ``DATASETS`` offers, that of the pairs included."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def describe(self, index: int) -> str:
+        """Files of a sample, for messages."""
+
+
 class SampleStreams(Protocol):
     """Which outputs a sample has, and which of them feed the network."""
 

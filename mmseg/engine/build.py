@@ -9,12 +9,13 @@ from mmengine.config import Config
 
 from mmseg.config.load import check_config, effective
 from mmseg.config.run import RunConfig
-from mmseg.datasets.base import EvaluationSet
+from mmseg.datasets.base import EvaluationSet, SourceSet, TrainingSet
+from mmseg.datasets.cache import Cacheable
 from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.loggers import check_hooks
 from mmseg.errors import ConfigError
-from mmseg.registry import DATASETS, UDA
+from mmseg.registry import DATASETS, UDA, check_contract, members
 from mmseg.uda.cmda import DACS
 from mmseg.uda.segmentors import build_segmentor
 from mmseg.uda.streams import StreamPlan, check_method, stream_plan
@@ -47,9 +48,15 @@ def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
     """
     cfg = dict(run.data.train)
     source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
+    sampled_by_class = cfg.get("rare_class_sampling") is not None
+    check_contract(source, SourceSet if sampled_by_class else TrainingSet, "data.train.source", members(Cacheable))
+    check_contract(target, TrainingSet, "data.train.target", members(Cacheable))
     train = DATASETS.build({**cfg, "source": source, "target": target, "seed": run.seed})
     check_samples(stream_plan(run.uda), train)
-    return train, DATASETS.build(dict(run.data.val)) if run.data.val else None
+    val = DATASETS.build(dict(run.data.val)) if run.data.val else None
+    if val is not None:
+        check_contract(val, EvaluationSet, "data.val")
+    return train, val
 
 
 def build_method(run: RunConfig) -> DACS:

@@ -50,7 +50,7 @@ def carried_config(checkpoint: str | Path) -> Config:
     meta = content.get("meta") if isinstance(content, Mapping) else None
     text = meta.get("config") if isinstance(meta, Mapping) else None
     if not isinstance(text, str) or not text.strip():
-        name = WorkDir(Path(checkpoint).resolve().parent).config.name
+        name = WorkDir(Path(checkpoint)).config.name
         raise ConfigError(
             f"{checkpoint} contains no config; give the config file of its training, or put it next to the checkpoint "
             f"as {name}, its name in a work dir"
@@ -63,7 +63,7 @@ def carried_config(checkpoint: str | Path) -> Config:
         raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the config in {checkpoint} is not a dictionary; give the config file")
-    return config_from_data(values, where)
+    return config_from_data(values, where, Path(checkpoint).resolve().parent)
 
 
 def _assignments(text: str) -> dict[str, Any]:

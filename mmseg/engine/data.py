@@ -9,8 +9,9 @@ import re
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from mmseg.datasets.uda import SKIPPED
 from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.parallel.distributed import SINGLE_PROCESS, ProcessRank
+from mmseg.system.extensions import extensions, import_extensions
 from mmseg.system.signals import leave_signals_to_parent, signal_name
 
 # Time for a process to exit after its connection broke.
@@ -40,7 +42,7 @@ class Loader(DataLoader):
     """
 
     def __init__(self, dataset: Any, **options: Any) -> None:
-        super().__init__(dataset, worker_init_fn=_prepare_worker, **options)
+        super().__init__(dataset, worker_init_fn=partial(_prepare_worker, extensions()), **options)
         self.processes: list[BaseProcess] = []
         _loaders.add(self)
 
@@ -94,12 +96,13 @@ def _leave_deaths_to_reader() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _prepare_worker(_: int) -> None:
-    """Set up a loader process."""
+def _prepare_worker(modules: Mapping[str, str], _: int) -> None:
+    """Set up a loader process, forked or spawned."""
     sys.excepthook = _quiet_about_connections
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "runs in loader processes only"
     leave_signals_to_parent(parent.pid)
+    import_extensions(modules)
 
 
 def _quiet_about_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

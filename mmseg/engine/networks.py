@@ -19,7 +19,7 @@ def _model_config(config: Config) -> dict[str, Any]:
     for key in DATA_PATH_KEYS:
         if key.startswith("data.test."):
             test_set.pop(key.removeprefix("data.test."), None)
-    check_config(cfg, for_training=False)
+    check_config(cfg, for_training=False, with_data=False)
     encoders = {key: {**section, "weights": None} for key, section in cfg["model"].items() if _names_weights(section)}
     return {**cfg["model"], **encoders, "pretrained": None}
 
@@ -29,18 +29,26 @@ def _names_weights(section: Any) -> bool:
 
 
 def empty_segmentor(config: Config) -> BaseSegmentor:
-    """Segmentor of a config on the CPU with uninitialised or random weights, which must be loaded before use.
+    """Segmentor of a config on the CPU whose weights must be loaded before use.
+
+    They are not initialised, which saves time, unless the network has modules from outside of this project, or tensors
+    that no checkpoint holds.
 
     Raises:
         ConfigError: bad config.
     """
     model = _model_config(config)
-    with torch.device("meta"):
-        segmentor = build_segmentor(model)
-    if any(module._non_persistent_buffers_set for module in segmentor.modules()):
-        # Constructors compute them, and checkpoints do not hold them.
+    try:
+        with torch.device("meta"):
+            segmentor = build_segmentor(model)
+    except (RuntimeError, NotImplementedError):  # a constructor that reads the values of a tensor
         return build_segmentor(model)
-    return segmentor.to_empty(device="cpu")
+    # Modules of others may hold tensors that no checkpoint has, and that their constructors fill.
+    own = all(
+        type(module).__module__.split(".")[0] in ("mmseg", "torch") and not module._non_persistent_buffers_set
+        for module in segmentor.modules()
+    )
+    return segmentor.to_empty(device="cpu") if own else build_segmentor(model)
 
 
 def random_segmentor(config: Config) -> BaseSegmentor:

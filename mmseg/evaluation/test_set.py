@@ -14,7 +14,7 @@ from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, check_contract
 from mmseg.work_dir.results import TestChoices
 
 # Keys of a data set that decide on the content map of a sample.
@@ -34,7 +34,8 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     """
     _check_section(config)
     kind = get_key(config, "data.test.type")
-    is_dark_zurich = kind == DarkZurichICDataset.__name__
+    dataset = DATASETS.get(kind or "")
+    is_dark_zurich = dataset is not None and issubclass(dataset, DarkZurichICDataset)
     if (choices.split or choices.image_isr) and not is_dark_zurich:
         option = "--split" if choices.split else "--image-isr"
         raise ConfigError(f"{option} is for Dark Zurich; data.test.type is {kind!r}")
@@ -45,7 +46,6 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     output = "fusion" if choices.image_isr else choices.output
     if choices.split:
         config.data.test.split = choices.split
-    dataset = DATASETS.get(kind or "")
     if dataset is not None and output in OUTPUT_STREAMS:
         given = list(config.data.test.get("outputs", ("image",) if is_dark_zurich else ()))
         known = dataset.streams_for(given) if dataset is FramesDataset else dataset.TEST_STREAMS
@@ -80,6 +80,7 @@ def build_test(config: Config) -> tuple[BaseSegmentor, EvaluationSet]:
     cfg = effective(config, for_training=False)
     check_config(cfg, for_training=False)
     dataset = DATASETS.build(dict(cfg["data"]["test"]))
+    check_contract(dataset, EvaluationSet, "data.test")
     return empty_segmentor(config), dataset
 
 

@@ -73,17 +73,17 @@ class InputRecipe:
     def __init__(self, config: Config) -> None:
         given = get_key(config, "data.test") or {}
         kind = DATASETS.get(given.get("type") or "")
-        if kind not in (DSECDataset, DarkZurichICDataset, FramesDataset):
+        if kind is None or not issubclass(kind, (DSECDataset, DarkZurichICDataset, FramesDataset)):
             raise ConfigError(
                 f"data.test.type is {given.get('type')!r}; a network is tested, and exported, for 'DSECDataset', "
-                "'DarkZurichICDataset' or 'FramesDataset'"
+                "'DarkZurichICDataset', 'FramesDataset' or a class derived from one of them"
             )
         settings = {**arguments_of(kind), **given}
         self.outputs = frozenset(settings["outputs"])
-        is_own = kind is FramesDataset
+        is_own = issubclass(kind, FramesDataset)
         self.TEST_STREAMS: Mapping[str, str] = kind.streams_for(self.outputs) if is_own else kind.TEST_STREAMS
-        self.is_dsec = kind is DSECDataset or self.TEST_STREAMS["events"] == "events_vg"
-        self.view = DSEC_VIEW if kind is DSECDataset else View("camera image")
+        self.is_dsec = issubclass(kind, DSECDataset) or self.TEST_STREAMS["events"] == "events_vg"
+        self.view = DSEC_VIEW if issubclass(kind, DSECDataset) else View("camera image")
         self.content = kind.content_settings("data.test", **settings)
         self.events: EventSettings | None = None
         self.image_change_range, self.events_num = 1, 0

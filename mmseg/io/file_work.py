@@ -9,7 +9,7 @@ import functools
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from mmseg.errors import DataError
+from mmseg.system.extensions import extensions, import_extensions
 from mmseg.system.printing import track
 from mmseg.system.signals import end_with_parent, signals_handled, stop_now
 from mmseg.system.text import printable
@@ -132,7 +133,9 @@ def run_tasks(
             return
         # Forking next to threads of OpenCV or torch can deadlock.
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(min(nproc, len(tasks)), context, initializer=_start_worker, initargs=(prepare,))
+        executor = ProcessPoolExecutor(
+            min(nproc, len(tasks)), context, initializer=_start_worker, initargs=(prepare, extensions())
+        )
         chunk = max(1, min(chunk, len(tasks) // (4 * nproc)))
         try:
             yield from bar(zip(tasks, executor.map(guarded, tasks, chunksize=chunk), strict=True))
@@ -165,11 +168,12 @@ def _guarded(work: Callable[[Task], Outcome], task: Task) -> Outcome | DataError
         return error
 
 
-def _start_worker(prepare: Callable[[], None] | None) -> None:
+def _start_worker(prepare: Callable[[], None] | None, modules: Mapping[str, str]) -> None:
     """Leave Ctrl-C to the parent, and end with it however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
         end_with_parent(signal.SIGKILL, parent.pid)
+    import_extensions(modules)
     if prepare is not None:
         prepare()

@@ -24,6 +24,7 @@ from mmseg.io.files import open_bytes_to_append
 from mmseg.launcher.child import Child
 from mmseg.report.comparison import validation_records
 from mmseg.system.console import steady_console
+from mmseg.system.extensions import extension_environment
 from mmseg.system.printing import TextTable, say, text_column
 from mmseg.system.signals import PARENT_VARIABLE, StopNow, signal_name
 from mmseg.work_dir.layout import WorkDir
@@ -185,7 +186,7 @@ def _note_missing_gpus(gpus: Sequence[str], console: Console) -> None:
 
 def _start(run: Run, command: Sequence[str], progress: Progress, console: Console) -> ActiveRun | None:
     """Start a run; None if its files cannot be written."""
-    child, environment = run.child, {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    child, environment = run.child, {**os.environ, **extension_environment(), PARENT_VARIABLE: str(os.getpid())}
     if run.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = run.gpu
     try:

@@ -117,7 +117,7 @@ class DACS(nn.Module):
 
     def __init__(self, model: BaseSegmentor, **settings: Any) -> None:
         super().__init__()
-        self.settings = UDASettings(**settings)
+        self.settings = self.settings_class(**settings)
         self.variant = variant_of_settings(self.settings)
         self.plan = stream_plan(self.settings)
         self.content_params = mixed_content_params(self.settings)

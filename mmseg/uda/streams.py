@@ -8,7 +8,7 @@ together is decided here too. A new variant is one entry in ``PLANS``, see :func
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmseg.config.dotted import get_key
@@ -264,14 +264,45 @@ WITH_SWITCH = {"lambda_isr_features": "isr_edge", "isr_edge_class_weight": "isr_
 
 
 def register_variant(name: str, variant: Variant) -> None:
-    """Add a training variant, to be named by ``train_type``.
+    """Add a training variant, to be named by ``train_type``. Its plans are checked when they are made.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in PLANS:
         raise ValueError(f"there is already a training variant {name!r}")
-    PLANS[name] = variant
+
+    def checked(settings: UDASettings) -> StreamPlan:
+        plan = variant.plan(settings)
+        _check_plan(name, plan)
+        return plan
+
+    PLANS[name] = replace(variant, plan=checked)
+
+
+def _check_plan(name: str, plan: StreamPlan) -> None:
+    """Refuse a plan whose parts do not fit together: the step would fail, or leave out a loss.
+
+    Raises:
+        ConfigError: naming the part.
+    """
+    for passes in map(plan.passes, (True, False)):
+        student = {*passes.student_streams} | ({"fusion"} if passes.student_fusion != "none" else set())
+        teacher = {*passes.teacher_streams} | ({"fusion"} if passes.teacher_fusion != "none" else set())
+        mixed = {*passes.student_streams.values()}
+        for part, named, known in (
+            ("student_streams names streams that source_keys lacks", mixed, plan.source_keys),
+            ("student_streams names streams that target_keys lacks", mixed, plan.target_keys),
+            ("teacher_streams names streams that target_keys lacks", passes.teacher_streams.values(), plan.target_keys),
+            ("loss_weights names outputs that the student does not have", passes.loss_weights, student),
+            ("labelled_by names outputs that the student does not have", plan.labelled_by, student),
+            ("labelled_by names outputs that the teacher does not have", plan.labelled_by.values(), teacher),
+            ("labelled_by, or student_streams, lacks", {"image"}, {*plan.labelled_by} & {*passes.student_streams}),
+            ("teacher_streams lacks", {"image"}, passes.teacher_streams),
+        ):
+            unknown = sorted({*named} - {*known})
+            if unknown:
+                raise ConfigError(f"training variant {name!r}: {part}: {', '.join(unknown)}; see docs/extend.md")
 
 
 def find_variant(train_type: Any) -> Variant:

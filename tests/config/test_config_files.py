@@ -75,7 +75,7 @@ def test_json_of_a_stranger_runs_nothing(tmp_path, trap, resolved, monkeypatch, 
         assert message.startswith(str(path)) or (case == "base by way of JSON" and "trap.json" in message)
         assert message.isprintable()
         with pytest.raises(ConfigError, match="the config in the checkpoint"):
-            config_from_data({**resolved, **changes}, "the config in the checkpoint")
+            config_from_data({**resolved, **changes}, "the config in the checkpoint", tmp_path / "x.pth")
     assert not (tmp_path / "trapped").exists()
     assert not (trap.parent / "trapped").exists()
 
@@ -147,7 +147,8 @@ def test_a_link_into_the_project_is_no_way_around(tmp_path, trap):
 
 def test_a_config_of_a_checkpoint_is_the_one_that_was_written():
     config = load_config(PUBLISHED)
-    assert plain(config_from_data(json.loads(dump_config(config)), "x").to_dict()) == plain(config.to_dict())
+    again = config_from_data(json.loads(dump_config(config)), "x", ROOT / "x.pth")
+    assert plain(again.to_dict()) == plain(config.to_dict())
     for text in ("", "[]", "5", "{", '{"a":' * 100_000):
         with pytest.raises(ConfigError, match=r"^the checkpoint "):
             parse_json(text, "the checkpoint", error=ConfigError)

@@ -30,7 +30,8 @@ def start(order: dict) -> int:
     os.chdir(order["cwd"])
     os.environ.update(order["environment"])
     sys.argv = [order["script"], *order["arguments"]]
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    path = [entry for entry in order["environment"].get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), *path]
     exec(order["before"], {})
     runpy.run_path(str(ROOT / order["script"]), run_name="__main__")
     return 0

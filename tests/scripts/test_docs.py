@@ -164,7 +164,7 @@ NAMES_OF_OTHERS = {"ColorJitter"}
 
 def source_words() -> set[str]:
     """Every word of the project's Python files."""
-    folders = ("mmseg", "tools", "configs", "benchmarks", "tests")
+    folders = ("mmseg", "tools", "configs", "benchmarks", "tests", "examples")
     files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     return set().union(*(re.findall(r"\w+", path.read_text(encoding="utf-8")) for path in files))
 

@@ -55,6 +55,8 @@ def check_channels(key: str, channels: Sequence[int], decode_head: Mapping[str, 
     Raises:
         ConfigError: naming both keys.
     """
+    if "in_channels" not in decode_head:
+        raise ConfigError("model.decode_head has no in_channels; give the channels of the encoder's four feature maps")
     given, wanted = tuple(channels), tuple(decode_head["in_channels"])
     if given != wanted:
         raise ConfigError(

@@ -1,0 +1,1 @@
+"""Components of our own; importing :mod:`my_cmda.components` registers them."""
