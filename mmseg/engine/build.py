@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmseg.config.load import check_config, effective
 from mmseg.config.run import RunConfig
 from mmseg.datasets.base import EvaluationSet
+from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.loggers import check_hooks
@@ -46,19 +47,21 @@ def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
         CMDAError: missing or unusable files, or samples that do not fit the training step.
     """
     cfg = dict(run.data.train)
-    source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
+    classes = run.class_set
+    source, target = (build_dataset(cfg.pop(key), classes) for key in ("source", "target"))
     train = DATASETS.build({**cfg, "source": source, "target": target, "seed": run.seed})
     check_samples(stream_plan(run.uda), train)
-    return train, DATASETS.build(dict(run.data.val)) if run.data.val else None
+    return train, build_dataset(run.data.val, classes) if run.data.val else None
 
 
 def build_method(run: RunConfig) -> DACS:
     """Segmentor and training method on the CPU, with the weights that the config names."""
     torch.manual_seed(run.seed)
     method = UDA.build({**vars(run.uda), "model": build_segmentor(run.model)})
+    method.use_class_set(run.class_set)
     if run.load_from:
         # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
-        load_segmentor(method.model, run.load_from)
+        load_segmentor(method.model, run.load_from, classes=run.class_set)
         method.ema_model.load_state_dict(method.model.state_dict())
     return method
 
