@@ -156,7 +156,9 @@ class ClassSet:
         return [known.get(value, OUTSIDE_LABEL) for value in range(256)]
 
     def absent(self, absent_ids: Collection[int]) -> tuple[int, ...]:
-        """Indices of the classes that label maps without some stored label ids cannot contain."""
+        """Indices of the classes that label maps without some Cityscapes train ids cannot contain."""
+        if not self.from_cityscapes:
+            return ()
         return tuple(index for index, ids in enumerate(self.sources) if set(ids) <= set(absent_ids))
 
 

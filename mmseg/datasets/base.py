@@ -104,7 +104,7 @@ class EvaluationSet(SampleSet, SampleStreams, Protocol):
 
     @property
     def ABSENT_CLASSES(self) -> Sequence[int]:
-        """Stored label ids that the labels never contain; the main score leaves out classes without any other."""
+        """Train ids that the labels never contain; the main score leaves out classes without any other."""
 
     @property
     def prediction_size(self) -> Size:
