@@ -17,6 +17,7 @@ from mmseg.datasets.labels import build_dataset, to_classes
 from mmseg.engine.checkpoint import check_class_set
 from mmseg.errors import CheckpointError, ConfigError, DataError
 from mmseg.evaluation.logged import logged_classes
+from mmseg.evaluation.submission import check_classes
 
 NOTHING_ELSE = [name for name in CLASSES if name not in ("road", "sidewalk", "car", "bus", "truck", "train")]
 # The last class is in no label map.
@@ -197,6 +198,23 @@ def test_checkpoints_of_other_classes_are_refused():
             check_class_set(content, "x.pth", DSEC_11)
     with pytest.raises(CheckpointError, match=r"3 classes of another set .*drivable.* 19 of 'cityscapes19'"):
         check_class_set(of(class_set(STREET)), "x.pth", CITYSCAPES_19)
+
+
+def test_submissions_are_cityscapes_only():
+    check_classes(CITYSCAPES_19)
+    with pytest.raises(ConfigError, match="takes the 19 Cityscapes classes, and the config has those of 'dsec11'"):
+        check_classes(DSEC_11)
+
+
+def test_own_labels_of_a_data_set(mini_project):
+    """Label files of the mini tree read as numbers of their own: 10, the sky of Cityscapes, is not among them."""
+    own = [{"name": f"c{number}", "color": [number, 1, 1], "from": [number]} for number in range(10)]
+    classes = class_set({"name": "own", "labels": "own", "classes": own, "ignore": list(range(11, 19))})
+    settings = dict(type="CityscapesICDataset", dataset_path=str(mini_project / "data/cityscapes"))
+    dataset = build_dataset(settings, classes)
+    with pytest.raises(DataError, match=r"\.png holds the value 10, which is not a label id of the class set 'own'"):
+        [dataset.load_label(index) for index in range(len(dataset))]
+    assert classes.absent(DSEC_ABSENT_CLASSES) == ()
 
 
 def test_logged_names():

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.classes import CITYSCAPES_19, ClassSet
+from mmseg.classes import ClassSet
 from mmseg.config.data_root import use_root
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
@@ -22,7 +22,7 @@ from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, evaluate, print_scores
-from mmseg.evaluation.submission import write_submission
+from mmseg.evaluation.submission import check_classes, write_submission
 from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
@@ -95,11 +95,8 @@ def test(
     check_test_set(segmentor, dataset, output, "data.test")
     tell(dataset.read_from)
     for_server = dataset if isinstance(dataset, DarkZurichICDataset) and dataset.split == "test" else None
-    if for_server is not None and dataset.classes != CITYSCAPES_19:
-        raise ConfigError(
-            f"the predictions of Dark Zurich's test split are packed for its server, which takes the 19 Cityscapes "
-            f"classes, and the config has those of {dataset.classes.name!r}; test another split"
-        )
+    if for_server is not None:
+        check_classes(for_server.classes)
     _load_weights(segmentor, checkpoint, model, dataset.classes, tell)
     out_dir = out_dir or results_folder(Path(checkpoint).parent, choices)
     tested = _description(config, config_source, checkpoint, segmentor, choices)
