@@ -18,7 +18,7 @@ from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
 from mmseg.datasets.dsec_frames import TEST_ROWS, DSECFrame, describe_folders, read_event_index, read_frame_list
-from mmseg.datasets.labels import stored_labels, to_classes
+from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.datasets.preprocessing import (
     ContentSettings,
     EventSettings,
@@ -32,7 +32,7 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFT_TYPES, ContentParams, IsrParms
-from mmseg.io.image_files import open_image, open_label
+from mmseg.io.image_files import open_image
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")
@@ -244,7 +244,7 @@ class DSECDataset(Dataset):
         return self._open(open_image, self.frames[index].warp_image, "RGB")
 
     def _label(self, path: Path) -> Image.Image:
-        reader = partial(open_label, kind=stored_labels(self.classes))
+        reader = partial(open_stored_label, classes=self.classes)
         return to_classes(self._open(reader, path, LABEL_REMEDY), self.classes, path)
 
     @staticmethod

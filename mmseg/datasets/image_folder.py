@@ -15,11 +15,11 @@ from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.base import Size, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
-from mmseg.datasets.labels import stored_labels, to_classes
+from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.datasets.layouts import FolderLayout
 from mmseg.datasets.preprocessing import resize_image, resize_label
 from mmseg.errors import DataError
-from mmseg.io.image_files import open_image, open_label
+from mmseg.io.image_files import open_image
 
 PathOf = Callable[[str], Path]
 
@@ -140,7 +140,7 @@ class ImageFolder(Dataset, ABC):
         size = self.size[1], self.size[0]
         if array == "label":
             remedy = self.LABEL_REMEDY.format(self.root)
-            return resize_label(open_label(self.label_path(name), remedy, stored_labels(self.classes)), size)
+            return resize_label(open_stored_label(self.label_path(name), remedy, self.classes), size)
         return resize_image(open_image(self.image_path(name), "RGB"), size)
 
     @abstractmethod
