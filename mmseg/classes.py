@@ -1,8 +1,13 @@
-"""The 19 Cityscapes evaluation classes: names, colours and the table from label ids to train ids."""
+"""Class sets, above all the 19 Cityscapes evaluation classes with their table from label ids to train ids."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 IGNORE_LABEL = 255
+# In a table of a class set: a stored label id that the set does not know.
+OUTSIDE_LABEL = 254
 
 CLASSES: tuple[str, ...] = (
     "road",
@@ -113,3 +118,74 @@ LABEL_NAME_TO_ID: dict[str, int] = {
     "bicycle": 33,
     "license plate": -1,
 }
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The classes that a network tells apart, and which stored label ids they stand for.
+
+    Attributes:
+        name: ``cityscapes19``, ``dsec11``, or the name in a file.
+        names: name of each class; its position is the index of the class.
+        palette: RGB colour of each class, 0..255.
+        sources: for each class, the stored label ids that become it. Label maps are stored as Cityscapes train ids,
+            unless ``from_cityscapes`` is False.
+        ignored: stored label ids that become the ignored label, besides 255 itself.
+        from_cityscapes: whether stored label ids are Cityscapes train ids.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    sources: tuple[tuple[int, ...], ...]
+    ignored: tuple[int, ...] = ()
+    from_cityscapes: bool = True
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def label_map(self) -> dict[int, int]:
+        """Stored label id -> index of the class, or 255. Other ids do not belong into a label map."""
+        known = {label_id: index for index, ids in enumerate(self.sources) for label_id in ids}
+        return {**known, **dict.fromkeys((*self.ignored, IGNORE_LABEL), IGNORE_LABEL)}
+
+    def label_table(self) -> list[int]:
+        """For each of the 256 stored values its class index, 255, or ``OUTSIDE_LABEL`` for an unknown one."""
+        known = self.label_map
+        return [known.get(value, OUTSIDE_LABEL) for value in range(256)]
+
+    def absent(self, absent_ids: Collection[int]) -> tuple[int, ...]:
+        """Indices of the classes that label maps without some Cityscapes train ids cannot contain."""
+        if not self.from_cityscapes:
+            return ()
+        return tuple(index for index, ids in enumerate(self.sources) if set(ids) <= set(absent_ids))
+
+
+CITYSCAPES_19 = ClassSet("cityscapes19", CLASSES, PALETTE, tuple((train_id,) for train_id in range(len(CLASSES))))
+
+
+def _merged(name: str, groups: dict[str, tuple[str, ...]]) -> ClassSet:
+    """A class set whose classes are groups of Cityscapes classes, with the colour of the first of each."""
+    sources = tuple(tuple(map(CLASSES.index, group)) for group in groups.values())
+    return ClassSet(name, tuple(groups), tuple(PALETTE[ids[0]] for ids in sources), sources)
+
+
+# DSEC-Semantic (Sun et al., ECCV 2022)
+DSEC_11 = _merged(
+    "dsec11",
+    {
+        "sky": ("sky",),
+        "building": ("building",),
+        "fence": ("fence",),
+        "person": ("person", "rider"),
+        "pole": ("pole",),
+        "road": ("road",),
+        "sidewalk": ("sidewalk",),
+        "vegetation": ("vegetation", "terrain"),
+        "car": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+        "wall": ("wall",),
+        "traffic sign": ("traffic sign", "traffic light"),
+    },
+)
+CLASS_SETS: dict[str, ClassSet] = {classes.name: classes for classes in (CITYSCAPES_19, DSEC_11)}

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from rich.console import Console
 
+from mmseg.classes import ClassSet
 from mmseg.config.data_root import use_root
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
@@ -21,7 +22,7 @@ from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, evaluate, print_scores
-from mmseg.evaluation.submission import write_submission
+from mmseg.evaluation.submission import check_classes, write_submission
 from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
@@ -93,7 +94,10 @@ def test(
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
     tell(dataset.read_from)
-    _load_weights(segmentor, checkpoint, model, tell)
+    for_server = dataset if type(dataset) is DarkZurichICDataset and dataset.split == "test" else None
+    if for_server is not None:
+        check_classes(for_server.classes)
+    _load_weights(segmentor, checkpoint, model, dataset.classes, tell)
     out_dir = out_dir or results_folder(Path(checkpoint).parent, choices)
     tested = _description(config, config_source, checkpoint, segmentor, choices)
     # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
@@ -120,8 +124,8 @@ def test(
         print_scores(result, console)
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
         tell(report_of_test(out_dir))
-        if type(dataset) is DarkZurichICDataset and dataset.split == "test":
-            predictions = {name: Path(out_dir) / name for name in dataset.file_names}
+        if for_server is not None:
+            predictions = {name: Path(out_dir) / name for name in for_server.file_names}
             packing = partial(progress, description="writing the submission")
             archive = write_submission(predictions, TestFolder(out_dir).submission, packing)
             tell(f"submission for the Dark Zurich server, checked and packed: {archive}")
@@ -159,9 +163,9 @@ def _description(
     }
 
 
-def _load_weights(segmentor: BaseSegmentor, checkpoint: str | Path, model: str, tell: Tell) -> None:
+def _load_weights(segmentor: BaseSegmentor, checkpoint: str | Path, model: str, classes: ClassSet, tell: Tell) -> None:
     """Load student or teacher, and say what of the checkpoint was loaded."""
-    weights = load_segmentor(segmentor, checkpoint, model)
+    weights = load_segmentor(segmentor, checkpoint, model, classes)
     tell(f"{checkpoint}: {len(weights.state_dict)} weights of the {model} loaded, none missing, none unexpected")
     for name, count in weights.left_out.items():
         tell(f"  left out, as a test does not need it: {name} ({count} weights)")

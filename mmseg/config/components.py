@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmseg.config.class_sets import LEAST_CLASSES, MOST_CLASSES
 from mmseg.config.fields import key, section, section_of
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Names, Number, Off, PathText, Text, Unread, Whole
 from mmseg.config.sections import Either, MapOf, Section, Variants
 from mmseg.errors import ConfigError
 
-CLASSES = 19
 # Largest side of a network's input, in pixels; larger than any camera image of these data sets.
 LARGEST_SIDE = 8192
 # Smallest side of a network's input, in pixels; the encoders need it.
@@ -274,7 +274,9 @@ LOSSES = Variants(
 HEAD = {
     "in_channels": Key(CHANNELS, None, "channels of the features; None for those of the encoder", none=True),
     "channels": Key(Whole(1, 4096), REQUIRED, "channels before the classifier"),
-    "num_classes": Key(Choice((CLASSES,)), REQUIRED, "classes of Cityscapes"),
+    "num_classes": Key(
+        Whole(LEAST_CLASSES, MOST_CLASSES), None, "number of classes; None takes that of the class set", none=True
+    ),
     "decoder_params": Key(section_of(DecoderParams), REQUIRED, "the decoder"),
     "in_index": Key(Choice(([0, 1, 2, 3], (0, 1, 2, 3))), (0, 1, 2, 3), "stages that the head reads"),
     "dropout_ratio": Key(Number(0, 1, below=True), 0.1, "dropout before the classifier"),

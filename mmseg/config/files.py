@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.class_sets import with_content
 from mmseg.config.custom_imports import IMPORTS, import_components
 from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
@@ -57,7 +58,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         raise ConfigError(f"{path} is not a config; give a .py or .json file")
     refuse_foreign_keys(path, config.keys())
     import_components(config, str(path), path if path.suffix == ".json" else None)
-    return _with_options(config, options)
+    return _with_class_set(_with_options(config, options))
 
 
 def config_from_data(content: Mapping[str, Any], where: str, file: Path) -> Config:
@@ -228,6 +229,15 @@ def _with_options(config: Config, options: Mapping[str, Any] | None) -> Config:
     except Exception as error:  # anything: a value that does not fit the config
         culprit = next((key for key in options if not _applies(config, key, options[key])), ", ".join(options))
         raise ConfigError(f"{culprit}={shown(options.get(culprit))} cannot be set: {_one_line(error)}") from error
+    return config
+
+
+def _with_class_set(config: Config) -> Config:
+    """A config that holds its class set itself, not the path of a file."""
+    given = config.get("classes")
+    held = with_content(given)
+    if held is not given:
+        config.classes = held
     return config
 
 

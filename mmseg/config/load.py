@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmseg.config.arguments import arguments_of
+from mmseg.config.class_sets import use_class_set
 from mmseg.config.dotted import Loaded
 from mmseg.config.dotted import flat as flat
 from mmseg.config.dotted import get_key as get_key
@@ -66,6 +67,8 @@ def check_values(config: Loaded, for_training: bool = True) -> None:
 def effective(config: Loaded, for_training: bool = True) -> dict[str, Any]:
     """The part of a config that is read, as a plain dictionary whose values are all in their ranges.
 
+    What follows from its class set is filled in, see :func:`mmseg.config.class_sets.use_class_set`.
+
     Args:
         for_training: False keeps only what a test reads.
 
@@ -76,7 +79,9 @@ def effective(config: Loaded, for_training: bool = True) -> dict[str, Any]:
     cfg = _read_part(config, for_training)
     table.check("", cfg)
     check_complete(table, cfg)
-    return drop_unread(table, cfg)
+    cfg = drop_unread(table, cfg)
+    use_class_set(cfg)
+    return cfg
 
 
 def _read_part(config: Loaded, for_training: bool) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmseg.classes import ClassSet
+from mmseg.config.class_sets import DEFAULT, ClassSetKind, class_set
 from mmseg.config.components import DATASETS, MODELS, SHARE, TRAIN_SETS
-from mmseg.config.fields import build, inline, key, section, section_of
+from mmseg.config.fields import build, inline, key, section, section_of, shared
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Number, PathText, Text, Unread, Whole
 from mmseg.config.sections import Either, MapOf, Sections, Variants
 from mmseg.config.uda import METHODS, UDASettings
@@ -211,12 +213,16 @@ class CustomImports:
         return (self.imports,) if isinstance(self.imports, str) else tuple(self.imports)
 
 
+_CLASSES = Key(ClassSetKind(), DEFAULT, "the class set: a built-in one, or a file of one", none=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """What a test reads of a config."""
 
     model: Component = key(MODELS, REQUIRED, "the network")
     data: EvalData = section(EvalData, "the data sets", required=True)
+    classes: str | Mapping[str, Any] = shared(_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +241,7 @@ class RunConfig:
     log_level: str = key(
         Choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")), "INFO", "lowest level of messages that are logged"
     )
+    classes: str | Mapping[str, Any] = shared(_CLASSES)
     numerics: Numerics = inline(Numerics)
     custom_imports: CustomImports | None = key(
         section_of(CustomImports), None, "modules that register components", none=True
@@ -248,6 +255,11 @@ class RunConfig:
     seed: int = key(Whole(0, 2**32 - 1), 0, "seed of all random draws", none=True)
     exp: str = key(Text("a text", r".*"), "", "name of the list of experiments", none=True)
     git_rev: str = key(Text("a text", r".*"), "", "revision of the code", none=True)
+
+    @property
+    def class_set(self) -> ClassSet:
+        """The classes that the network tells apart."""
+        return class_set(self.classes)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RunConfig:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmseg.classes import CLASSES
+from mmseg.config.class_sets import MOST_CLASSES, NAME
 from mmseg.config.components import (
-    CLASSES,
     ISR_PARMS,
     LARGEST_SIDE,
     OFF,
@@ -51,7 +52,12 @@ CHOICE_THRESHOLD = Either(
         ),
     )
 )
-TRAIN_IDS = ListOf(Whole(0, CLASSES - 1), 1, CLASSES, "of train ids", different=True)
+DISTANCE_CLASSES = Either(
+    (
+        ListOf(Whole(0, len(CLASSES) - 1), 1, len(CLASSES), "of train ids", different=True),
+        ListOf(NAME, 1, MOST_CLASSES, "of names of classes", different=True),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +75,11 @@ class UDASettings:
     pseudo_weight_ignore_top: int = key(Whole(0, LARGEST_SIDE), 0, "upper rows of the target with weight 0")
     pseudo_weight_ignore_bottom: int = key(Whole(0, LARGEST_SIDE), 0, "lower rows of the target with weight 0")
     imnet_feature_dist_lambda: float = key(WEIGHT, 0.0, "weight of the ImageNet feature distance; 0 switches it off")
-    imnet_feature_dist_classes: list[int] | None = key(
-        TRAIN_IDS, None, "train ids on which the distance is taken; None takes all pixels", none=True
+    imnet_feature_dist_classes: list[int] | list[str] | None = key(
+        DISTANCE_CLASSES,
+        None,
+        "train ids or names of the classes on which the distance is taken; None takes all pixels",
+        none=True,
     )
     imnet_feature_dist_scale_min_ratio: float | None = key(
         SHARE, None, "smallest share of a label cell that its class needs for the distance", none=True

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from mmseg.classes import ClassSet
 from mmseg.datasets.cache import Cacheable
 from mmseg.datasets.crops import CropDraw
 from mmseg.errors import ConfigError
@@ -42,7 +43,13 @@ class SampleStreams(Protocol):
 
 
 class SampleSet(Protocol):
-    """What every data set offers."""
+    """What every data set offers.
+
+    Attributes:
+        classes: class set of the labels in samples; the 19 Cityscapes classes unless :func:`.build_dataset` sets it.
+    """
+
+    classes: ClassSet
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -96,7 +103,7 @@ class SourceSet(TrainingSet, Protocol):
         """Label map of a name."""
 
     def load_label(self, index: int) -> Image.Image:
-        """Label map in mode ``L``, at the size that crops are taken from."""
+        """Label map in mode ``L``, at the size that crops are taken from, in the classes of the class set."""
 
     def sample(self, index: int, draw: CropDraw, label: Image.Image | None = None) -> dict[str, Any]:
         """As for every training set; ``label`` is what :meth:`load_label` returned, to avoid reading it twice."""
@@ -107,7 +114,7 @@ class EvaluationSet(SampleSet, SampleStreams, Protocol):
 
     @property
     def ABSENT_CLASSES(self) -> Sequence[int]:
-        """Train ids that the labels never contain; the main score leaves them out."""
+        """Train ids that the labels never contain; the main score leaves out classes without any other."""
 
     @property
     def prediction_size(self) -> Size:

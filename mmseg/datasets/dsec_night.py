@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.classes import DSEC_ABSENT_CLASSES
+from mmseg.classes import CITYSCAPES_19, DSEC_ABSENT_CLASSES, ClassSet
 from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
 from mmseg.datasets.dsec_frames import TEST_ROWS, DSECFrame, describe_folders, read_event_index, read_frame_list
+from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.datasets.preprocessing import (
     ContentSettings,
     EventSettings,
@@ -30,7 +32,7 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import standardize_events
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
 from mmseg.extractors.content import NIGHT_PARAMS, SHIFT_TYPES, ContentParams, IsrParms
-from mmseg.io.image_files import open_image, open_label
+from mmseg.io.image_files import open_image
 from mmseg.registry import DATASETS
 
 OUTPUTS = ("warp_image", "events_vg", "warp_img_self_res", "label", "img_metas")
@@ -75,6 +77,7 @@ class DSECDataset(Dataset):
     Attributes:
         read_from: message that names the folders the frames are read from.
         left_out: message about frames of the list that training leaves out; '' if there are none.
+        classes: class set of the labels in samples; files hold stored label ids.
 
     Raises:
         DataError: a list or file is missing, a recording is too short, or a test frame has no events.
@@ -84,6 +87,7 @@ class DSECDataset(Dataset):
     # Input stream of the network -> output of a test sample.
     TEST_STREAMS = {"image": "warp_image", "events": "events_vg", "img_self_res": "warp_img_self_res"}
     ABSENT_CLASSES = DSEC_ABSENT_CLASSES
+    classes: ClassSet = CITYSCAPES_19
     # (height, width) of labels and predictions of a test.
     prediction_size: Size = (TEST_ROWS, WIDTH)
 
@@ -228,7 +232,7 @@ class DSECDataset(Dataset):
         if "events_vg" in self.outputs:
             sample["events_vg"] = self._event_tensor(index, draw)
         if "label" in self.outputs:
-            sample["label"] = label_tensor(self._open(open_label, frame.label, LABEL_REMEDY))[0, :TEST_ROWS]
+            sample["label"] = label_tensor(self._label(frame.label))[0, :TEST_ROWS]
         if "img_metas" in self.outputs:
             name = f"{frame.sequence}_{frame.frame:06d}"
             sample["img_metas"] = {"name": name, "sequence": frame.sequence, "frame": frame.frame}
@@ -238,6 +242,10 @@ class DSECDataset(Dataset):
         if self.cache is not None:
             return Image.fromarray(self.cache.row("image", index))
         return self._open(open_image, self.frames[index].warp_image, "RGB")
+
+    def _label(self, path: Path) -> Image.Image:
+        reader = partial(open_stored_label, classes=self.classes)
+        return to_classes(self._open(reader, path, LABEL_REMEDY), self.classes, path)
 
     @staticmethod
     def _open(reader: Callable[..., Image.Image], path: Path, argument: str) -> Image.Image:

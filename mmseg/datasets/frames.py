@@ -14,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
 from mmseg.datasets.frame_events import FrameRecording
+from mmseg.datasets.labels import to_classes
 from mmseg.datasets.manifest import ManifestFrame, read_manifest
 from mmseg.datasets.preprocessing import (
     ContentSettings,
@@ -99,6 +101,7 @@ class FramesDataset(Dataset):
     """
 
     ABSENT_CLASSES: tuple[int, ...] = ()
+    _classes: ClassSet = CITYSCAPES_19
     left_out = ""
 
     def __init__(
@@ -292,10 +295,29 @@ class FramesDataset(Dataset):
     def load_label(self, index: int) -> Image.Image:
         """Resized label map."""
         try:
-            label = open_label(self.label_path(self.names[index]), LABEL_REMEDY)
+            path = self.label_path(self.names[index])
+            return to_classes(resize_label(open_label(path, LABEL_REMEDY), self.size), self.classes, path)
         except DataError as error:
             raise DataError(f"{self.manifest.where(self.frames[index])}: {error}") from error
-        return resize_label(label, self.size)
+
+    @property
+    def classes(self) -> ClassSet:
+        """Class set of the labels in samples."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, classes: ClassSet) -> None:
+        """Map the labels into another class set.
+
+        Raises:
+            ConfigError: its label ids are not those of the manifest.
+        """
+        if not classes.from_cityscapes:
+            raise ConfigError(
+                f"{self.manifest.path} has the class set {self.manifest.class_set!r}, so its labels are Cityscapes train "
+                f"ids; the class set {classes.name!r} of the config has label ids of its own"
+            )
+        self._classes = classes
 
     def sample(self, index: int, draw: CropDraw | None, label: Image.Image | None = None) -> dict[str, Any]:
         """Load one sample.

@@ -11,13 +11,15 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.base import Size, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
+from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.datasets.layouts import FolderLayout
 from mmseg.datasets.preprocessing import resize_image, resize_label
 from mmseg.errors import DataError
-from mmseg.io.image_files import open_image, open_label
+from mmseg.io.image_files import open_image
 
 PathOf = Callable[[str], Path]
 
@@ -36,6 +38,7 @@ class ImageFolder(Dataset, ABC):
     Attributes:
         names: ``<sequence>/<name>`` of every image, in the order of the indices.
         cache: resized images and labels, if the config names a cache.
+        classes: class set of the labels in samples; files and caches hold stored label ids.
 
     Raises:
         DataError: the folder of the split is missing or empty.
@@ -46,6 +49,7 @@ class ImageFolder(Dataset, ABC):
     LAYOUT: ClassVar[FolderLayout]
     LABEL_REMEDY: ClassVar[str]
     left_out = ""
+    classes: ClassSet = CITYSCAPES_19
 
     def __init__(
         self,
@@ -122,8 +126,8 @@ class ImageFolder(Dataset, ABC):
         """Load one sample."""
 
     def load_label(self, index: int) -> Image.Image:
-        """Resized label map."""
-        return self.resized("label", index)
+        """Resized label map, in the classes of the class set."""
+        return to_classes(self.resized("label", index), self.classes, self.label_path(self.names[index]))
 
     def resized(self, array: str, index: int) -> Image.Image:
         """Resized image (``image``), label map (``label``) or other file of a sample, from the cache if that has it."""
@@ -135,7 +139,8 @@ class ImageFolder(Dataset, ABC):
         """Read and resize a file of a name."""
         size = self.size[1], self.size[0]
         if array == "label":
-            return resize_label(open_label(self.label_path(name), self.LABEL_REMEDY.format(self.root)), size)
+            remedy = self.LABEL_REMEDY.format(self.root)
+            return resize_label(open_stored_label(self.label_path(name), remedy, self.classes), size)
         return resize_image(open_image(self.image_path(name), "RGB"), size)
 
     @abstractmethod

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.classes import CLASSES
 from mmseg.config.components import RareClassSampling
 from mmseg.config.fields import parse
 from mmseg.datasets.base import SourceSet
@@ -25,7 +24,7 @@ def class_probabilities(stats: Sequence[Mapping[str, Any]], temperature: float) 
         temperature: the lower, the more the rarest classes prevail.
 
     Returns:
-        Train ids by ascending number of pixels, and their probabilities (float32).
+        Classes by ascending number of pixels, and their probabilities (float32).
     """
     pixels: dict[int, int] = {}
     for entry in stats:
@@ -49,7 +48,7 @@ class RareClassSampler:
 
     Attributes:
         classes, probabilities: see :func:`class_probabilities`.
-        samples_with_class: train id -> indices of the images with more than ``min_pixels`` pixels of the class.
+        samples_with_class: class -> indices of the images with more than ``min_pixels`` pixels of the class.
 
     Raises:
         DataError: the statistics are missing, or do not belong to the source.
@@ -62,17 +61,19 @@ class RareClassSampler:
         self.min_pixels = known.min_pixels
         self.min_crop_pixels = known.min_pixels * known.min_crop_ratio
         root = Path(root)
-        self.classes, self.probabilities = class_probabilities(read_class_pixels(root), known.class_temp)
+        self.classes, self.probabilities = class_probabilities(
+            read_class_pixels(root, source.classes), known.class_temp
+        )
         self.samples_with_class = self._find_samples(root)
 
     def _find_samples(self, root: Path) -> dict[int, list[int]]:
         position = {file_key(self.source.label_path(n)): i for i, n in enumerate(self.source.names)}
-        samples = read_files_by_class(root)
+        samples = read_files_by_class(root, self.source.classes)
         files_with_class = {
             class_id: [f for f, pixels in samples.get(class_id, []) if pixels > self.min_pixels]
             for class_id in self.classes
         }
-        lacking = [f"{c} ({CLASSES[c]})" for c, files in files_with_class.items() if not files]
+        lacking = [f"{c} ({self.source.classes.names[c]})" for c, files in files_with_class.items() if not files]
         if lacking:
             raise ConfigError(
                 f"rare class sampling: no image in {root} has more than {self.min_pixels} pixels of class "

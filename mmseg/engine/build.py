@@ -11,6 +11,7 @@ from mmseg.config.load import check_config, effective
 from mmseg.config.run import RunConfig
 from mmseg.datasets.base import EvaluationSet, SourceSet, TrainingSet
 from mmseg.datasets.cache import Cacheable
+from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import load_segmentor
 from mmseg.engine.loggers import check_hooks
@@ -47,13 +48,14 @@ def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
         CMDAError: missing or unusable files, or samples that do not fit the training step.
     """
     cfg = dict(run.data.train)
-    source, target = (DATASETS.build(dict(cfg.pop(key))) for key in ("source", "target"))
+    classes = run.class_set
+    source, target = (build_dataset(cfg.pop(key), classes) for key in ("source", "target"))
     sampled_by_class = cfg.get("rare_class_sampling") is not None
     check_contract(source, SourceSet if sampled_by_class else TrainingSet, "data.train.source", members(Cacheable))
     check_contract(target, TrainingSet, "data.train.target", members(Cacheable))
     train = DATASETS.build({**cfg, "source": source, "target": target, "seed": run.seed})
     check_samples(stream_plan(run.uda), train)
-    val = DATASETS.build(dict(run.data.val)) if run.data.val else None
+    val = build_dataset(run.data.val, classes) if run.data.val else None
     if val is not None:
         check_contract(val, EvaluationSet, "data.val")
     return train, val
@@ -63,9 +65,10 @@ def build_method(run: RunConfig) -> DACS:
     """Segmentor and training method on the CPU, with the weights that the config names."""
     torch.manual_seed(run.seed)
     method = UDA.build({**vars(run.uda), "model": build_segmentor(run.model)})
+    method.use_class_set(run.class_set)
     if run.load_from:
         # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.
-        load_segmentor(method.model, run.load_from)
+        load_segmentor(method.model, run.load_from, classes=run.class_set)
         method.ema_model.load_state_dict(method.model.state_dict())
     return method
 

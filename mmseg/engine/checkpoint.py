@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg.classes import CITYSCAPES_19, CLASS_SETS, ClassSet
 from mmseg.config.kinds import is_number, is_whole
 from mmseg.engine.training_state import check_training_state
 from mmseg.errors import CheckpointError, DataError, first_line
 from mmseg.io.files import atomic_path, write_text
 from mmseg.io.json_files import read_json
-from mmseg.models.weights import check_finite, has_right_checksums, load_file, load_weights_file, report_mismatch
+from mmseg.models.weights import check_finite, has_right_checksums, load_file, report_mismatch, state_dict_in
 from mmseg.work_dir.identity import RunIdentity, read_identity
 from mmseg.work_dir.layout import PUBLISHED_ITERATION, WorkDir, iteration_of
 
@@ -207,18 +208,45 @@ class SegmentorWeights:
     left_out: dict[str, int]
 
 
-def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeights:
+def check_class_set(content: Any, path: str | Path, classes: ClassSet) -> None:
+    """Refuse a checkpoint of another class set. One that does not name its classes has the 19 of Cityscapes.
+
+    Args:
+        content: content of the file.
+
+    Raises:
+        CheckpointError: naming the file and both sets.
+    """
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        names = CITYSCAPES_19.names
+    if tuple(names) == classes.names:
+        return
+    known = next((repr(known.name) for known in CLASS_SETS.values() if known.names == tuple(names)), "another set")
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    raise CheckpointError(
+        f"{path} was trained on the {len(names)} classes of {known} ({listed}), and the config has the {len(classes)} "
+        f"of {classes.name!r} ({', '.join(classes.names[:3])}, ...); set 'classes' to the set of the checkpoint, or "
+        "take another checkpoint"
+    )
+
+
+def segmentor_weights(path: str | Path, which: str = "student", classes: ClassSet = CITYSCAPES_19) -> SegmentorWeights:
     """Extract the student or the teacher from a checkpoint of the training method.
 
     A bare state dict of a segmentor counts as the student.
 
     Args:
         which: ``student`` or ``teacher``.
+        classes: class set that it must have.
 
     Raises:
-        CheckpointError: the file is unreadable, or does not contain that model.
+        CheckpointError: the file is unreadable, does not contain that model, or has another class set.
     """
-    state = {k.removeprefix("module."): v for k, v in load_weights_file(path).items()}
+    content = load_file(path)
+    state = {k.removeprefix("module."): v for k, v in state_dict_in(content, path).items()}
+    check_class_set(content, path, classes)
     prefix = TEACHER if which == "teacher" else STUDENT
     if not any(k.startswith(STUDENT) for k in state):
         if which == "teacher":
@@ -235,13 +263,15 @@ def segmentor_weights(path: str | Path, which: str = "student") -> SegmentorWeig
     return SegmentorWeights(chosen, left_out)
 
 
-def load_segmentor(model: nn.Module, path: str | Path, which: str = "student") -> SegmentorWeights:
-    """Load student or teacher into a segmentor; all names must match.
+def load_segmentor(
+    model: nn.Module, path: str | Path, which: str = "student", classes: ClassSet = CITYSCAPES_19
+) -> SegmentorWeights:
+    """Load student or teacher into a segmentor; all names, and the class set, must match.
 
     Raises:
         CheckpointError: missing or unexpected names, or wrong shapes; the message names the first.
     """
-    weights = segmentor_weights(path, which)
+    weights = segmentor_weights(path, which, classes)
     message = report_mismatch(model.state_dict(), weights.state_dict)
     if message:
         raise CheckpointError(
@@ -278,6 +308,7 @@ def load_training(
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None = None,
+    classes: ClassSet = CITYSCAPES_19,
 ) -> dict[str, Any]:
     """Restore student, teacher, optimiser and scaler.
 
@@ -285,9 +316,10 @@ def load_training(
         ``meta`` of the checkpoint; ``iter`` in it is the number of finished iterations.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, belongs to another model, or has no optimiser state.
+        CheckpointError: the checkpoint is damaged, belongs to another model or class set, or has no optimiser state.
     """
     content = load_file(path, _one_before(Path(path)))
+    check_class_set(content, path, classes)
     check_training_state(content, Path(path), method, optimizer)
     try:
         optimizer.load_state_dict(_with_settings_of(optimizer, content["optimizer"]))

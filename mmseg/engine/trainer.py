@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.load import dump_config, plain
 from mmseg.config.run import RunConfig
 from mmseg.datasets.uda import UDADataset
@@ -153,9 +152,10 @@ class Trainer(TrainingLoop[StepResult]):
 
     def describe_run(self) -> dict[str, Any]:
         """Metadata of every checkpoint."""
+        classes = self.run_config.class_set
         return {
-            "CLASSES": list(CLASSES),
-            "PALETTE": [list(color) for color in PALETTE],
+            "CLASSES": list(classes.names),
+            "PALETTE": [list(color) for color in classes.palette],
             "config": dump_config(self.job.config),
             "seed": self.run_config.seed,
             "processes": self.process.world_size,
@@ -169,7 +169,7 @@ class Trainer(TrainingLoop[StepResult]):
             CheckpointError: it does not fit.
             ConfigError: no iteration is left.
         """
-        meta = load_training(checkpoint, self.method, self.optimizer, self.scaler)
+        meta = load_training(checkpoint, self.method, self.optimizer, self.scaler, self.run_config.class_set)
         first, last = meta["iter"], self.run_config.runner.max_iters
         if first >= last:
             raise ConfigError(
@@ -207,7 +207,14 @@ class Trainer(TrainingLoop[StepResult]):
     def draws(self, iteration: int) -> StepDraws:
         """This process's part of the draws for the joint batch of all processes."""
         size, rank, world_size = self.run_config.data.samples_per_gpu, self.process.rank, self.process.world_size
-        draws = StepDraws.make(self.method.settings, size * world_size, iteration, self.last, self.run_config.seed)
+        draws = StepDraws.make(
+            self.method.settings,
+            size * world_size,
+            iteration,
+            self.last,
+            self.run_config.seed,
+            self.method.num_classes,
+        )
         return draws.part(rank * size, (rank + 1) * size)
 
     def backward(self, loss: Tensor) -> None:
@@ -312,7 +319,7 @@ class Trainer(TrainingLoop[StepResult]):
 
     def draw_step(self, result: StepResult, done: int) -> None:
         """Draw inputs, predictions and labels of a step."""
-        picture = step_panel(result.pictures)
+        picture = step_panel(result.pictures, self.run_config.class_set)
         path = self.work_dir.picture(done)
         try:
             path.parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.classes import CLASSES
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.base import EvaluationSet
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
@@ -88,13 +88,13 @@ def score_table(scores_: Scores, title: str) -> Table:
         return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
     valid = scores_.valid_classes
-    for i, name in enumerate(CLASSES):
+    for i, name in enumerate(scores_.names):
         mark = "" if i in valid else f" (not among the {len(valid)})"
         table.add_row(name + mark, percent(scores_.iou[i]), percent(scores_.accuracy[i]))
     table.add_section()
     summary = scores_.summary()
-    table.add_row(f"mean of {len(CLASSES)}", percent(summary["mIoU"]), percent(summary["mAcc"]))
-    if len(valid) < len(CLASSES):
+    table.add_row(f"mean of {len(scores_.names)}", percent(summary["mIoU"]), percent(summary["mAcc"]))
+    if len(valid) < len(scores_.names):
         table.add_row(f"mean of {len(valid)}", percent(scores_.mean_iou_valid), "")
     table.add_row("all pixels", "", percent(summary["aAcc"]))
     return table
@@ -118,7 +118,7 @@ def evaluate(
 
     Threads write the files of a frame while the next frames are predicted.
 
-    Writes ``<name>.png`` (train ids), ``metrics.json`` and ``details.json`` (:func:`details`), with ``color`` also
+    Writes ``<name>.png`` (classes), ``metrics.json`` and ``details.json`` (:func:`details`), with ``color`` also
     ``color/<name>.png`` and with ``panels`` ``panels/<name>.png``.
 
     Args:
@@ -127,7 +127,7 @@ def evaluate(
         output: name of the model's output.
         out_dir: folder of the files; created if missing.
         panels: draw inputs, prediction and label side by side.
-        color: also write predictions in the Cityscapes colours.
+        color: also write predictions in the colours of the classes.
         workers: loader processes.
         progress: wraps the loader, e.g. with a progress bar.
         tested: what was tested, for ``metrics.json``.
@@ -149,7 +149,7 @@ def evaluate(
     samples = _UsableSamples(dataset) if skip_bad_samples else dataset
     on_gpu = device.type == "cuda"
     loader = Loader(samples, batch_size=1, num_workers=workers, pin_memory=on_gpu)
-    write = partial(_write_frame, output=output, files=files, color=color, panels=panels)
+    write = partial(_write_frame, output=output, files=files, color=color, panels=panels, classes=dataset.classes)
     try:
         with Stages() as stages:
             predicted = one_behind(_begun(predictor, read(loader, progress), dataset, output, left_out))
@@ -164,9 +164,10 @@ def evaluate(
         raise own_message(error) from error
     if not frames:
         raise DataError(f"no frame of the test set is usable; the first: {left_out[0]}")
-    found = None if counts is None else scores(counts, dataset.ABSENT_CLASSES)
+    absent = dataset.classes.absent(dataset.ABSENT_CLASSES)
+    found = None if counts is None else scores(counts, absent, dataset.classes.names)
     result = Evaluation(output, len(frames), found, tuple(left_out))
-    write_text(files.details, details(frames, titles, counts, dataset.ABSENT_CLASSES))
+    write_text(files.details, details(frames, titles, counts, absent, dataset.classes))
     write_text(files.metrics, json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
 
@@ -207,18 +208,20 @@ def _begun(
         yield partial(finish, predictor.begin(streams, output, dataset.prediction_size), batch, streams)
 
 
-def _write_frame(frame: _Frame, output: str, files: TestFolder, color: bool, panels: bool) -> _WrittenFrame:
+def _write_frame(
+    frame: _Frame, output: str, files: TestFolder, color: bool, panels: bool, classes: ClassSet
+) -> _WrittenFrame:
     """Write the files of a frame and count its pixels."""
     counts, titles = None, []
     if frame.label is not None:
         predicted = torch.from_numpy(frame.predicted)
-        counts = ConfusionMatrix().update(predicted, frame.label.reshape(predicted.shape)).numpy()
+        counts = ConfusionMatrix(len(classes)).update(predicted, frame.label.reshape(predicted.shape)).numpy()
     save_picture(files.prediction(frame.name), frame.predicted)
     if color:
-        save_picture(files.color_prediction(frame.name), color_label(frame.predicted))
+        save_picture(files.color_prediction(frame.name), color_label(frame.predicted, classes))
     if panels:
-        pictures = {**frame.draw(), f"prediction ({output})": color_label(frame.predicted)}
-        pictures |= {} if frame.label is None else {"label": label_picture(frame.label[0])}
+        pictures = {**frame.draw(), f"prediction ({output})": color_label(frame.predicted, classes)}
+        pictures |= {} if frame.label is None else {"label": label_picture(frame.label[0], classes)}
         save_picture(files.panel(frame.name), panel(pictures))
         titles = list(pictures)
     return _WrittenFrame(frame.name, counts, titles)
@@ -245,12 +248,14 @@ def details(
     panel_titles: Sequence[str],
     counts: np.ndarray | None,
     absent_classes: Iterable[int],
+    classes: ClassSet = CITYSCAPES_19,
 ) -> str:
     """Text of ``details.json``, which reports need in addition to ``metrics.json``: a JSON object, one line per frame.
 
     Undefined values are null. Keys:
 
     * ``classes``, ``absent``: names of all classes, and of those that the labels of the set never contain;
+    * ``palette``: colours of the classes; left out for the 19 of Cityscapes;
     * ``panel``: titles of the pictures of a panel from left to right; null without panels;
     * ``confusion``: pixels by label (row) and prediction (column); null without labels;
     * ``frames``: the name of each frame and, with labels, ``mIoU`` over the classes in its label, and ``IoU`` and
@@ -260,7 +265,8 @@ def details(
         frames: scores by frame, or only the names if there are no labels.
         panel_titles: titles, empty without panels.
         counts: (classes, classes) int64; None without labels.
-        absent_classes: train ids.
+        absent_classes: indices of the classes.
+        classes: all classes.
     """
 
     def rounded(value: float) -> float | None:
@@ -281,8 +287,9 @@ def details(
         return "[\n  " + ",\n  ".join(map(json.dumps, rows)) + "\n ]"
 
     parts = {
-        "classes": json.dumps(CLASSES),
-        "absent": json.dumps([CLASSES[i] for i in absent_classes]),
+        "classes": json.dumps(classes.names),
+        **({} if classes == CITYSCAPES_19 else {"palette": json.dumps(classes.palette)}),
+        "absent": json.dumps([classes.names[i] for i in absent_classes]),
         "panel": json.dumps(list(panel_titles) or None),
         "confusion": "null" if counts is None else lines(counts.tolist()),
         "frames": lines(map(line, frames)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,10 @@ class FrameScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores in [0, 1] per class (NaN if undefined) and their means.
+    """Scores in [0, 1] per class (NaN if undefined) and their means; ``names`` are those of the classes.
 
     ``mean_iou`` is over all classes that occur. ``mean_iou_valid`` leaves out the classes that the test labels never
-    contain; it is computed directly, not as the 19-class mean times 19/18.
+    contain; it is computed directly, not by scaling the mean of all classes.
     """
 
     iou: np.ndarray
@@ -79,6 +79,7 @@ class Scores:
     dice: np.ndarray
     all_accuracy: float
     valid_classes: tuple[int, ...]
+    names: tuple[str, ...] = CLASSES
 
     @property
     def mean_iou(self) -> float:
@@ -110,11 +111,11 @@ class Scores:
             "mRecall": nan_mean(self.recall),
         }
 
-    def per_class(self, names: Sequence[str] = CLASSES) -> dict[str, dict[str, float | None]]:
+    def per_class(self) -> dict[str, dict[str, float | None]]:
         """IoU and accuracy by class name; None if undefined."""
         return {
             name: {"IoU": _none_if_nan(self.iou[i]), "Acc": _none_if_nan(self.accuracy[i])}
-            for i, name in enumerate(names)
+            for i, name in enumerate(self.names)
         }
 
 
@@ -128,12 +129,13 @@ def _none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def scores(counts: np.ndarray, absent_classes: Collection[int] = ()) -> Scores:
+def scores(counts: np.ndarray, absent_classes: Collection[int] = (), names: tuple[str, ...] = CLASSES) -> Scores:
     """Scores of a confusion matrix.
 
     Args:
         counts: (classes, classes); row: label, column: prediction.
         absent_classes: classes that the test labels never contain.
+        names: names of the classes.
     """
     hits = np.diag(counts).astype(np.float64)
     labelled, predicted = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)
@@ -146,4 +148,5 @@ def scores(counts: np.ndarray, absent_classes: Collection[int] = ()) -> Scores:
             dice=2 * hits / (labelled + predicted),
             all_accuracy=float(hits.sum() / counts.sum()) if counts.sum() else float("nan"),
             valid_classes=tuple(i for i in range(len(counts)) if i not in absent_classes),
+            names=names,
         )

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from mmseg.classes import CLASSES
-from mmseg.errors import DataError
+from mmseg.classes import CITYSCAPES_19, CLASSES, ClassSet
+from mmseg.errors import ConfigError, DataError
 from mmseg.io.files import atomic_path, visible
 from mmseg.io.image_files import decode, open_label
 from mmseg.io.read_errors import READ_ERRORS, cause
@@ -31,6 +31,19 @@ FULL_CONFIDENCE = 65535
 # Images of the whole test split.
 TEST_IMAGES = 151
 LISTED_FILES = 10
+
+
+def check_classes(classes: ClassSet) -> None:
+    """Refuse predictions in other classes than the server's.
+
+    Raises:
+        ConfigError: naming the class set.
+    """
+    if classes != CITYSCAPES_19:
+        raise ConfigError(
+            "the predictions of Dark Zurich's test split are packed for its server, which takes the 19 Cityscapes "
+            f"classes, and the config has those of {classes.name!r}; test another split"
+        )
 
 
 def write_submission(

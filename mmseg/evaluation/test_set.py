@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from mmengine.config import Config
 
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.load import check_config, effective, get_key
 from mmseg.datasets.base import EvaluationSet, SampleStreams
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.frames import FramesDataset
+from mmseg.datasets.labels import build_dataset
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -79,7 +81,7 @@ def build_test(config: Config) -> tuple[BaseSegmentor, EvaluationSet]:
     """Segmentor whose weights are still to be loaded, and test set."""
     cfg = effective(config, for_training=False)
     check_config(cfg, for_training=False)
-    dataset = DATASETS.build(dict(cfg["data"]["test"]))
+    dataset = build_dataset(cfg["data"]["test"], class_set_of(cfg))
     check_contract(dataset, EvaluationSet, "data.test")
     return empty_segmentor(config), dataset
 

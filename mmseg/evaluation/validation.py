@@ -38,10 +38,11 @@ class Validation:
             ConfigError: naming the key.
         """
         check_test_set(model, self.dataset, default_output(model, self.dataset), "data.val")
-        if self.run.evaluation.save_best == "mIoU_18" and not self.dataset.ABSENT_CLASSES:
-            raise ConfigError(
-                "evaluation.save_best is 'mIoU_18', but data.val has labels of all 19 classes; set 'mIoU'"
-            )
+        classes = self.dataset.classes
+        present = len(classes) - len(classes.absent(self.dataset.ABSENT_CLASSES))
+        if self.run.evaluation.save_best == "mIoU_18" and (present != 18 or len(classes) == 18):
+            of = f"all {len(classes)}" if present == len(classes) else f"{present} of {len(classes)}"
+            raise ConfigError(f"evaluation.save_best is 'mIoU_18', but data.val has labels of {of} classes; set 'mIoU'")
 
     def evaluate(
         self, model: BaseSegmentor, done: int, folder: Path, log: RunLog | SilentLog

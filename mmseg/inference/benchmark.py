@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.load import load_config
 from mmseg.engine.checkpoint import load_segmentor
@@ -141,7 +142,7 @@ def benchmark(
     config = load_config(config_path, cfg_options)
     model = empty_segmentor(config) if checkpoint else random_segmentor(config)
     if checkpoint:
-        load_segmentor(model, checkpoint)
+        load_segmentor(model, checkpoint, classes=class_set_of(config))
     output = output or default_output(model.eval(), InputRecipe(config))
     streams = model.required_streams(output)
     model = model.to(place)

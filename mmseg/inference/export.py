@@ -172,7 +172,7 @@ def export(
     recipe = InputRecipe(config)
     segmentor = empty_segmentor(config)
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)
-    loaded = load_segmentor(segmentor, checkpoint, model)
+    loaded = load_segmentor(segmentor, checkpoint, model, recipe.classes)
     segmentor.eval().requires_grad_(False)
     tell(f"{checkpoint}: {len(loaded.state_dict)} weights of the {model}")
     height, width = shape = size or recipe.input_size

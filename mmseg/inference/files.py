@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from mmseg.classes import ClassSet
 from mmseg.engine.prediction import one_behind
 from mmseg.engine.stages import Stages, one_message
 from mmseg.errors import ConfigError, DataError
@@ -200,7 +201,7 @@ def infer(
             decoded = stages.beside(_decoded(pictures))
             prepared = stages.each(made.prepared, decoded)
             predicted = stages.beside(_predicted(model, prepared, batch, "confidence" in save, report))
-            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
+            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity, classes=model.recipe.classes)
             for step in stages.each(write, predicted):
                 advance()
                 if isinstance(step, _Failed):
@@ -342,21 +343,23 @@ def _groups(steps: Iterable[_Prepared | _Failed], batch: int) -> Iterator[list[_
         yield group
 
 
-def _write(step: _Predicted | _Failed, out_dir: Path, save: Sequence[str], opacity: float) -> _Written | _Failed:
+def _write(
+    step: _Predicted | _Failed, out_dir: Path, save: Sequence[str], opacity: float, classes: ClassSet
+) -> _Written | _Failed:
     """Write the files of an image."""
     if isinstance(step, _Failed):
         return step
     with one_message(f"drawing and writing {step.name}", OSError):
-        pictures = _drawn(step, save, opacity)
+        pictures = _drawn(step, save, opacity, classes)
         for kind in save:
             save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
         return _Written(step.name, step.prediction, step.lacks_events, pictures.get("overlay"))
 
 
-def _drawn(step: _Predicted, save: Sequence[str], opacity: float) -> dict[str, np.ndarray]:
+def _drawn(step: _Predicted, save: Sequence[str], opacity: float, classes: ClassSet) -> dict[str, np.ndarray]:
     """Pictures of a prediction by kind."""
     prediction = step.prediction
-    color = color_label(prediction.label)
+    color = color_label(prediction.label, classes)
     pictures = {"label": prediction.label, "color": color}
     if "overlay" in save:
         pictures["overlay"] = cv2.addWeighted(color, opacity, step.image[: len(color)], 1 - opacity, 0)

@@ -10,8 +10,8 @@ from typing import Any
 from mmengine.config import Config
 
 import mmseg
-from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.arguments import arguments_of
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.load import get_key
 from mmseg.datasets.base import Size, pair
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
@@ -56,6 +56,7 @@ class InputRecipe:
         config: a whole config.
 
     Attributes:
+        classes: class set of the config.
         TEST_STREAMS, outputs: as in :class:`mmseg.datasets.base.SampleStreams`.
         is_dsec: whether the test has events, as on DSEC.
         view: what images and events show.
@@ -71,6 +72,7 @@ class InputRecipe:
     """
 
     def __init__(self, config: Config) -> None:
+        self.classes = class_set_of(config)
         given = get_key(config, "data.test") or {}
         kind = DATASETS.get(given.get("type") or "")
         if kind is None or not issubclass(kind, (DSECDataset, DarkZurichICDataset, FramesDataset)):
@@ -214,14 +216,14 @@ def describe(recipe: InputRecipe, streams: Sequence[str], size: Sequence[int], l
             {"name": "confidence", "shape": map_shape, "dtype": "float32", "content": "its softmax probability"},
         ]
     else:
-        shape = ["batch", len(CLASSES), *size]
+        shape = ["batch", len(recipe.classes), *size]
         content = "before softmax; the class of a pixel is the channel of the largest"
         outputs = [{"name": "logits", "shape": shape, "dtype": "float32", "content": content}]
     return {
         "inputs": inputs,
         "outputs": outputs,
-        "classes": list(CLASSES),
-        "palette_rgb": [list(color) for color in PALETTE],
+        "classes": list(recipe.classes.names),
+        "palette_rgb": [list(color) for color in recipe.classes.palette],
         "size_of_the_test": {"inputs": list(recipe.input_size), "predictions": list(recipe.prediction_size)},
         "cmda": mmseg.__version__,
     }

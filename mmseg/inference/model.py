@@ -19,7 +19,6 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmseg.classes import CLASSES, PALETTE
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values
@@ -50,7 +49,7 @@ class Prediction:
     """Prediction of a network for one image.
 
     Attributes:
-        label: (H, W) uint8 train ids, 0..18, see :data:`mmseg.classes.CLASSES`.
+        label: (H, W) uint8 indices of classes; train ids for the 19 Cityscapes classes.
         confidence: (H, W) float32, softmax probability of the label; None if not requested.
         output: output of the network, e.g. ``fusion``.
         input_size: (height, width) at which the network saw the image.
@@ -82,8 +81,15 @@ class InferenceModel:
     weights: SegmentorWeights
     predictor: Predictor
 
-    CLASSES = CLASSES
-    PALETTE = PALETTE
+    @property
+    def CLASSES(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.recipe.classes.names
+
+    @property
+    def PALETTE(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB colours of the classes."""
+        return self.recipe.classes.palette
 
     @property
     def takes_events(self) -> bool:
@@ -216,7 +222,7 @@ def init_model(
         use_training_isr(cfg)
     recipe = InputRecipe(cfg)
     segmentor = empty_segmentor(cfg)
-    weights = load_segmentor(segmentor, checkpoint, model)
+    weights = load_segmentor(segmentor, checkpoint, model, recipe.classes)
     segmentor.to(place).eval().requires_grad_(False)
     recorder = recorder_for(place, value_of(cfg, "cuda_graphs"))
     predictor = Predictor(segmentor, place, set_precision(precision, place), recorder)

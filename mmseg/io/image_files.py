@@ -202,10 +202,21 @@ def open_image(path: str | Path, mode: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class LabelKind:
-    """Values that a label map may have, and their name in messages."""
+    """Values that a label map may have, and their name in messages; ``of`` says whose, if not Cityscapes'."""
 
     values: frozenset[int]
     name: str
+    of: str = ""
+
+    @property
+    def one(self) -> str:
+        """One of them: ``a Cityscapes train id``."""
+        return f"a {self.name} {self.of}" if self.of else f"a Cityscapes {self.name}"
+
+    @property
+    def several(self) -> str:
+        """Some of them: ``train ids``."""
+        return f"{self.name}s {self.of}".rstrip()
 
 
 TRAIN_IDS = LabelKind(frozenset({*range(len(CLASSES)), IGNORE_LABEL}), "train id")
@@ -239,7 +250,7 @@ def open_label(path: str | Path, remedy: str = REPLACE, kind: LabelKind = TRAIN_
         values = np.unique(np.asarray(label)).tolist()
     strange = [value for value in values if value not in kind.values]
     if len(strange) == 1:
-        raise DataError(f"{path} holds the value {strange[0]}, which is not a Cityscapes {kind.name}; {remedy}")
+        raise DataError(f"{path} holds the value {strange[0]}, which is not {kind.one}; {remedy}")
     if strange:
-        raise DataError(f"{path} holds the values {strange[:5]}, which are not {kind.name}s; {remedy}")
+        raise DataError(f"{path} holds the values {strange[:5]}, which are not {kind.several}; {remedy}")
     return label if label.mode == "L" else Image.fromarray(np.asarray(label).astype(np.uint8))

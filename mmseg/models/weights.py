@@ -70,7 +70,11 @@ def has_right_checksums(path: str | Path) -> bool:
 
 def load_weights_file(path: str | Path, hint: str = "") -> dict[str, Tensor]:
     """Read a state dict, bare or under the key ``state_dict`` or ``model``."""
-    content = load_file(path, hint)
+    return state_dict_in(load_file(path, hint), path)
+
+
+def state_dict_in(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """State dict in the content of a file, bare or under the key ``state_dict`` or ``model``."""
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -8,11 +8,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.load import effective, get_key
 from mmseg.datasets.cache import Cacheable, build_cache, directory_size
+from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.layouts import dark_zurich_split
 from mmseg.errors import ConfigError
-from mmseg.registry import DATASETS
 
 
 def default_name(cfg: dict[str, Any]) -> str:
@@ -52,7 +53,7 @@ def make_caches(
             continue
         cfg = dict(cfg)
         named = cfg.pop("cache", None)
-        dataset = DATASETS.build(cfg)
+        dataset = build_dataset(cfg, class_set_of(data))
         if not isinstance(dataset, Cacheable):
             raise ConfigError(f"data.{section}.type={cfg['type']!r} has no cache; exclude it with --sections")
         if not dataset.cache_layout().arrays:

@@ -40,9 +40,10 @@ class Chart:
 def charts_of(runs: Sequence[Run]) -> list[Chart]:
     """Charts of scores, losses and other metrics of a training, known ones first."""
     keys = dict.fromkeys(key for run in runs for key in run.curves)
+    valid = [key for key in keys if key[0] == "val" and key[1].startswith("mIoU_") and key not in TITLES]
     losses = [key for key in keys if key[0] == "train" and "loss" in key[1] and key not in TITLES]
     charts = []
-    for key in [*(key for key in TITLES if key in keys), *losses]:
+    for key in [*(key for key in TITLES if key in keys), *valid, *losses]:
         title, factor = TITLES.get(key, (key[1], 1.0))
         lines = {n: _thinned(run.curves[key], factor) for n, run in enumerate(runs) if key in run.curves}
         charts.append(Chart(title, lines, dots=key[0] == "val"))

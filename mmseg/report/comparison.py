@@ -15,7 +15,7 @@ from typing import Any
 from mmseg.config.keys import CONFIG, value_of
 from mmseg.config.kinds import Number, shown
 from mmseg.errors import ConfigError
-from mmseg.evaluation.logged import CLASS_KEYS
+from mmseg.evaluation.logged import logged_classes
 from mmseg.io.json_files import read_json
 from mmseg.system.printing import TextTable
 from mmseg.system.text import csv_cell, markdown_cell
@@ -79,7 +79,7 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     """
     records = [record for record in read_log(work_dir) if record["mode"] == "val"]
     for record in records:
-        for key in (*MEANS, *CLASS_KEYS.values()):
+        for key in (*MEANS, *logged_classes(record).values()):
             if record.get(key) is not None and not LOGGED_SCORE.accepts(record[key]):
                 raise ConfigError(f"the log in {work_dir} has {key}={shown(record[key])}, not {LOGGED_SCORE.text}")
     return sorted(records, key=lambda record: record["iter"])
@@ -132,7 +132,7 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDi
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
     for record in validation_records(work_dir.path):
         means = {key: record[key] for key in MEANS if record.get(key) is not None}
-        classes = {name: record[key] for name, key in CLASS_KEYS.items() if record.get(key) is not None}
+        classes = {name: record[key] for name, key in logged_classes(record).items() if record.get(key) is not None}
         found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mmseg.classes import CLASSES
+from mmseg.classes import CITYSCAPES_19, CLASS_SETS, ClassSet
+from mmseg.config.class_sets import parse_class_set
 from mmseg.config.kinds import is_number
 from mmseg.errors import ConfigError
 from mmseg.evaluation.metrics import FrameScores
@@ -51,7 +52,8 @@ class Test:
         run: the run it belongs to; None if its folder lies outside one.
         label: distinguishes it from the other tests of a report.
         metrics: content of ``metrics.json``.
-        absent: train ids that the labels of the set never contain.
+        classes: class set of its ``details.json``; of it only names and colours are known.
+        absent: indices of the classes that the labels of the set never contain.
         panel: titles of the pictures of a panel from left to right; empty without panels.
         confusion: (classes, classes) int64 pixels by label and prediction; None without labels.
         frames: scores by frame name; None for a frame without label.
@@ -64,6 +66,7 @@ class Test:
     run: Run | None
     label: str
     metrics: Mapping[str, Any]
+    classes: ClassSet = CITYSCAPES_19
     absent: tuple[int, ...] = ()
     panel: tuple[str, ...] = ()
     confusion: np.ndarray | None = None
@@ -100,10 +103,10 @@ class Test:
         key = next((key for key in self.metrics.get("scores") or {} if re.fullmatch(r"mIoU_\d+", key)), "mIoU")
         return key, self.score(key)
 
-    def class_iou(self, train_id: int) -> float | None:
+    def class_iou(self, index: int) -> float | None:
         """IoU of a class in [0, 1]; None if undefined."""
         per_class = self.metrics.get("per_class") or {}
-        return _number((per_class.get(CLASSES[train_id]) or {}).get("IoU"))
+        return _number((per_class.get(self.classes.names[index]) or {}).get("IoU"))
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,11 @@ class Report:
     frames: tuple[str, ...]
     left_out: int
 
+    @property
+    def classes(self) -> ClassSet:
+        """Class set of all tests."""
+        return self.tests[0].classes if self.tests else CITYSCAPES_19
+
 
 def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Report:
     """Read test folders and work dirs.
@@ -143,6 +151,7 @@ def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Repo
     for path in paths:
         for test in _tests_of(path, runs, with_siblings=len(paths) == 1):
             tests.setdefault(test.folder.resolve(), test)
+    _check_same_classes(list(tests.values()))
     labelled = label_tests(list(tests.values()), several_runs=len(runs) > 1)
     used = _short_names(list(runs.values()))
     order = list(used)
@@ -157,6 +166,20 @@ def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Repo
     frames, left_out = choose_frames(labelled, max_frames)
     names = [run.name for run in runs.values()] or [path.resolve().name for path in paths]
     return Report(", ".join(names), tuple(labelled), tuple(used.values()), frames, left_out)
+
+
+def _check_same_classes(tests: Sequence[Test]) -> None:
+    """Refuse tests of different class sets in one report.
+
+    Raises:
+        ConfigError: naming two folders.
+    """
+    other = next((test for test in tests if test.classes != tests[0].classes), None)
+    if other is not None:
+        raise ConfigError(
+            f"{tests[0].folder} has {len(tests[0].classes)} classes and {other.folder} has {len(other.classes)}, of "
+            "another class set; make a report of each"
+        )
 
 
 def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Test]:
@@ -233,16 +256,35 @@ def read_test(folder: Path, run: Run | None = None) -> Test:
     try:
         confusion = details.get("confusion")
         counts = None if confusion is None else np.array(confusion, np.int64)
-        if counts is not None and (counts.shape != (len(CLASSES), len(CLASSES)) or counts.min() < 0):
+        classes = _classes_of(details)
+        if counts is not None and (counts.shape != (len(classes), len(classes)) or counts.min() < 0):
             raise ValueError(f"confusion has the shape {counts.shape}, or numbers below 0")
-        frames = dict(_frame(entry) for entry in details.get("frames", []))
-        ids = tuple(CLASSES.index(name) for name in details.get("absent") or ())
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        frames = dict(_frame(entry, len(classes)) for entry in details.get("frames", []))
+        ids = tuple(classes.names.index(name) for name in details.get("absent") or ())
+    except (AttributeError, ConfigError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{path} does not hold what a test writes there ({error}); test the run again") from error
-    return Test(folder, run, "", metrics, ids, tuple(map(str, details.get("panel") or ())), counts, frames)
+    return Test(folder, run, "", metrics, classes, ids, tuple(map(str, details.get("panel") or ())), counts, frames)
 
 
-def _frame(entry: Mapping[str, Any]) -> tuple[str, FrameScores | None]:
+def _classes_of(details: Mapping[str, Any]) -> ClassSet:
+    """Names and colours of ``details.json``; without colours, the 19 Cityscapes classes.
+
+    Raises:
+        ValueError: they are not those of a class set.
+    """
+    if "palette" not in details:
+        return CITYSCAPES_19
+    names, palette = details["classes"], details["palette"]
+    if not isinstance(names, list) or not isinstance(palette, list) or len(names) != len(palette):
+        raise ValueError("classes and palette are not two lists of one length")
+    known = next((known for known in CLASS_SETS.values() if known.names == tuple(names)), None)
+    if known is not None and [list(color) for color in known.palette] == palette:
+        return known
+    classes = [{"name": name, "color": color} for name, color in zip(names, palette, strict=True)]
+    return parse_class_set({"name": "tested", "labels": "own", "classes": classes}, "its class set")
+
+
+def _frame(entry: Mapping[str, Any], number: int) -> tuple[str, FrameScores | None]:
     """Name and scores of an entry of ``details.json``."""
     name = entry["name"]
     if not isinstance(name, str) or Path(name).name != name:
@@ -251,7 +293,7 @@ def _frame(entry: Mapping[str, Any]) -> tuple[str, FrameScores | None]:
         return name, None
     iou = np.array([math.nan if value is None else value for value in entry["IoU"]], np.float64)
     pixels = np.array(entry["label_pixels"], np.int64)
-    if iou.shape != (len(CLASSES),) or pixels.shape != iou.shape:
+    if iou.shape != (number,) or pixels.shape != iou.shape:
         raise ValueError(f"{name} has scores of another number of classes")
     if not (np.isnan(iou) | ((iou >= 0) & (iou <= 1))).all() or pixels.min() < 0:
         raise ValueError(f"{name} has scores outside of 0 to 1, or pixels below 0")

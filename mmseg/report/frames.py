@@ -7,7 +7,6 @@ from html import escape
 
 import numpy as np
 
-from mmseg.classes import CLASSES
 from mmseg.report.data import Report, Test
 from mmseg.report.gallery import INPUTS, LABEL, Picture
 from mmseg.report.markup import key_mark, percent, swatch
@@ -30,7 +29,10 @@ def frames_section(report: Report, pictures: dict[str, list[Picture]]) -> str:
         intro += f" <strong>{report.left_out} more are left out</strong>: these are {kind} {count + report.left_out}."
     if not any(picture.key == "image" for shown in pictures.values() for picture in shown):
         intro += " The tests were made without panels, so there are no inputs and labels to show."
-    legend = "".join(f"<li>{swatch(i)}{name}</li>" for i, name in enumerate(CLASSES))
+    legend = "".join(
+        f"<li>{swatch(color)}{escape(name)}</li>"
+        for color, name in zip(report.classes.palette, report.classes.names, strict=True)
+    )
     return (
         f"<p>{intro}</p>{_toolbar(report, pictures, scored)}"
         f'<ul class="legend" aria-label="Colours of the classes">{legend}'
@@ -54,11 +56,11 @@ def _select(key: str, title: str, options: Sequence[tuple[str, str]]) -> str:
 
 def _order_controls(report: Report) -> list[str]:
     """Controls that choose and sort the frames."""
-    held = np.zeros(len(CLASSES), np.int64)
+    held = np.zeros(len(report.classes), np.int64)
     for name in report.frames:
         frame = next((f for f in (test.frames.get(name) for test in report.tests) if f is not None), None)
         held += 0 if frame is None else frame.label_pixels > 0
-    classes = [(str(i), f"{CLASSES[i]} ({held[i]})") for i in np.flatnonzero(held)]
+    classes = [(str(i), f"{report.classes.names[i]} ({held[i]})") for i in np.flatnonzero(held)]
     controls = [_select("class-filter", "Class", [("", "all classes"), *classes])]
     if len(report.tests) > 1:
         controls.append(_select("score-of", "Score of", [(str(n), t.label) for n, t in enumerate(report.tests)]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmseg.classes import ClassSet
 from mmseg.report.data import Report, Test, output_rank
 from mmseg.report.pictures import QUALITY, SIGNED_QUALITY, class_map_uri, open_pixels, panel_tiles, photo_uri, train_ids
 from mmseg.work_dir.layout import TestFolder
@@ -25,7 +26,7 @@ class Picture:
         key: ``image``, ``events``, ``img_self_res``, ``label``, or ``test<n>`` for the prediction of a test.
         title: display title.
         uri: data URI.
-        classes: whether it is a class map in the Cityscapes colours.
+        classes: whether it is a class map in the colours of the classes.
     """
 
     key: str
@@ -60,14 +61,16 @@ def frame_pictures(report: Report, name: str) -> list[Picture]:
     for number, test in gallery_tests(report.tests):
         path = TestFolder(test.folder).prediction(name)
         if name in test.frames and path.is_file():
-            pictures.append(Picture(f"test{number}", test.title, class_map_uri(_ids(open_pixels(path))), True))
+            ids = _ids(open_pixels(path), test.classes)
+            pictures.append(Picture(f"test{number}", test.title, class_map_uri(ids, test.classes), True))
     if LABEL in tiles:
-        pictures.append(Picture(LABEL, LABEL, class_map_uri(train_ids(tiles[LABEL])), True))
+        uri = class_map_uri(train_ids(tiles[LABEL], report.classes), report.classes)
+        pictures.append(Picture(LABEL, LABEL, uri, True))
     return pictures
 
 
-def _ids(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.ndim == 2 else train_ids(pixels[..., :3])
+def _ids(pixels: np.ndarray, classes: ClassSet) -> np.ndarray:
+    return pixels if pixels.ndim == 2 else train_ids(pixels[..., :3], classes)
 
 
 def _tiles(tests: Sequence[Test], name: str) -> Mapping[str, np.ndarray]:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from mmseg.classes import PALETTE
-
 NO_VALUE = "–"
 
 
@@ -16,9 +14,9 @@ def percent(value: float | None) -> str:
     return NO_VALUE if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def swatch(train_id: int) -> str:
+def swatch(color: tuple[int, int, int]) -> str:
     """Colour mark of a class."""
-    return f'<span class="swatch" style="--s:rgb{PALETTE[train_id]}"></span>'.replace(", ", ",")
+    return f'<span class="swatch" style="--s:rgb{color}"></span>'.replace(", ", ",")
 
 
 def key_mark(number: int) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mmseg import __version__
-from mmseg.classes import CLASSES, PALETTE
 from mmseg.io.files import write_text
 from mmseg.report.charts import charts_of, training_section
 from mmseg.report.confusion import confusion_section
@@ -109,8 +108,8 @@ def _data(report: Report) -> dict[str, Any]:
         for chart in charts_of(report.runs)
     ]
     return {
-        "classes": CLASSES,
-        "colors": PALETTE,
+        "classes": report.classes.names,
+        "colors": report.classes.palette,
         "tests": [test.label for test in report.tests],
         "runs": [run.name for run in report.runs],
         "frames": frames,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmseg.classes import CLASSES, IGNORE_LABEL, PALETTE
+from mmseg.classes import CITYSCAPES_19, IGNORE_LABEL, ClassSet
 from mmseg.io.image_files import decode, stored_samples
 from mmseg.visualization.panels import GAP, TITLE_HEIGHT
 
@@ -18,8 +18,6 @@ WIDTH = 440
 QUALITY = 68
 # Event and content maps are dots on white: a low quality saves much and is not visible.
 SIGNED_QUALITY = 30
-# One more colour than there are classes: ignored pixels are black.
-_COLORS = (*PALETTE, (0, 0, 0))
 
 
 def open_pixels(path: Path) -> np.ndarray:
@@ -48,11 +46,11 @@ def panel_tiles(path: Path, titles: Sequence[str], width: int) -> dict[str, np.n
     return {title: pixels[top:bottom, x : x + width] for title, x in zip(titles, lefts, strict=True)}
 
 
-def train_ids(colored: np.ndarray) -> np.ndarray:
-    """(H, W, 3) in the Cityscapes colours -> (H, W) uint8 train ids; other colours become the ignore label."""
+def train_ids(colored: np.ndarray, classes: ClassSet = CITYSCAPES_19) -> np.ndarray:
+    """(H, W, 3) in the colours of the classes -> (H, W) uint8 classes; other colours become the ignore label."""
     codes = colored.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     ids = np.full(codes.shape, IGNORE_LABEL, np.uint8)
-    for i, (red, green, blue) in enumerate(PALETTE):
+    for i, (red, green, blue) in enumerate(classes.palette):
         ids[codes == (red << 16 | green << 8 | blue)] = i
     return ids
 
@@ -63,11 +61,14 @@ def photo_uri(pixels: np.ndarray, quality: int = QUALITY) -> str:
     return _uri(image.resize(_size(image), Image.Resampling.LANCZOS), "WEBP", quality=quality, method=5)
 
 
-def class_map_uri(ids: np.ndarray) -> str:
-    """(H, W) train ids -> PNG in the Cityscapes colours as data URI; colours stay exact."""
-    image = Image.fromarray(np.where(ids < len(CLASSES), ids, len(CLASSES)).astype(np.uint8))
+def class_map_uri(ids: np.ndarray, classes: ClassSet = CITYSCAPES_19) -> str:
+    """(H, W) classes -> PNG in their colours as data URI; colours stay exact."""
+    number = len(classes)
+    # One more colour than there are classes: ignored pixels are black.
+    colors = (*classes.palette, (0, 0, 0))
+    image = Image.fromarray(np.where(ids < number, ids, number).astype(np.uint8))
     image = image.resize(_size(image), Image.Resampling.NEAREST)
-    image.putpalette(np.array(_COLORS, np.uint8).tobytes())
+    image.putpalette(np.array(colors, np.uint8).tobytes())
     return _uri(image, "PNG", optimize=True)
 
 

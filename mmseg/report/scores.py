@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from mmseg.classes import CLASSES
 from mmseg.report.data import Report, Test
 from mmseg.report.markup import NO_VALUE, bar_cell, key_mark, percent, swatch, table
 
@@ -27,8 +26,9 @@ def page_header(report: Report) -> str:
     if not first.metrics.get("scores"):
         return f"{heading}<p>{escape(samples)} images predicted. There are no labels, so there is no score.</p>"
     key, valid = first.valid_score
-    undefined = sum(first.class_iou(i) is None for i in range(len(CLASSES)))
-    of = f"{len(CLASSES)} classes" + (f", {len(CLASSES) - undefined} occur" if undefined else "")
+    number = len(first.classes)
+    undefined = sum(first.class_iou(i) is None for i in range(number))
+    of = f"{number} classes" + (f", {number - undefined} occur" if undefined else "")
     tiles = [("mean IoU", of, percent(first.score("mIoU")) + " %")]
     if key != "mIoU":
         tiles.append(("mean IoU", f"{escape(key.removeprefix('mIoU_'))} valid classes", percent(valid) + " %"))
@@ -107,13 +107,14 @@ def classes_section(tests: Sequence[Test]) -> str:
     tests = [test for test in tests if test.metrics.get("per_class")]
     if not tests:
         return ""
+    classes = tests[0].classes
     counts = next((test.confusion for test in tests if test.confusion is not None), None)
     labelled = counts.sum(axis=1) if counts is not None else None
     header = '<th scope="col">class</th>'
     header += "".join(f'<th scope="col" class="number">{key_mark(t.color)}{escape(t.label)}</th>' for t in tests)
     header += '<th scope="col">labelled (%)</th>' if labelled is not None else ""
     rows = []
-    for i, name in enumerate(CLASSES):
+    for i, (color, name) in enumerate(zip(classes.palette, classes.names, strict=True)):
         values = [test.class_iou(i) for test in tests]
         best = max((v for v in values if v is not None), default=None) if len(tests) > 1 else None
         absent = all(i in test.absent for test in tests)
@@ -127,7 +128,7 @@ def classes_section(tests: Sequence[Test]) -> str:
             share = f"<td>{text}</td>"
         cells = "".join(bar_cell(value, best, test.color) for value, test in zip(values, tests, strict=True))
         row = ' class="absent"' if note else ""
-        rows.append(f'<tr{row}><th scope="row">{swatch(i)}{name}{mark}</th>{cells}{share}</tr>')
+        rows.append(f'<tr{row}><th scope="row">{swatch(color)}{escape(name)}{mark}</th>{cells}{share}</tr>')
     return (
         "<p>Intersection over union of each class in percent"
         f"{'; the best of a row is bold' if len(tests) > 1 else ''}. {NO_VALUE}: neither labelled nor predicted.</p>"
@@ -136,11 +137,10 @@ def classes_section(tests: Sequence[Test]) -> str:
 
 
 def _class_means(tests: Sequence[Test], with_share: bool) -> list[str]:
-    lines: list[tuple[str, Callable[[Test], float | None]]] = [
-        (f"mean of {len(CLASSES)}", lambda test: test.score("mIoU"))
-    ]
+    number = len(tests[0].classes)
+    lines: list[tuple[str, Callable[[Test], float | None]]] = [(f"mean of {number}", lambda test: test.score("mIoU"))]
     if any(test.absent for test in tests):
-        valid = len(CLASSES) - max(len(test.absent) for test in tests)
+        valid = number - max(len(test.absent) for test in tests)
         lines.append((f"mean of {valid} valid", lambda test: test.valid_score[1]))
     lines.append(("pixel accuracy", lambda test: test.score("aAcc")))
     empty = "<td></td>" if with_share else ""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmseg.models.losses import IGNORE_INDEX
 from mmseg.parallel.distributed import all_reduce_any
-from mmseg.uda.draws import CLASS_SLOTS
 
 
 def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
@@ -20,13 +19,15 @@ def class_mix_mask(label: Tensor, priority: Tensor) -> Tensor:
 
     Args:
         label: (B, H, W) int64 source labels, 255 ignored.
-        priority: (B, 20); of n present classes the ceil(n / 2) with the lowest values are chosen.
+        priority: (B, classes + 1), the last for the ignored label; of n present classes the ceil(n / 2) with the
+            lowest values are chosen.
 
     Returns:
         (B, 1, H, W) bool, True where the source is pasted.
     """
-    slots = label.masked_fill(label == IGNORE_INDEX, CLASS_SLOTS - 1)
-    present = torch.zeros(CLASS_SLOTS, dtype=torch.bool, device=label.device)
+    number = priority.shape[1]
+    slots = label.masked_fill(label == IGNORE_INDEX, number - 1)
+    present = torch.zeros(number, dtype=torch.bool, device=label.device)
     present.scatter_(0, slots.flatten(), True)
     present = all_reduce_any(present)
     count = (present.sum() + 1) // 2

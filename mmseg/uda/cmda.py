@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg.classes import CITYSCAPES_19, ClassSet
+from mmseg.config.class_sets import distance_classes
 from mmseg.config.run import Numerics
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
@@ -109,6 +111,7 @@ class DACS(nn.Module):
 
     Attributes:
         variant, plan: the training variant and its streams.
+        distance_classes: indices of the classes on which the feature distance is taken; None for all pixels.
         numerics: how the step computes, see :meth:`configure`.
         parts: runs the parts of the step: the motion extractor, the teacher, the ImageNet encoder, a student pass.
     """
@@ -120,6 +123,7 @@ class DACS(nn.Module):
         self.settings = self.settings_class(**settings)
         self.variant = variant_of_settings(self.settings)
         self.plan = stream_plan(self.settings)
+        self.use_class_set(CITYSCAPES_19)
         self.content_params = mixed_content_params(self.settings)
         _check_network(model, self.plan, self.variant)
         self.model = model
@@ -134,6 +138,20 @@ class DACS(nn.Module):
         self.parts: PartRunner = PlainRunner()
         self._precision = MixedPrecision()
         self.train()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the student."""
+        return self.model.decode_head.num_classes
+
+    def use_class_set(self, classes: ClassSet) -> None:
+        """Set the classes that the settings name or mean.
+
+        Raises:
+            ConfigError: the set has no such class.
+        """
+        given = self.settings.imnet_feature_dist_classes
+        self.distance_classes = None if given is None else distance_classes(given, classes)
 
     def configure(self, numerics: Numerics | None = None, runner: PartRunner | None = None) -> None:
         """Set how the step computes, once the networks are on their device.
@@ -347,8 +365,9 @@ class DACS(nn.Module):
     def _feature_distance(self, features: Tensor, imagenet_features: Tensor, label: Tensor) -> Tensor:
         """Weighted distance of the image's last features to those of the frozen ImageNet encoder."""
         s = self.settings
-        classes, min_ratio = s.imnet_feature_dist_classes, s.imnet_feature_dist_scale_min_ratio
-        return s.imnet_feature_dist_lambda * feature_distance(features, imagenet_features, label, classes, min_ratio)
+        ratio, number = s.imnet_feature_dist_scale_min_ratio, self.num_classes
+        apart = feature_distance(features, imagenet_features, label, self.distance_classes, ratio, number)
+        return s.imnet_feature_dist_lambda * apart
 
     def _begin_teacher(self, target: Streams, passes: Passes) -> Callable[[], dict[str, dict[str, Tensor]]]:
         """Start the teacher on the target: label and share of certain pixels, by output of the student."""

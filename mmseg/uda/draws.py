@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mmseg.classes import CLASSES
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import random_direction
 
-# classes 0..18 and, last, the ignored label
-CLASS_SLOTS = 20
 # separates the random stream of the step from that of the samples
 STEP_KEY = 1
 
@@ -39,7 +38,8 @@ class StepDraws:
         jitter, blur: uniform in [0, 1); compared with the probabilities of the config.
         sigma: standard deviation of the blur, uniform in [0.15, 1.15).
         events: whether the teacher sees events (otherwise isr).
-        class_priority: (B, 20) in [0, 1); of the classes present, the half with the lowest values is pasted.
+        class_priority: (B, classes + 1) in [0, 1), the last for the ignored label; of the classes present, the half
+            with the lowest values is pasted.
         jitter_factors: one per sample.
     """
 
@@ -52,8 +52,10 @@ class StepDraws:
     jitter_factors: tuple[JitterFactors, ...]
 
     @classmethod
-    def make(cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int) -> StepDraws:
-        """Draw for a batch of ``batch`` source-target pairs."""
+    def make(
+        cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int, classes: int = len(CLASSES)
+    ) -> StepDraws:
+        """Draw for a batch of ``batch`` source-target pairs with a number of classes."""
         rng = np.random.default_rng([STEP_KEY, seed, iteration, 0])
         jitter, blur, choice = rng.random(3)
         sigma = rng.uniform(0.15, 1.15)
@@ -67,7 +69,7 @@ class StepDraws:
             blur=float(blur),
             sigma=float(sigma),
             events=events,
-            class_priority=rng.random((batch, CLASS_SLOTS)),
+            class_priority=rng.random((batch, classes + 1)),
             jitter_factors=tuple(_jitter(rng, settings.color_jitter_strength) for _ in range(batch)),
         )
 

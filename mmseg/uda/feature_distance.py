@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmseg.classes import CLASSES
 from mmseg.models.losses import IGNORE_INDEX, masked_feature_distance
 
 
@@ -24,13 +25,14 @@ class ImageNetEncoder(nn.Module):
         return self.backbone(image)
 
 
-def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: int = 19) -> Tensor:
+def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: int = len(CLASSES)) -> Tensor:
     """Majority class of every ``factor`` x ``factor`` cell.
 
     Args:
         label: (B, 1, H, W) int64, 255 ignored.
         factor: side of a cell; a remainder at the border is dropped.
         min_ratio: smallest share of a cell that its majority needs; otherwise the cell is ignored.
+        num_classes: number of classes.
 
     Returns:
         (B, 1, H // factor, W // factor) int64; the lowest class wins a tie.
@@ -44,7 +46,7 @@ def downscale_label(label: Tensor, factor: int, min_ratio: float, num_classes: i
 
 @lru_cache(maxsize=8)
 def _chosen(classes: tuple[int, ...], device: torch.device) -> Tensor:
-    """(256,) bool by train id. Cached, since a copy to a GPU would stall the step."""
+    """(256,) bool by class. Cached, since a copy to a GPU would stall the step."""
     table = torch.zeros(256, dtype=torch.bool)
     table[list(classes)] = True
     return table.to(device)
@@ -56,18 +58,20 @@ def feature_distance(
     label: Tensor,
     classes: Sequence[int] | None,
     min_ratio: float | None,
+    num_classes: int,
 ) -> Tensor:
     """Distance of the student's last features to those of the frozen ImageNet encoder.
 
     Args:
         features, imagenet_features: (B, C, h, w).
         label: (B, H, W) int64 source label.
-        classes: train ids on which the distance is taken; None takes every position.
-        min_ratio: see :func:`downscale_label`.
+        classes: indices of the classes on which the distance is taken; None takes every position.
+        min_ratio, num_classes: see :func:`downscale_label`.
     """
     if classes is None:
         mask = torch.ones_like(features[:, :1], dtype=torch.bool)
     else:
-        cells = downscale_label(label[:, None], label.shape[1] // features.shape[2], min_ratio or 0.0)
+        factor = label.shape[1] // features.shape[2]
+        cells = downscale_label(label[:, None], factor, min_ratio or 0.0, num_classes)
         mask = _chosen(tuple(classes), cells.device)[cells]
     return masked_feature_distance(features, imagenet_features, mask)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from mmseg.classes import PALETTE
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.normalization import IMAGE_MEAN, IMAGE_STD
 from mmseg.io.files import atomic_path
 
 GAP = 4
 TITLE_HEIGHT = 22
 
-_COLOR_TABLE = np.zeros((256, 3), np.uint8)
-_COLOR_TABLE[: len(PALETTE)] = PALETTE
+
+@lru_cache(maxsize=8)
+def _color_table(classes: ClassSet) -> np.ndarray:
+    """(256, 3) uint8 RGB by class; others are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = classes.palette
+    return table
 
 
-def color_label(label: np.ndarray) -> np.ndarray:
-    """(H, W) train ids -> (H, W, 3) uint8 RGB in the Cityscapes colours; ignored pixels are black."""
-    return _COLOR_TABLE[label.astype(np.uint8)]
+def color_label(label: np.ndarray, classes: ClassSet = CITYSCAPES_19) -> np.ndarray:
+    """(H, W) classes -> (H, W, 3) uint8 RGB in the colours of the class set; ignored pixels are black."""
+    return _color_table(classes)[label.astype(np.uint8)]
 
 
 def image_picture(image: Tensor) -> np.ndarray:
@@ -45,9 +51,9 @@ def weight_picture(weight: Tensor) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def label_picture(label: Tensor) -> np.ndarray:
-    """Train ids (H, W) -> (H, W, 3) uint8 RGB."""
-    return color_label(label.detach().cpu().numpy())
+def label_picture(label: Tensor, classes: ClassSet = CITYSCAPES_19) -> np.ndarray:
+    """Classes (H, W) -> (H, W, 3) uint8 RGB."""
+    return color_label(label.detach().cpu().numpy(), classes)
 
 
 def panel(pictures: Mapping[str, np.ndarray], columns: int | None = None) -> np.ndarray:
@@ -88,7 +94,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def step_panel(pictures: Mapping[str, Tensor], sample: int = 0) -> np.ndarray:
+def step_panel(pictures: Mapping[str, Tensor], classes: ClassSet = CITYSCAPES_19, sample: int = 0) -> np.ndarray:
     """Panel of one sample of a training step, with a row each for source, target and mixed batch."""
     columns: Sequence[tuple[str, str]] = (
         ("image", "image"),
@@ -98,10 +104,10 @@ def step_panel(pictures: Mapping[str, Tensor], sample: int = 0) -> np.ndarray:
         ("weight", "weight"),
     )
     aliases = {"target.label": "target.pseudo_label", "target.weight": "target.pseudo_weight"}
-    render = {
+    render: Mapping[str, Callable[[Tensor], np.ndarray]] = {
         "image": image_picture,
         "signed": signed_picture,
-        "label": label_picture,
+        "label": partial(label_picture, classes=classes),
         "weight": weight_picture,
     }
     shown: dict[str, np.ndarray] = {}

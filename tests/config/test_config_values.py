@@ -279,7 +279,9 @@ OPTIONS = [
     ("uda.isr_parms.shift_pixel", "600", "give less than the 512 pixels of the image's side"),
     ("log_level", "None", "log_level=None is not available; it can be 'DEBUG'"),
     ("model.decode_head.channels", "0", "a whole number of at least 1"),
-    ("model.decode_head.num_classes", "1", "model.decode_head.num_classes=1 is not available; it can be 19"),
+    ("model.decode_head.num_classes", "1", "a whole number of at least 2 and at most 254"),
+    ("model.decode_head.num_classes", "8", "is 8, but the class set 'cityscapes19' has 19 classes; set it to None"),
+    ("classes", "dsec12", "classes='dsec12' is not a class set, did you mean 'dsec11'"),
     ("model.decode_head.dropout_ratio", "5", "of at least 0 and below 1"),
     ("model.decode_head.in_channels", "[64,128]", "of the four stages of 4 values"),
     (

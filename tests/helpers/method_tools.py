@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input, load_json
+from mmseg.classes import CLASSES
 from mmseg.config.uda import UDASettings
 from mmseg.models.backbones.mit import ARCHITECTURES, MixVisionTransformer
 from mmseg.registry import BACKBONES, UDA
-from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws
+from mmseg.uda.draws import JitterFactors, StepDraws
 from mmseg.uda.segmentors import build_segmentor
+
+# Place of the ignored label among the priorities of class mix.
+IGNORED_SLOT = len(CLASSES)
 
 
 def small_model(published: str = "cs2dsec", **changes) -> nn.Module:
@@ -55,10 +59,10 @@ def reference_draws(seed: int, label: torch.Tensor, force: str | None, iteration
     choice = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
     numpy_rng = np.random.RandomState(seed)
     classes = np.unique(label.numpy())
-    priority = np.ones((len(label), CLASS_SLOTS))
+    priority = np.ones((len(label), IGNORED_SLOT + 1))
     for row in priority:
         drawn = numpy_rng.choice(classes, (len(classes) + len(classes) % 2) // 2, replace=False)
-        row[np.where(drawn == 255, CLASS_SLOTS - 1, drawn)] = 0
+        row[np.where(drawn == 255, IGNORED_SLOT, drawn)] = 0
     events = choice > 0.5 if force is None else force == "events"
     factors = (JitterFactors((0, 1, 2, 3), 1.0, 1.0, 1.0, 0.0),) * len(label)
     return StepDraws(iteration, jitter, 0.0, sigma, events, priority, factors), choice

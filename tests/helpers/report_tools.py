@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mmseg.classes import DSEC_ABSENT_CLASSES
+from mmseg.classes import CITYSCAPES_19, DSEC_ABSENT_CLASSES
 from mmseg.evaluation.evaluator import evaluate
 from mmseg.work_dir.log_file import PERCENT
 
@@ -22,6 +22,7 @@ class Streets(Dataset):
 
     TEST_STREAMS = {"image": "warp_image", "events": "events_vg"}
     ABSENT_CLASSES = DSEC_ABSENT_CLASSES
+    classes = CITYSCAPES_19
     prediction_size = (HEIGHT, WIDTH)
 
     def __init__(self, frames: int, labelled: bool = True) -> None:

@@ -19,6 +19,7 @@ from helpers.golden_tools import (
     u01,
 )
 from helpers.method_tools import (
+    IGNORED_SLOT,
     dark_zurich_method,
     golden_batch,
     image_model,
@@ -40,7 +41,7 @@ from mmseg.models.resnet_generator import ResnetGenerator
 from mmseg.registry import UDA
 from mmseg.uda.augment import blur_kernel_size, color_jitter, gaussian_blur, input_grey_level, to_uint8
 from mmseg.uda.class_mix import class_mix_mask, paste
-from mmseg.uda.draws import CLASS_SLOTS, JitterFactors, StepDraws, events_threshold
+from mmseg.uda.draws import JitterFactors, StepDraws, events_threshold
 from mmseg.uda.feature_distance import downscale_label
 from mmseg.uda.segmentors import build_segmentor
 from mmseg.uda.streams import stream_plan
@@ -405,10 +406,10 @@ def test_class_mix():
     label = label_input("strong:label", 2, 64, 64, 16)[:, 0]
     pseudo = label_input("strong:pseudo", 2, 64, 64, 8)[:, 0]
     assert (np.unique(label.numpy()) == golden["unique_classes_of_batch"]).all()
-    priority = torch.ones(2, CLASS_SLOTS)
+    priority = torch.ones(2, IGNORED_SLOT + 1)
     for i in range(2):
         chosen = golden[f"class_choice{i}"]
-        priority[i, np.where(chosen == 255, CLASS_SLOTS - 1, chosen)] = 0
+        priority[i, np.where(chosen == 255, IGNORED_SLOT, chosen)] = 0
     mask = class_mix_mask(label, priority)
     packed = np.unpackbits(golden["masks_packed"])[: mask.numel()].reshape(mask.shape)
     assert (mask.numpy() == packed.astype(bool)).all()
@@ -426,7 +427,7 @@ def test_half_of_the_present_classes_are_pasted(seed):
     rng = np.random.default_rng(seed)
     values = rng.choice([*range(19), 255], rng.integers(1, 8), replace=False)
     label = torch.from_numpy(rng.choice(values, (3, 20, 24)))
-    mask = class_mix_mask(label, torch.from_numpy(rng.random((3, CLASS_SLOTS))))[:, 0]
+    mask = class_mix_mask(label, torch.from_numpy(rng.random((3, IGNORED_SLOT + 1))))[:, 0]
     present = label.unique()
     for sample, pasted in zip(label, mask, strict=True):
         whole = [c for c in present if (sample == c).any() and pasted[sample == c].all()]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmseg.classes import CLASSES
 from mmseg.config.components import DecoderParams
 from mmseg.config.fields import parse
 from mmseg.models.backbones.mit import to_map, to_tokens
@@ -96,8 +97,8 @@ class _BaseDAFormerHead(nn.Module):
         self,
         in_channels: Sequence[int],
         channels: int,
-        num_classes: int,
         decoder_params: Mapping[str, Any],
+        num_classes: int | None = None,
         in_index: Sequence[int] = (0, 1, 2, 3),
         dropout_ratio: float = 0.1,
         align_corners: bool = False,
@@ -105,7 +106,7 @@ class _BaseDAFormerHead(nn.Module):
         loss_decode: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes = num_classes or len(CLASSES)
         self.in_index = tuple(in_index)
         self.align_corners = align_corners
         self.in_channels = tuple(in_channels)
@@ -113,7 +114,7 @@ class _BaseDAFormerHead(nn.Module):
         self.decoder_params = parse(DecoderParams, "model.decode_head.decoder_params", decoder_params)
         self.loss = LOSSES.build(dict(loss_decode or {"type": "CrossEntropyLoss"}))
         self.dropout = nn.Dropout2d(dropout_ratio)
-        self.conv_seg = _classifier(channels, num_classes)
+        self.conv_seg = _classifier(channels, self.num_classes)
 
     def _make_embed_layers(self) -> nn.ModuleDict:
         dims = self.decoder_params.embed_dims
