@@ -314,8 +314,8 @@ class FramesDataset(Dataset):
         """
         if not classes.from_cityscapes:
             raise ConfigError(
-                f"{self.manifest.path} has the class set {self.manifest.class_set!r}, so its labels are Cityscapes train "
-                f"ids; the class set {classes.name!r} of the config has label ids of its own"
+                f"{self.manifest.path} has the class set {self.manifest.class_set!r}, so its labels are Cityscapes "
+                f"train ids; the class set {classes.name!r} of the config has label ids of its own"
             )
         self._classes = classes
 
