@@ -26,7 +26,7 @@ demo: $(STAMP)
 
 # One process per core, each with one thread; tests of a file run in the same process.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 fuzz: $(DEV_STAMP)
 	CMDA_FUZZ_INPUTS=$${CMDA_FUZZ_INPUTS:-10000} $(BIN)/python -m pytest tests/reliability/test_fuzz.py

@@ -14,8 +14,14 @@ LONGEST_FIRST = (
     "reliability/test_stopping.py",
     "reliability/test_resume.py",
     "scripts/test_scripts.py",
+    "reliability/test_ending_together.py",
+    "scripts/test_own_footage.py",
     "scripts/test_extend.py",
+    "scripts/test_demo.py",
+    "models/test_timm_encoder.py",
     "engine/test_graphs.py",
+    "inference/test_inference.py",
+    "test_classes.py",
 )
 # Tests that send signals start their processes from here: what a starter such as nohup ignores is not ignored there.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
