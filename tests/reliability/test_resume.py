@@ -19,6 +19,7 @@ from helpers.training_tools import QUICK, config_of
 from rich.console import Console
 
 from mmseg.apis import training
+from mmseg.classes import CLASSES
 from mmseg.config.load import effective, load_config
 from mmseg.config.run import RunConfig
 from mmseg.engine.checkpoint import checkpoint_to_test
@@ -281,7 +282,7 @@ def test_the_best_is_kept(project, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4])
 
     class Scores:
-        iou = [0.5] * 19
+        iou, names = [0.5] * len(CLASSES), CLASSES
 
         def __init__(self):
             self.value = next(scores)
