@@ -86,7 +86,9 @@ def use_class_set(config: dict[str, Any]) -> None:
         ConfigError: the number of classes is another, or a class is unknown.
     """
     classes = class_set_of(config)
-    head = config["model"]["decode_head"]
+    head = config["model"].get("decode_head")
+    if not head:
+        return  # check_config refuses it
     given = head.get("num_classes")
     if given is not None and given != len(classes):
         raise ConfigError(

@@ -105,10 +105,10 @@ class Bare:
 @pytest.mark.parametrize(
     ("contract", "lacking"),
     [
-        (TrainingSet, "'read_from', 'left_out', 'describe', 'sample_size', 'draw', 'sample'"),
+        (TrainingSet, "'classes', 'read_from', 'left_out', 'describe', 'sample_size', 'draw', 'sample'"),
         (
             EvaluationSet,
-            "'TEST_STREAMS', 'read_from', 'left_out', 'describe', 'ABSENT_CLASSES', 'prediction_size', '__g",
+            "'TEST_STREAMS', 'classes', 'read_from', 'left_out', 'describe', 'ABSENT_CLASSES', 'prediction_size', '__g",
         ),
     ],
 )
