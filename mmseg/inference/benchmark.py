@@ -294,15 +294,15 @@ def prepared(
         record_it: replay predictions as CUDA graphs.
         say: receives a message if they cannot be replayed.
     """
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    # Only these switches, as in training: torch refuses to report a precision that was set in both of its ways.
+    matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if compile_it:
         compile_networks(model)
     try:
         yield Predictor(model, device, PRECISIONS[precision], recorder_for(device) if record_it else None, say)
     finally:
-        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cuda.matmul.allow_tf32 = matmul
         torch.backends.cudnn.allow_tf32 = convolutions
         if compile_it:
             for module in model.modules():

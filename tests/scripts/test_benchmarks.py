@@ -86,10 +86,14 @@ def run_tool(monkeypatch, *words: object) -> None:
     runpy.run_path(str(ROOT / "tools" / "benchmark.py"), run_name="__main__")
 
 
+def torch_settings() -> tuple[bool, bool, int]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+
+
 def test_inference(monkeypatch, tmp_path):
     """Needs neither data nor weights, and leaves torch as it was."""
     monkeypatch.chdir(tmp_path)
-    settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+    settings = torch_settings()
     words = "--size 64x96 --batch 1 --precision fp32 bf16 fp16 --seconds 0.1 --threads 1 --device cpu --json x.json"
     run_tool(monkeypatch, ROOT / "configs" / "demo" / "cmda_toy_city.py", *words.split())
     result = json.loads((tmp_path / "x.json").read_text())
@@ -102,11 +106,7 @@ def test_inference(monkeypatch, tmp_path):
         assert row["images_per_second"] > 0
         assert "peak_memory_mib" not in row
     assert len(result["left_out"]) == 1
-    assert settings == (
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.allow_tf32,
-        torch.get_num_threads(),
-    )
+    assert settings == torch_settings()
 
 
 @pytest.mark.parametrize(
