@@ -124,7 +124,7 @@ class DSECDataset(Dataset):
         if isr_type != "real_time":
             raise ConfigError(f"{where}.isr_type is {isr_type!r}; the only one is 'real_time'")
         self.content = self.content_settings(where, isr_parms=isr_parms, shift_type=shift_type)
-        self.events = self.event_settings(events_bins_5_avg_1=events_bins_5_avg_1, events_clip_range=events_clip_range)
+        self.events = EventSettings.from_arguments(events_bins_5_avg_1, events_clip_range)
         self.events_num = events_num
         self.image_change_range = image_change_range
         frames = read_frame_list(dataset_txt_path, root_path)
@@ -145,14 +145,6 @@ class DSECDataset(Dataset):
         """How the arguments of this class say that content maps are extracted; ``where`` is for messages."""
         params = ContentParams.from_config(isr_parms, NIGHT_PARAMS, f"{where}.isr_parms")
         return ContentSettings(params, check_choice(shift_type, SHIFT_TYPES, f"{where}.shift_type"))
-
-    @staticmethod
-    def event_settings(
-        *, events_bins_5_avg_1: bool, events_clip_range: Iterable[float] | None, **_: Any
-    ) -> EventSettings:
-        """How the arguments of this class say that events become an input."""
-        clip_range = None if events_clip_range is None else pair(events_clip_range)
-        return EventSettings(5 if events_bins_5_avg_1 else 1, clip_range)
 
     def _check_files(self, frames: list[DSECFrame], list_path: str | Path) -> None:
         needed = {frame.warp_image for frame in frames}

@@ -134,7 +134,7 @@ class FramesDataset(Dataset):
             raise ConfigError(f"{where}.crop_resize_size does not go with night_isr; leave it out")
         self.sample_size: Size = (after[1], after[0]) if self.is_training else self.prediction_size
         self.content = self.content_settings(where, outputs=self.outputs, isr_parms=isr_parms, shift_type=shift_type)
-        self.events = self.event_settings(events_bins_5_avg_1=events_bins_5_avg_1, events_clip_range=events_clip_range)
+        self.events = EventSettings.from_arguments(events_bins_5_avg_1, events_clip_range)
         self.manifest = read_manifest(manifest)
         self.frames = self.manifest.frames
         self.names = [frame.name for frame in self.frames]
@@ -184,14 +184,6 @@ class FramesDataset(Dataset):
         usual = CITYSCAPES_PARAMS if "img_self_res" in outputs else NIGHT_PARAMS
         params = ContentParams.from_config(isr_parms, usual, f"{where}.isr_parms")
         return ContentSettings(params, check_choice(shift_type, SHIFT_TYPES, f"{where}.shift_type"))
-
-    @staticmethod
-    def event_settings(
-        *, events_bins_5_avg_1: bool, events_clip_range: Iterable[float] | None, **_: Any
-    ) -> EventSettings:
-        """How the arguments of this class say that events become an input."""
-        clip_range = None if events_clip_range is None else pair(events_clip_range)
-        return EventSettings(5 if events_bins_5_avg_1 else 1, clip_range)
 
     # ------------------------------------------------------------------------------------------ checks
 

@@ -5,6 +5,7 @@ Sizes are (height, width).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mmseg.datasets.base import Size
+from mmseg.datasets.base import Size, pair
 from mmseg.datasets.normalization import normalize_image
 from mmseg.events.normalize import event_clip_range, rescale_array, standardize_events
 from mmseg.events.recording import Events
@@ -100,6 +101,11 @@ class EventSettings:
 
     bins: int = 1
     clip_range: tuple[float, float] | None = None
+
+    @classmethod
+    def from_arguments(cls, events_bins_5_avg_1: bool, events_clip_range: Iterable[float] | None) -> EventSettings:
+        """Settings from the arguments of the data sets with events."""
+        return cls(5 if events_bins_5_avg_1 else 1, None if events_clip_range is None else pair(events_clip_range))
 
     def standard_grid(self, events: Events, frame: Size) -> np.ndarray:
         """Standardised voxel grid (bins, height, width) of the events in a frame."""

@@ -88,6 +88,8 @@ class InputRecipe:
         self.view = DSEC_VIEW if issubclass(kind, DSECDataset) else View("camera image")
         self.content = kind.content_settings("data.test", **settings)
         self.events: EventSettings | None = None
+        if self.is_dsec:
+            self.events = EventSettings.from_arguments(settings["events_bins_5_avg_1"], settings["events_clip_range"])
         self.image_change_range, self.events_num = 1, 0
         self.input_size: Size
         self.prediction_size: Size
@@ -96,12 +98,9 @@ class InputRecipe:
             shown = height - settings["ignored_bottom_rows"]
             self.prediction_size = self.input_size = (shown, width)
             self.resizes = True
-            if self.is_dsec:
-                self.events = FramesDataset.event_settings(**settings)
             if shown < height:
                 self.view = View(f"camera image, resized to {height}x{width}", f"rows 0..{shown - 1}, ")
         elif self.is_dsec:
-            self.events = DSECDataset.event_settings(**settings)
             self.image_change_range, self.events_num = settings["image_change_range"], settings["events_num"]
             self.prediction_size = DSECDataset.prediction_size
             self.input_size = pair(settings["test_resize_size"] or self.prediction_size)
