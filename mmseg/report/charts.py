@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from mmseg.report.data import Curve, Report, Run
-from mmseg.report.markup import key_mark
+from mmseg.report.markup import COLORS, key_mark
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 26
@@ -69,8 +69,8 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [float(f"{i * step:.10g}") for i in range(first, max(last, first + 1) + 1)]
 
 
-def svg(chart: Chart, number: int, names: Sequence[str]) -> str:
-    """The chart as an SVG element; the line of run ``n`` has the class ``c<n mod 8>``."""
+def svg(chart: Chart, number: int, runs: Sequence[Run]) -> str:
+    """The chart as an SVG element; a line has the class of its run's colour, ``c<color mod 8>``."""
     xs = [x for line in chart.lines.values() for x in line.iterations]
     ys = [y for line in chart.lines.values() for y in line.values]
     y_ticks = ticks(min(ys), max(ys))
@@ -89,16 +89,17 @@ def svg(chart: Chart, number: int, names: Sequence[str]) -> str:
     for x, anchor in ((x_low, "start"), (x_high, "end")):
         parts.append(f'<text x="{px(x):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:,}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">iteration</text>')
-    for run, line in chart.lines.items():
+    for index, line in chart.lines.items():
+        color = runs[index].color
         points = [f"{px(x):.1f},{py(y):.1f}" for x, y in zip(line.iterations, line.values, strict=True)]
-        dashed = " dashed" if run >= 8 else ""
+        dashed = " dashed" if color >= COLORS else ""
         if len(points) > 1:
-            parts.append(f'<polyline class="line c{run % 8}{dashed}" points="{" ".join(points)}"/>')
+            parts.append(f'<polyline class="line c{color % COLORS}{dashed}" points="{" ".join(points)}"/>')
         if chart.dots or len(points) == 1:
             circles = (f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (point.split(",") for point in points))
-            parts.append(f'<g class="dots c{run % 8}">{"".join(circles)}</g>')
+            parts.append(f'<g class="dots c{color % COLORS}">{"".join(circles)}</g>')
     summary = "; ".join(
-        f"{names[run]}: from {line.values[0]:g} to {line.values[-1]:g}" for run, line in chart.lines.items()
+        f"{runs[index].name}: from {line.values[0]:g} to {line.values[-1]:g}" for index, line in chart.lines.items()
     )
     label = escape(f"{chart.title} over {x_low:,} to {x_high:,} iterations. {summary}")
     # Left edge and width of the plot, for the cursor of the script.
@@ -115,13 +116,12 @@ def _short(value: float) -> str:
 
 def training_section(report: Report) -> str:
     """Charts of the trainings; '' if nothing was logged."""
-    names = [run.name for run in report.runs]
     charts = charts_of(report.runs)
     if not charts:
         return ""
     legend = ""
-    if len(names) > 1:
-        entries = "".join(f"<li>{key_mark(n)}{escape(name)}</li>" for n, name in enumerate(names))
+    if len(report.runs) > 1:
+        entries = "".join(f"<li>{key_mark(run.color)}{escape(run.name)}</li>" for run in report.runs)
         legend = f'<ul class="legend">{entries}</ul>'
     figures = []
     for number, chart in enumerate(charts):
@@ -133,7 +133,7 @@ def training_section(report: Report) -> str:
             else ""
         )
         figures.append(
-            f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>{svg(chart, number, names)}{scrub}'
-            f'<output class="needs-js" data-value="{number}"></output></figure>'
+            f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>'
+            f'{svg(chart, number, report.runs)}{scrub}<output class="needs-js" data-value="{number}"></output></figure>'
         )
     return f'{legend}<div class="charts">{"".join(figures)}</div>'

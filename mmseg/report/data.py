@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -36,11 +37,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """A training: its name, its folder, and its curves by mode (``train``, ``val``) and key of the log."""
+    """A training.
+
+    Attributes:
+        name: display name.
+        folder: its work dir.
+        curves: by mode (``train``, ``val``) and key of the log.
+        color: number of its colour in a report: that of its first test.
+    """
 
     name: str
     folder: Path
     curves: Mapping[tuple[str, str], Curve]
+    color: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Test:
         panel: titles of the pictures of a panel from left to right; empty without panels.
         confusion: (classes, classes) int64 pixels by label and prediction; None without labels.
         frames: scores by frame name; None for a frame without label.
-        color: number of its colour in a report: one per run if there are several, else one per test.
+        color: number of its colour in a report.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -153,19 +162,23 @@ def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Repo
             tests.setdefault(test.folder.resolve(), test)
     _check_same_classes(list(tests.values()))
     labelled = label_tests(list(tests.values()), several_runs=len(runs) > 1)
-    used = _short_names(list(runs.values()))
-    order = list(used)
+    used = _colored(_short_names(list(runs.values())), labelled)
     labelled = [
-        replace(
-            test,
-            run=used[test.run.folder] if test.run else None,
-            color=order.index(test.run.folder) if test.run and len(order) > 1 else number,
-        )
+        replace(test, run=used[test.run.folder] if test.run else None, color=number)
         for number, test in enumerate(labelled)
     ]
     frames, left_out = choose_frames(labelled, max_frames)
     names = [run.name for run in runs.values()] or [path.resolve().name for path in paths]
     return Report(", ".join(names), tuple(labelled), tuple(used.values()), frames, left_out)
+
+
+def _colored(runs: Mapping[Path, Run], tests: Sequence[Test]) -> dict[Path, Run]:
+    """Runs by folder with the colour of their first test; those without tests get the next free ones."""
+    firsts = {test.run.folder: number for number, test in reversed(list(enumerate(tests))) if test.run}
+    free = itertools.count(len(tests))
+    return {
+        folder: replace(run, color=firsts[folder] if folder in firsts else next(free)) for folder, run in runs.items()
+    }
 
 
 def _check_same_classes(tests: Sequence[Test]) -> None:

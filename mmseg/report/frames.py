@@ -107,7 +107,9 @@ def _frame(tests: Sequence[Test], number: int, name: str, pictures: Sequence[Pic
         '<div class="stage needs-js" aria-hidden="true"><img class="base" alt=""><img class="over" alt="">'
         '<span class="seam"></span></div>'
         f'<input class="slide needs-js" type="range" min="0" max="100" value="50" '
-        f'aria-label="How much of the upper picture is shown, {title}"><p class="under needs-js">&nbsp;</p>'
+        f'aria-label="How much of the upper picture is shown, {title}">'
+        f'<div class="below needs-js"><p class="under">&nbsp;</p><button type="button" class="save" '
+        f'aria-label="Save the picture of {title} as PNG">Save</button></div>'
         if len(pictures) > 1
         else ""
     )

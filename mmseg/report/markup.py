@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 NO_VALUE = "–"
+# Colours of tests and runs in page.css; further ones use them again, with rings and dashed lines.
+COLORS = 8
 
 
 def percent(value: float | None) -> str:
@@ -21,7 +23,7 @@ def swatch(color: tuple[int, int, int]) -> str:
 
 def key_mark(number: int) -> str:
     """Colour mark of a test or run."""
-    return f'<span class="key c{number % 8}"></span>'
+    return f'<span class="key c{number % COLORS}{" ring" if number >= COLORS else ""}"></span>'
 
 
 def table(header: str, rows: Sequence[str], name: str, footer: Sequence[str] = (), kind: str = "") -> str:
@@ -33,10 +35,16 @@ def table(header: str, rows: Sequence[str], name: str, footer: Sequence[str] = (
     )
 
 
+def best_of(values: Iterable[float | None]) -> float | None:
+    """The best of several shares, to print in bold; None if all that are defined look the same, as zeros do."""
+    defined = [value for value in values if value is not None]
+    return max(defined) if len({percent(value) for value in defined}) > 1 else None
+
+
 def bar_cell(value: float | None, best: float | None, color: int) -> str:
     """Table cell with a share in percent and a bar, bold if it is the best."""
     if value is None:
         return f'<td class="number none">{NO_VALUE}</td>'
     text = f"<b>{percent(value)}</b>" if value == best else percent(value)
-    bar = f'<span class="meter c{color % 8}" style="--v:{min(max(value, 0), 1):.4f}"></span>'
+    bar = f'<span class="meter c{color % COLORS}" style="--v:{min(max(value, 0), 1):.4f}"></span>'
     return f'<td class="number">{text}{bar}</td>'

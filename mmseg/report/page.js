@@ -7,6 +7,17 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const percent = (value) => (value === null || value === undefined ? "–" : value.toFixed(1));
 
+  // Navigation: show that there is more to the left or right.
+  const bar = document.querySelector(".bar");
+  const links = bar.querySelector("ul");
+  const markSides = () => {
+    bar.classList.toggle("before", links.scrollLeft > 4);
+    bar.classList.toggle("after", links.scrollLeft + links.clientWidth < links.scrollWidth - 4);
+  };
+  links.addEventListener("scroll", markSides, { passive: true });
+  window.addEventListener("resize", markSides);
+  markSides();
+
   // Confusion: one matrix at a time; a single stop of the Tab key, arrow keys inside.
   const readout = byId("confusion-readout");
   const describe = (cell) => {
@@ -182,11 +193,45 @@
     list.dataset.mode = chosen("mode", "wipe");
   };
 
+  // What the stage shows, as a PNG of the size of its pictures.
+  const snapshot = (card) => {
+    const [base, over] = ["base", "over"].map((kind) => card.querySelector(`.stage .${kind}`));
+    const images = [base, over].filter((image) => image.src && !image.hidden);
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(...images.map((image) => image.naturalWidth));
+    canvas.height = Math.max(...images.map((image) => image.naturalHeight));
+    const context = canvas.getContext("2d");
+    const share = Number(card.querySelector(".slide").value) / 100;
+    for (const image of images) {
+      context.save();
+      if (image === over && images.length > 1) {
+        if (list.dataset.mode === "blend") {
+          context.globalAlpha = share;
+        } else {
+          context.beginPath();
+          context.rect(0, 0, Math.round(share * canvas.width), canvas.height);
+          context.clip();
+        }
+      }
+      context.imageSmoothingEnabled = !image.classList.contains("map");
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
+      context.restore();
+    }
+    return canvas;
+  };
+  const save = (card) => {
+    const link = document.createElement("a");
+    link.href = snapshot(card).toDataURL("image/png");
+    link.download = `${data.frames[Number(card.dataset.frame)].name}.png`;
+    link.click();
+  };
+
   for (const card of cards) {
     const slider = card.querySelector(".slide");
     const stage = card.querySelector(".stage");
     if (!slider) continue;
     slider.addEventListener("input", () => slide(card, slider.value));
+    card.querySelector(".save").addEventListener("click", () => save(card));
     card.addEventListener("change", (event) => {
       if (event.target.type === "radio") choose(card, event.target.value);
     });

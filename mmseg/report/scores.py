@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from mmseg.report.data import Report, Test
-from mmseg.report.markup import NO_VALUE, bar_cell, key_mark, percent, swatch, table
+from mmseg.report.markup import NO_VALUE, bar_cell, best_of, key_mark, percent, swatch, table
 
 
 def page_header(report: Report) -> str:
@@ -90,7 +90,7 @@ def _scores(tests: Sequence[Test]) -> str:
     header = '<th scope="col">test</th>'
     header += "".join(f'<th scope="col" class="number">{title} (%)</th>' for title, _ in columns)
     header += "".join(f'<th scope="col">{title}</th>' for title in ("model", "iterations", "images"))
-    best = [max((v for v in map(of, tests) if v is not None), default=None) for _, of in columns]
+    best = [best_of(map(of, tests)) for _, of in columns]
     rows = []
     for test in tests:
         cells = "".join(bar_cell(of(test), best[i], test.color) for i, (_, of) in enumerate(columns))
@@ -116,7 +116,7 @@ def classes_section(tests: Sequence[Test]) -> str:
     rows = []
     for i, (color, name) in enumerate(zip(classes.palette, classes.names, strict=True)):
         values = [test.class_iou(i) for test in tests]
-        best = max((v for v in values if v is not None), default=None) if len(tests) > 1 else None
+        best = best_of(values)
         absent = all(i in test.absent for test in tests)
         unlabelled = labelled is not None and labelled[i] == 0
         note = "absent from this set" if absent else "not in these labels" if unlabelled else ""

@@ -23,6 +23,7 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.evaluation.metrics import scores
 from mmseg.report.charts import MAX_POINTS, charts_of, ticks
 from mmseg.report.data import Run, choose_frames, collect, read_curves, read_test
+from mmseg.report.markup import bar_cell, best_of, key_mark
 from mmseg.report.page import render, write_report
 from mmseg.report.pictures import class_map_uri, photo_uri, train_ids
 
@@ -362,14 +363,28 @@ def test_page_of_several_runs(tmp_path):
     second = make_run(tmp_path / "b_toy_seed0", ("fusion",), frames=6)
     report = collect([first, second, first])
     assert [test.label for test in report.tests] == ["a · fusion", "a · image", "b · fusion"]
-    assert [test.color for test in report.tests] == [0, 0, 1]  # one colour per run
+    assert [test.color for test in report.tests] == [0, 1, 2]
+    assert [run.color for run in report.runs] == [0, 2]  # that of the first test
     assert len(report.frames) == 6
     page = Page(render(report))
     assert "2 runs side by side" in page.text
     keys = [of["data-key"] for of in page.all("img") if of.get("alt", "").startswith("night_00")]
     assert keys == ["image", "events", "test1", "test0", "test2", "label"]
     assert "No prediction here: a · fusion, a · image" in page.text
-    assert len([of for of in page.all("polyline") if "c1" in of["class"].split()]) == 6
+    assert len([of for of in page.all("polyline") if "c2" in of["class"].split()]) == 6
+
+
+def test_best_of_equal_scores_is_not_bold():
+    assert best_of([0.3, None, 0.5]) == 0.5
+    assert best_of([0.0, 0.0]) is None
+    assert best_of([0.30001, 0.30002]) is None  # equal in print
+    assert best_of([0.4]) is None
+    assert best_of([None, None]) is None
+    assert "<b>" not in bar_cell(0.0, best_of([0.0, 0.0]), 0)
+
+
+def test_colours_are_used_again_with_another_mark():
+    assert key_mark(9) == '<span class="key c1 ring"></span>'
 
 
 def test_ticks_are_round():

@@ -4,10 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers.report_tools import make_run, make_test
+from helpers.report_tools import BUILDING, HEIGHT, TRAIN, WIDTH, make_run, make_test
+from PIL import Image
 
 from mmseg.report.page import write_report
+from mmseg.visualization.panels import color_label
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -210,6 +213,36 @@ def test_page_never_scrolls_sideways(browser, width):
     browser.size(width, 800)
     assert browser.js("document.documentElement.scrollWidth") <= width
     assert browser.js("document.body.scrollWidth") <= width
+
+
+def test_navigation_shows_on_a_phone_that_it_goes_on(browser):
+    bar = "document.querySelector('.bar')"
+    assert browser.js(f"{bar}.className") == "bar"
+    browser.size(320, 700)
+    browser.js("new Promise(requestAnimationFrame).then(() => 1)")
+    assert browser.js(f"getComputedStyle({bar}, '::after').display") == "flex"
+    assert browser.js(f"getComputedStyle({bar}, '::before').display") == "none"
+    browser.js(f"{bar}.querySelector('ul').scrollTo({{left: 9999, behavior: 'instant'}})")
+    browser.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => 1)")
+    assert browser.js(f"getComputedStyle({bar}, '::after').display") == "none"
+    assert browser.js(f"getComputedStyle({bar}, '::before').display") == "flex"
+
+
+def test_picture_is_saved(browser, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    behavior = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
+    browser.choose("base", "label")
+    browser.choose("over", "fusion output")
+    browser.js("Promise.all([...document.images].filter(i => i.src).map(i => i.decode())).then(() => 1)")
+    browser.one("[data-frame='0'] .save").click()
+    WebDriverWait(browser.driver, 10).until(lambda _: (tmp_path / "night_04.png").is_file())
+    saved = np.asarray(Image.open(tmp_path / "night_04.png").convert("RGB"))
+    left, right = color_label(np.array([[BUILDING]]))[0, 0], color_label(np.array([[TRAIN]]))[0, 0]
+    assert saved.shape == (HEIGHT, WIDTH, 3)
+    assert (saved[24, 52] == right).all()  # the label, right of the seam
+    assert (saved[:30, :32] == left).all(axis=-1).any()
 
 
 def test_dark_scheme(browser):
