@@ -62,7 +62,8 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     from mmseg.uda.streams import stream_plan
 
     cfg = effective(load_config(config, {"model.pretrained": None}))
-    plan = stream_plan(UDASettings(**cfg["uda"]))
+    settings = UDASettings(**cfg["uda"])
+    plan = stream_plan(settings)
     batch, side = cfg["data"]["samples_per_gpu"], cfg["data"]["train"]["source"]["image_crop_size"][0]
     passes = plan.passes(True)
     dtype = PRECISIONS[precision]
@@ -108,6 +109,8 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
             "student, mixed (forward and backward)": student_pass,
             "teacher": counted(teacher),
         }
+        if settings.masked_pass:
+            parts["student, masked (forward and backward)"] = student_pass
         if cfg["uda"].get("cyclegan_itrd2en_path"):
             parts["Image Motion-Extractor"] = counted(translation)
         # AdamW reads weight, gradient and two moments and writes three of them; the average reads two and writes one.

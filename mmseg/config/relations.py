@@ -45,6 +45,7 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
             "image_crop_size (Dark Zurich, manifests)"
         )
     _check_method(run.uda, target)
+    _check_masking(run, target)
     _check_schedule(run.lr_config, run.optimizer.lr)
 
 
@@ -110,6 +111,15 @@ def _check_method(uda: UDASettings, size: Size | None) -> None:
             f"{size[0]} rows, so give less than {size[0]} in all"
         )
     _check_shift("uda.isr_parms", uda.isr_parms, min(size))
+
+
+def _check_masking(run: RunConfig, size: Size | None) -> None:
+    masking = run.uda.masked_pass
+    if masking is None:
+        return
+    masking.check_samples(run.data.samples_per_gpu)
+    if size:
+        masking.grid(size)
 
 
 def _check_optimizer(optimizer: Mapping[str, Any]) -> None:

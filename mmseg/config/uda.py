@@ -22,9 +22,10 @@ from mmseg.config.components import (
     UNREAD,
     WEIGHT,
 )
-from mmseg.config.fields import key, section_of, shared
+from mmseg.config.fields import build, key, section_of, shared
 from mmseg.config.kinds import REQUIRED, Choice, Flag, Key, ListOf, Number, Off, PathText, Text, Whole
 from mmseg.config.sections import Either, Section, Variants
+from mmseg.errors import ConfigError
 
 # Weight of the distance between both encoders' features where a config leaves it open (-1).
 FEATURE_CONSISTENCY = 0.25
@@ -58,6 +59,57 @@ DISTANCE_CLASSES = Either(
         ListOf(NAME, 1, MOST_CLASSES, "of names of classes", different=True),
     )
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """Masked image consistency, a third student pass on inputs with hidden cells; see :mod:`mmseg.uda.masking`."""
+
+    ratio: float = key(Number(0, 1, below=True), 0.7, "share of the cells that are hidden")
+    block: int = key(Whole(1, LARGEST_SIDE), 32, "side of a cell in pixels; 64 for crops of 1024, 32 for 512")
+    mode: str = key(
+        Choice(("target_aug", "separate")),
+        "target_aug",
+        "what is masked: the target with jittered and blurred images, or, of every two pairs of samples, the first "
+        "one's source and target",
+    )
+    streams: list[str] | None = key(
+        ListOf(Text("the name of a stream"), 1, 16, "of streams", different=True),
+        None,
+        "streams that are masked, e.g. 'image', 'events', 'img_self_res'; None for all of the variant",
+        none=True,
+    )
+    shared: bool = key(Flag(), True, "hide the same cells in all streams; False hides different cells in each")
+    weight: float = key(Number(0, 1000, above=True), 1.0, "weight of the losses of the masked pass")
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of cells of an input of a size (height, width).
+
+        Raises:
+            ConfigError: a cell is larger than the input.
+        """
+        height, width = size
+        if self.block > min(size):
+            raise ConfigError(
+                f"uda.masking.block is {self.block}, and samples have {height}x{width} pixels; give at most {min(size)}"
+            )
+        return round(height / self.block), round(width / self.block)
+
+    def check_samples(self, number: int) -> None:
+        """Check the number of samples in a batch of one process.
+
+        Raises:
+            ConfigError: the mode needs another.
+        """
+        if self.mode == "separate" and number % 2:
+            raise ConfigError(
+                f"uda.masking.mode='separate' masks a source and a target sample of every two pairs, and there are "
+                f"{number} per process; make data.samples_per_gpu even, or set the mode to 'target_aug'"
+            )
+
+
+# Without its dataclass, so that the settings of the method stay plain values, as in the config.
+MASKING = Section(section_of(Masking).keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +153,9 @@ class UDASettings:
     )
     shift_type: str = shared(SHIFT_TYPE)
     isr_parms: Mapping[str, Any] | str | None = shared(ISR_PARMS)
+    masking: Mapping[str, Any] | None = key(
+        MASKING, None, "masked image consistency; None for none, dict() for the defaults", none=True
+    )
     source_only: bool = key(Flag(), False, "train on the labelled source only, without teacher and target")
     without_events: bool = key(Flag(), False, "always feed content maps to the teacher")
     without_isd: bool = key(Flag(), False, "always feed events to the teacher")
@@ -122,6 +177,11 @@ class UDASettings:
 
     def __post_init__(self) -> None:
         section_of(type(self)).check("uda", vars(self))
+
+    @property
+    def masked_pass(self) -> Masking | None:
+        """Settings of the masked pass; None if there is none."""
+        return None if self.masking is None else build(Masking, self.masking)
 
     @property
     def loss_weight(self) -> dict[str, float]:

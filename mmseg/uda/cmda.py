@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.config.class_sets import distance_classes
 from mmseg.config.run import Numerics
-from mmseg.config.uda import UDASettings
+from mmseg.config.uda import Masking, UDASettings
 from mmseg.errors import ConfigError
 from mmseg.extractors.content import NIGHT_PARAMS, ContentParams, content_map
 from mmseg.models.backbones.mit import MixVisionTransformer
@@ -31,8 +31,9 @@ from mmseg.parallel.distributed import all_reduce_mean, is_distributed
 from mmseg.registry import UDA
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, input_grey_level, renormalize
 from mmseg.uda.class_mix import Supervision, class_mix_mask, paste, paste_supervision
-from mmseg.uda.draws import StepDraws
+from mmseg.uda.draws import MaskDraws, StepDraws
 from mmseg.uda.feature_distance import ImageNetEncoder, feature_distance
+from mmseg.uda.masking import first_of_two, hide_cells, supervise_first_of_two
 from mmseg.uda.parts import PartRunner, PlainRunner, Tensors, map_tensors
 from mmseg.uda.streams import Passes, StreamPlan, Variant, check_isr_fusion, stream_plan, variant_of_settings
 from mmseg.uda.teacher import make_teacher, update_teacher, without_noise
@@ -111,6 +112,7 @@ class DACS(nn.Module):
 
     Attributes:
         variant, plan: the training variant and its streams.
+        masking: settings of the masked pass; None if there is none.
         distance_classes: indices of the classes on which the feature distance is taken; None for all pixels.
         numerics: how the step computes, see :meth:`configure`.
         parts: runs the parts of the step: the motion extractor, the teacher, the ImageNet encoder, a student pass.
@@ -122,7 +124,7 @@ class DACS(nn.Module):
         super().__init__()
         self.settings = self.settings_class(**settings)
         self.variant = variant_of_settings(self.settings)
-        self.plan = stream_plan(self.settings)
+        self.plan, self.masking = stream_plan(self.settings), self.settings.masked_pass
         self.use_class_set(CITYSCAPES_19)
         self.content_params = mixed_content_params(self.settings)
         _check_network(model, self.plan, self.variant)
@@ -242,6 +244,12 @@ class DACS(nn.Module):
         logs |= _named("mix.", mixed_logs)
         logs["mix.pseudo_weight"] = pseudo["image"]["weight"].mean()
         pictures |= _named("mixed.", {**mixed, **mixed_truth["image"]}) | _named("target.pseudo_", pseudo["image"])
+
+        # MASKED
+        if self.masking is not None:
+            masked, masked_truth = self._masked_batch(self.masking, source, target, label, pseudo, draws)
+            logs |= _named("masked.", student("masked pass", masked, masked_truth, weight=self.masking.weight))
+            pictures |= _named("masked.", {**masked, **masked_truth["image"]})
         return StepResult(logs, pictures)
 
     def _source_streams(self, sample: Mapping[str, Tensor], passes: Passes) -> Streams:
@@ -265,11 +273,17 @@ class DACS(nn.Module):
         truth: Mapping[str, Supervision],
         consistency: float = 0.0,
         imagenet: Tensor | None = None,
+        weight: float = 1.0,
         *,
         passes: Passes,
         backward: Callable[[Tensor], None] = Tensor.backward,
     ) -> dict[str, Tensor]:
-        """Call :meth:`_student_pass` on each micro-batch; the mean of the values to log."""
+        """Call :meth:`_student_pass` on each micro-batch; the mean of the values to log.
+
+        Args:
+            weight: factor on the weights of the cross entropies.
+        """
+        loss_weights = tuple((output, weight * own) for output, own in passes.loss_weights.items())
         inputs = {"slots": _slots(streams, passes.student_streams), "truth": truth, "imagenet": imagenet}
         batch = len(streams["image"])
         size = self.numerics.micro_batch or batch
@@ -277,7 +291,7 @@ class DACS(nn.Module):
         for first in range(0, batch, size):
             part = slice(first, min(first + size, batch))
             share = (part.stop - part.start) / batch
-            how = StudentPass(passes.student_fusion, tuple(passes.loss_weights.items()), consistency, share)
+            how = StudentPass(passes.student_fusion, loss_weights, consistency, share)
             logged = self.parts.run(
                 name,
                 how,
@@ -402,7 +416,34 @@ class DACS(nn.Module):
         return truth
 
     @torch.no_grad()
-    def _augment(self, images: Tensor, draws: StepDraws) -> Tensor:
+    def _masked_batch(
+        self,
+        masking: Masking,
+        source: Streams,
+        target: Streams,
+        label: Tensor,
+        pseudo: Mapping[str, Supervision],
+        draws: StepDraws,
+    ) -> tuple[Streams, Mapping[str, Supervision]]:
+        """Streams of the student with hidden cells, and their supervision by output.
+
+        Raises:
+            ValueError: the draws were made without masking.
+        """
+        if draws.masked is None:
+            raise ValueError("the draws have no masks; make them from the settings of this method")
+        truth: Mapping[str, Supervision]
+        if masking.mode == "separate":
+            masking.check_samples(len(label))
+            streams = {stream: first_of_two(source[stream], target[stream]) for stream in source}
+            truth = {output: supervise_first_of_two(label, supervision) for output, supervision in pseudo.items()}
+        else:
+            streams, truth = {stream: target[stream] for stream in source}, pseudo
+            streams["image"] = self._augment(streams["image"], draws.masked)
+        return hide_cells(streams, masking, draws.masked, masking.streams or streams), truth
+
+    @torch.no_grad()
+    def _augment(self, images: Tensor, draws: StepDraws | MaskDraws) -> Tensor:
         if draws.jitter > self.settings.color_jitter_probability:
             plain = denormalize(images)
             jittered = [color_jitter(x, f) for x, f in zip(plain, draws.jitter_factors, strict=True)]

@@ -16,6 +16,8 @@ from mmseg.extractors.content import random_direction
 
 # separates the random stream of the step from that of the samples
 STEP_KEY = 1
+# separate the draws of the masked pass from the others of the step, which are the same with it and without it
+OTHERS, MASKED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,44 @@ class JitterFactors:
 
 
 @dataclass(frozen=True)
+class MaskDraws:
+    """Draws of the masked pass of one iteration.
+
+    Attributes:
+        jitter, blur, sigma, jitter_factors: as in :class:`StepDraws`, drawn anew.
+        keys: one per sample; they tell apart seed, iteration and position in the joint batch of all processes.
+    """
+
+    jitter: float
+    blur: float
+    sigma: float
+    jitter_factors: tuple[JitterFactors, ...]
+    keys: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def make(cls, strength: float, batch: int, iteration: int, seed: int) -> MaskDraws:
+        """Draw for a batch, with a strength of the colour jitter."""
+        key = (STEP_KEY, seed, iteration, MASKED)
+        rng = np.random.default_rng(key)
+        jitter, blur = rng.random(2)
+        return cls(
+            jitter=float(jitter),
+            blur=float(blur),
+            sigma=_sigma(rng),
+            jitter_factors=tuple(_jitter(rng, strength) for _ in range(batch)),
+            keys=tuple((*key, sample) for sample in range(batch)),
+        )
+
+    def part(self, first: int, last: int) -> MaskDraws:
+        """Draws of the samples ``first`` to ``last - 1`` of the batch."""
+        return replace(self, jitter_factors=self.jitter_factors[first:last], keys=self.keys[first:last])
+
+    def cells(self, rows: int, columns: int) -> np.ndarray:
+        """Uniform values in [0, 1) for the cells of every sample, (B, rows, columns)."""
+        return np.stack([np.random.default_rng(key).random((rows, columns)) for key in self.keys])
+
+
+@dataclass(frozen=True)
 class StepDraws:
     """Draws of one iteration.
 
@@ -41,6 +81,7 @@ class StepDraws:
         class_priority: (B, classes + 1) in [0, 1), the last for the ignored label; of the classes present, the half
             with the lowest values is pasted.
         jitter_factors: one per sample.
+        masked: draws of the masked pass; None if there is none.
     """
 
     iteration: int
@@ -50,33 +91,39 @@ class StepDraws:
     events: bool
     class_priority: np.ndarray
     jitter_factors: tuple[JitterFactors, ...]
+    masked: MaskDraws | None = None
 
     @classmethod
     def make(
         cls, settings: UDASettings, batch: int, iteration: int, max_iters: int, seed: int, classes: int = len(CLASSES)
     ) -> StepDraws:
         """Draw for a batch of ``batch`` source-target pairs with a number of classes."""
-        rng = np.random.default_rng([STEP_KEY, seed, iteration, 0])
+        rng = np.random.default_rng([STEP_KEY, seed, iteration, OTHERS])
         jitter, blur, choice = rng.random(3)
-        sigma = rng.uniform(0.15, 1.15)
+        sigma = _sigma(rng)
         threshold = events_threshold(settings.random_choice_thres, iteration / max_iters)
         events = bool(choice > threshold)
         if settings.without_events or settings.without_isd:
             events = settings.without_isd
+        strength = settings.color_jitter_strength
         return cls(
             iteration=iteration,
             jitter=float(jitter),
             blur=float(blur),
-            sigma=float(sigma),
+            sigma=sigma,
             events=events,
             class_priority=rng.random((batch, classes + 1)),
-            jitter_factors=tuple(_jitter(rng, settings.color_jitter_strength) for _ in range(batch)),
+            jitter_factors=tuple(_jitter(rng, strength) for _ in range(batch)),
+            masked=None if settings.masking is None else MaskDraws.make(strength, batch, iteration, seed),
         )
 
     def part(self, first: int, last: int) -> StepDraws:
         """Draws of the samples ``first`` to ``last - 1`` of the batch."""
         return replace(
-            self, class_priority=self.class_priority[first:last], jitter_factors=self.jitter_factors[first:last]
+            self,
+            class_priority=self.class_priority[first:last],
+            jitter_factors=self.jitter_factors[first:last],
+            masked=self.masked and self.masked.part(first, last),
         )
 
     def shift_direction(self, shift_type: str) -> str:
@@ -110,6 +157,10 @@ def events_threshold(spec: str | float, progress: float) -> float:
             "'linear' or 'nlinear'"
         ) from None
     return first + (last - first) * progress
+
+
+def _sigma(rng: np.random.Generator) -> float:
+    return float(rng.uniform(0.15, 1.15))
 
 
 def _jitter(rng: np.random.Generator, strength: float) -> JitterFactors:

@@ -64,6 +64,12 @@ class StreamPlan:
     remixed: str | None = None
     needs_isr_fusion: bool = False
 
+    @property
+    def student_streams(self) -> tuple[str, ...]:
+        """The streams that the student reads in any iteration, in the order of ``source_keys``."""
+        read = {stream for drawn in (True, False) for stream in self.passes(drawn).student_streams.values()}
+        return tuple(stream for stream in self.source_keys if stream in read)
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -420,7 +426,27 @@ def stream_plan(settings: UDASettings) -> StreamPlan:
     """Plan of the variant that the settings name.
 
     Raises:
-        ConfigError: see :func:`check_switches`; or numbers that the variant cannot have.
+        ConfigError: see :func:`check_switches`; or numbers or masked streams that the variant cannot have.
     """
     check_switches(vars(settings))
-    return variant_of_settings(settings).plan(settings)
+    plan = variant_of_settings(settings).plan(settings)
+    _check_masking(settings, plan)
+    return plan
+
+
+def _check_masking(settings: UDASettings, plan: StreamPlan) -> None:
+    masking = settings.masked_pass
+    if masking is None:
+        return
+    if settings.source_only:
+        raise ConfigError(
+            "uda.masking and uda.source_only exclude each other: without a teacher, nothing labels the masked target; "
+            "set one of them to None or False"
+        )
+    known = plan.student_streams
+    unknown = [name for name in masking.streams or () if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"uda.masking.streams lists {unknown[0]!r}, which is not a stream of {VARIANT_KEY} "
+            f"{settings.train_type!r}{did_you_mean(unknown[0], known)}; its streams are {', '.join(known)}"
+        )

@@ -95,7 +95,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
 
 
 def step_panel(pictures: Mapping[str, Tensor], classes: ClassSet = CITYSCAPES_19, sample: int = 0) -> np.ndarray:
-    """Panel of one sample of a training step, with a row each for source, target and mixed batch."""
+    """Panel of one sample of a training step, with a row each for source, target, mixed and masked batch, if any."""
     columns: Sequence[tuple[str, str]] = (
         ("image", "image"),
         ("events", "signed"),
@@ -113,7 +113,8 @@ def step_panel(pictures: Mapping[str, Tensor], classes: ClassSet = CITYSCAPES_19
     shown: dict[str, np.ndarray] = {}
     size = pictures["source.image"].shape[2:]
     present = [c for c in columns if any(f"{row}.{c[0]}" in pictures for row in ("source", "mixed"))]
-    for row in ("source", "target", "mixed"):
+    rows = ["source", "target", "mixed"] + ["masked"] * ("masked.image" in pictures)
+    for row in rows:
         for name, kind in present:
             key = f"{row}.{name}"
             tensor = pictures.get(aliases.get(key, key))

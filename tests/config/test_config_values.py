@@ -45,6 +45,7 @@ from mmseg.registry import LOSSES as LOSS_REGISTRY
 PUBLISHED = "configs/fusion/cs2dsec_image+events_together_b5.py"
 PUBLISHED_DZ = "configs/fusion/cs2dz_image+raw-isr_b5.py"
 FEATURE_DISTANCE = "configs/baselines/cs2dsec_image_fd_b5.py"
+MASKING = "configs/beyond/cs2dsec_mic_b5.py"
 HOSTILE = {
     "nan": math.nan,
     "inf": math.inf,
@@ -138,6 +139,7 @@ HARMLESS = {
     ("uda.random_choice_thres", "empty text"),
     # empty sections: every key has a default
     *((key, "empty section") for key in ("checkpoint_config", "evaluation", "log_config", "uda.forward_cfg")),
+    ("uda.masking", "empty section"),
     *(
         (key, "empty section")
         for key in ("uda.forward_cfg.loss_weight", "model.test_cfg", "model.decode_head.norm_cfg")
@@ -156,6 +158,7 @@ HARMLESS = {
     *((f"uda.forward_cfg.loss_weight.{name}", "1.5") for name in ("image", "events", "fusion", "img_self_res")),
     *((key, "1.5") for key in ("optimizer.lr", "optimizer.weight_decay", "lr_config.power")),
     *((key, "1.5") for key in ("uda.imnet_feature_dist_lambda", "uda.lambda_feature_consistency")),
+    ("uda.masking.weight", "1.5"),
     *(
         (key, "1.5")
         for key in ("data.train.rare_class_sampling.class_temp", "model.decode_head.loss_decode.loss_weight")
@@ -171,7 +174,7 @@ HARMLESS = {
             *("data.train.target.test_mode", "data.val.test_mode", "data.test.test_mode"),
             *("data.train.source.high_resolution_isr", "data.train.target.high_resolution_isr"),
             *(f"data.{part}.events_bins_5_avg_1" for part in ("train.target", "val", "test")),
-            "uda.source_only",
+            *("uda.source_only", "uda.masking.shared"),
         )
     ),
     ("norm_cfg.requires_grad", "True"),
@@ -185,11 +188,19 @@ HARMLESS = {
 
 
 # Keys tried per config: all of the first one, and what is particular to the others.
-TRIED = {PUBLISHED: ("",), PUBLISHED_DZ: ("data.", "uda."), FEATURE_DISTANCE: ("model.", "uda.imnet")}
+TRIED = {
+    PUBLISHED: ("",),
+    PUBLISHED_DZ: ("data.", "uda."),
+    FEATURE_DISTANCE: ("model.", "uda.imnet"),
+    MASKING: ("uda.masking",),
+}
 
 
-@pytest.mark.parametrize("path", TRIED)
-@pytest.mark.parametrize("for_training", [True, False])
+# A test reads nothing of the section that masks.
+@pytest.mark.parametrize(
+    ("path", "for_training"),
+    [(path, training) for path in TRIED for training in (True, False) if training or path != MASKING],
+)
 def test_every_key_with_every_hostile_value(root, tmp_path, path, for_training):
     content = published(root / path, tmp_path).to_dict()
     assert refusal(content, for_training) is None
@@ -273,6 +284,9 @@ OPTIONS = [
     ("uda.imnet_feature_dist_classes", "[19]", "a list of train ids of 1 to 19 values"),
     ("uda.imnet_feature_dist_classes", "[3,3]", "none twice"),
     ("uda.forward_cfg.loss_weight.image", "-1", "of at least 0"),
+    ("uda.masking", "{'block': 513}", "uda.masking.block is 513, and samples have 512x512 pixels; give at most 512"),
+    ("uda.masking", "{'streams': ['depth']}", "'depth', which is not a stream of uda.train_type"),
+    ("uda.masking.ratio", "1", "of at least 0 and below 1"),
     ("uda.isr_parms", "5", "give '', or a section of keys"),
     ("uda.isr_parms.val_range", "(5,1)", "the smaller one first"),
     ("uda.isr_parms.val_range", "(0,1)", "above 0"),

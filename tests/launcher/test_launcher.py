@@ -627,7 +627,7 @@ def existing(tmp_path_factory) -> Path:
 
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in ("fusion", "ablations", "baselines")
+    for folder in ("fusion", "ablations", "baselines", "beyond")
     for path in (ROOT / "configs" / folder).glob("*.py")
 )
 

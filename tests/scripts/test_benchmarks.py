@@ -209,13 +209,15 @@ def test_roofline(work, monkeypatch, tmp_path):
 
 def test_work_of_a_step():
     """16 bits multiply as often and move less; optimiser and teacher stay in 32."""
-    config = ROOT / "configs" / "demo" / "cmda_toy_city.py"
+    config = ROOT / "configs" / "demo" / "cmda_mic_toy_city.py"
     fp32, bf16 = (flops.count(config, precision) for precision in ("fp32", "bf16"))
     assert fp32.keys() == bf16.keys()
     for name, work in fp32.items():
         assert bf16[name].flop == work.flop
         assert 0.4 < bf16[name].bytes / work.bytes <= 1
     assert "Image Motion-Extractor" not in fp32
+    source, mixed, masked = (fp32[f"student, {name} (forward and backward)"] for name in ("source", "mixed", "masked"))
+    assert source == mixed == masked
     parts = [work for name, work in fp32.items() if name not in ("training step", "inference")]
     assert fp32["training step"].flop == sum(work.flop for work in parts)
 
