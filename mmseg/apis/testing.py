@@ -21,8 +21,9 @@ from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
-from mmseg.evaluation.evaluator import Evaluation, evaluate, print_scores
+from mmseg.evaluation.evaluator import Evaluation, evaluate
 from mmseg.evaluation.submission import check_classes, write_submission
+from mmseg.evaluation.tables import print_scores
 from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report

@@ -13,8 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,10 +22,10 @@ from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
 from mmseg.engine.stages import Stages
 from mmseg.errors import CMDAError, DataError, own_message
-from mmseg.evaluation.metrics import ConfusionMatrix, FrameScores, Scores, scores
+from mmseg.evaluation.metrics import FrameScores, Scores, none_if_nan, scores
+from mmseg.evaluation.regions import RegionScores, count_pixels, input_grey, region_scores, whole
 from mmseg.io.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.system.printing import TextTable, say
 from mmseg.visualization.panels import (
     color_label,
     image_picture,
@@ -50,12 +48,14 @@ class Evaluation:
         samples: number of predicted frames.
         scores: None if the samples have no labels.
         left_out: why frames were not predicted, one message each.
+        regions: scores by region of the image, empty without labels.
     """
 
     output: str
     samples: int
     scores: Scores | None
     left_out: tuple[str, ...] = ()
+    regions: tuple[RegionScores, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``metrics.json``; undefined values are None."""
@@ -63,9 +63,9 @@ class Evaluation:
         if self.left_out:
             result["left_out"] = list(self.left_out)
         if self.scores is not None:
-            summary = self.scores.summary()
-            result["scores"] = {k: None if math.isnan(v) else v for k, v in summary.items()}
+            result["scores"] = {key: none_if_nan(value) for key, value in self.scores.summary().items()}
             result["per_class"] = self.scores.per_class()
+            result["regions"] = {region.name: region.as_dict() for region in self.regions}
         return result
 
     def headline(self) -> str:
@@ -75,29 +75,6 @@ class Evaluation:
         shown = ", ".join(f"{k} {100 * v:.2f}" for k, v in list(self.scores.summary().items())[:4])
         without = f" ({len(self.left_out)} left out)" if self.left_out else ""
         return f"{self.output} output on {self.samples} images{without}: {shown}"
-
-
-def score_table(scores_: Scores, title: str) -> Table:
-    """Per-class table in percent; classes that are not valid ones are marked."""
-    table = TextTable(title=title)
-    table.add_column("class")
-    for column in ("IoU", "Acc"):
-        table.add_column(column, justify="right")
-
-    def percent(value: float) -> str:
-        return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-    valid = scores_.valid_classes
-    for i, name in enumerate(scores_.names):
-        mark = "" if i in valid else f" (not among the {len(valid)})"
-        table.add_row(name + mark, percent(scores_.iou[i]), percent(scores_.accuracy[i]))
-    table.add_section()
-    summary = scores_.summary()
-    table.add_row(f"mean of {len(scores_.names)}", percent(summary["mIoU"]), percent(summary["mAcc"]))
-    if len(valid) < len(scores_.names):
-        table.add_row(f"mean of {len(valid)}", percent(scores_.mean_iou_valid), "")
-    table.add_row("all pixels", "", percent(summary["aAcc"]))
-    return table
 
 
 def evaluate(
@@ -159,32 +136,44 @@ def evaluate(
                     frames.append(frame.name)
                 else:
                     counts = frame.counts if counts is None else counts + frame.counts
-                    frames.append(FrameScores.of(frame.name, frame.counts))
+                    frames.append(FrameScores.of(frame.name, whole(frame.counts)))
     except CMDAError as error:
         raise own_message(error) from error
     if not frames:
         raise DataError(f"no frame of the test set is usable; the first: {left_out[0]}")
     absent = dataset.classes.absent(dataset.ABSENT_CLASSES)
-    found = None if counts is None else scores(counts, absent, dataset.classes.names)
-    result = Evaluation(output, len(frames), found, tuple(left_out))
-    write_text(files.details, details(frames, titles, counts, absent, dataset.classes))
+    total, found, regions = None, None, []
+    if counts is not None:
+        total, names = whole(counts), dataset.classes.names
+        found, regions = scores(total, absent, names), region_scores(counts, absent, names)
+    result = Evaluation(output, len(frames), found, tuple(left_out), tuple(regions))
+    write_text(files.details, details(frames, titles, total, absent, dataset.classes))
     write_text(files.metrics, json.dumps({**(tested or {}), **result.as_dict()}, indent=1) + "\n")
     return result
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A predicted frame: name, label map (H, W) uint8, true label (1, H, W) if any, and pictures drawn on demand."""
+    """A predicted frame.
+
+    Attributes:
+        name: name of the frame.
+        predicted: (H, W) uint8 classes.
+        label: true label, (1, H, W) or (1, 1, H, W), if any.
+        image: input image (3, h, w) if the samples have one.
+        draw: draws the inputs.
+    """
 
     name: str
     predicted: np.ndarray
     label: Tensor | None
+    image: Tensor | None
     draw: Callable[[], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class _WrittenFrame:
-    """A frame whose files are written: name, pixel counts if it has a label, and titles of its panel."""
+    """A frame whose files are written: name, counts of :func:`count_pixels` if it has a label, titles of its panel."""
 
     name: str
     counts: np.ndarray | None
@@ -198,7 +187,8 @@ def _begun(
 
     def finish(copies: Copies, batch: Mapping[str, Any], streams: Mapping[str, Tensor]) -> _Frame:
         draw = partial(_sample_pictures, streams, dataset.TEST_STREAMS, dataset.prediction_size)
-        return _Frame(batch["img_metas"]["name"][0], copies.arrays()["label"][0], batch.get("label"), draw)
+        image = streams["image"][0] if "image" in streams else None
+        return _Frame(batch["img_metas"]["name"][0], copies.arrays()["label"][0], batch.get("label"), image, draw)
 
     for batch in batches:
         if UNUSABLE in batch:
@@ -214,8 +204,9 @@ def _write_frame(
     """Write the files of a frame and count its pixels."""
     counts, titles = None, []
     if frame.label is not None:
-        predicted = torch.from_numpy(frame.predicted)
-        counts = ConfusionMatrix(len(classes)).update(predicted, frame.label.reshape(predicted.shape)).numpy()
+        size = frame.predicted.shape
+        grey = None if frame.image is None else input_grey(frame.image, size)
+        counts = count_pixels(frame.predicted, frame.label.numpy().reshape(size), grey, len(classes))
     save_picture(files.prediction(frame.name), frame.predicted)
     if color:
         save_picture(files.color_prediction(frame.name), color_label(frame.predicted, classes))
@@ -309,10 +300,3 @@ def _sample_pictures(
     return {
         stream: cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST) for stream, picture in pictures.items()
     }
-
-
-def print_scores(result: Evaluation, console: Console) -> None:
-    """Print the table and the headline."""
-    if result.scores is not None:
-        console.print(score_table(result.scores, f"{result.output} output, {result.samples} images"))
-    say(console, result.headline())

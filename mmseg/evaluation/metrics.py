@@ -114,7 +114,7 @@ class Scores:
     def per_class(self) -> dict[str, dict[str, float | None]]:
         """IoU and accuracy by class name; None if undefined."""
         return {
-            name: {"IoU": _none_if_nan(self.iou[i]), "Acc": _none_if_nan(self.accuracy[i])}
+            name: {"IoU": none_if_nan(self.iou[i]), "Acc": none_if_nan(self.accuracy[i])}
             for i, name in enumerate(self.names)
         }
 
@@ -125,7 +125,8 @@ def nan_mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
-def _none_if_nan(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)
 
 

@@ -12,8 +12,9 @@ from mmseg.datasets.base import EvaluationSet
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import ConfigError
-from mmseg.evaluation.evaluator import evaluate, score_table
+from mmseg.evaluation.evaluator import evaluate
 from mmseg.evaluation.logged import logged_scores
+from mmseg.evaluation.tables import score_table
 from mmseg.evaluation.test_set import check_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.work_dir.log_file import PERCENT

@@ -21,7 +21,7 @@ from mmseg.system.printing import TextTable
 from mmseg.system.text import csv_cell, markdown_cell
 from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
-from mmseg.work_dir.metrics_file import read_metrics, tested_iteration
+from mmseg.work_dir.metrics_file import main_score, read_metrics, tested_iteration
 
 # Keys in which runs of one experiment with different seeds differ.
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
@@ -33,11 +33,19 @@ SEED = CONFIG.keys["seed"].kind
 
 @dataclass(frozen=True)
 class Score:
-    """Scores after an iteration, in percent: means by the keys of ``MEANS``, IoU by class name; both may be partial."""
+    """Scores after an iteration, in percent; all may be partial.
+
+    Attributes:
+        iteration: iterations that the weights were trained for.
+        means: by the keys of ``MEANS``.
+        classes: IoU by class name.
+        regions: mean IoU over the valid classes by region, see :mod:`mmseg.evaluation.regions`.
+    """
 
     iteration: int
     means: Mapping[str, float]
     classes: Mapping[str, float] = field(default_factory=dict)
+    regions: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Row:
     final: Mapping[str, list[float]]
     best: Mapping[str, list[float]]
     classes: Mapping[str, list[float]]
+    regions: Mapping[str, list[float]]
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
@@ -119,7 +128,9 @@ def read_run(work_dir: str | Path) -> RunScores:
         of = found.setdefault((metrics.get("model") or "student", output), {})
         shares = {key: metrics["scores"].get(key) for key in MEANS}
         means = {key: 100 * share for key, share in shares.items() if share is not None}
-        of[iteration] = Score(iteration, means, classes)
+        shares = {name: main_score(region)[1] for name, region in metrics["regions"].items()}
+        regions = {name: 100 * share for name, share in shares.items() if share is not None}
+        of[iteration] = Score(iteration, means, classes, regions)
     _add_logged(found, files)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
     return RunScores(name, seed, _experiment(config), scores)
@@ -172,6 +183,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
     series = [run.scores[model, output] for run in runs if run.scores]
     last = [scores[-1] for scores in series]
     classes = dict.fromkeys(name for score in last for name in score.classes)
+    regions = dict.fromkeys(name for score in last for name in score.regions)
     best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in MEANS}
     return Row(
         name=name,
@@ -182,6 +194,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
         final={key: [score.means[key] for score in last if key in score.means] for key in MEANS},
         best={key: [max(values) for values in found if values] for key, found in best.items()},
         classes={name: [score.classes[name] for score in last if name in score.classes] for name in classes},
+        regions={name: [score.regions[name] for score in last if name in score.regions] for name in regions},
     )
 
 
@@ -224,9 +237,19 @@ def _by_class(rows: Sequence[Row]) -> _Table:
     return _Table(header, [[name, *(mean_sd(row.classes.get(name, [])) for row in rows)] for name in names])
 
 
+def _by_region(rows: Sequence[Row]) -> _Table:
+    names = dict.fromkeys(name for row in rows for name in row.regions)
+    header = ["mIoU where", *map(str, range(1, len(rows) + 1))]
+    return _Table(header, [[name, *(mean_sd(row.regions.get(name, [])) for row in rows)] for name in names])
+
+
+def _tables(rows: Sequence[Row]) -> tuple[_Table, ...]:
+    return _overview(rows), _by_region(rows), _by_class(rows)
+
+
 def terminal_tables(rows: Sequence[Row]) -> Iterable[TextTable]:
-    """An overview, and the final IoU of every class for each row of the overview."""
-    for content in (_overview(rows), _by_class(rows)):
+    """An overview, and for each row of it the final mean IoU of every region and the final IoU of every class."""
+    for content in _tables(rows):
         table = TextTable()
         for i, title in enumerate(content.header):
             is_text = i == 0 or i in content.text_columns
@@ -240,7 +263,7 @@ def terminal_tables(rows: Sequence[Row]) -> Iterable[TextTable]:
 def markdown(rows: Sequence[Row]) -> str:
     """The same tables in Markdown."""
     tables = []
-    for content in (_overview(rows), _by_class(rows)):
+    for content in _tables(rows):
         header = list(map(markdown_cell, content.header))
         align = [":--" if i in content.text_columns else "--:" for i in range(len(header))]
         cells = [header, align, *(list(map(markdown_cell, line)) for line in content.lines)]
@@ -250,9 +273,11 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
-    """All numbers as CSV, a line per row: means over its runs, their standard deviations, classes."""
+    """All numbers as CSV, a line per row: means over its runs, their standard deviations, regions, classes."""
+    regions = dict.fromkeys(name for row in rows for name in row.regions)
     classes = dict.fromkeys(name for row in rows for name in row.classes)
     columns = [title for key in MEANS for title in (key, f"best {key}")]
+    columns += [f"mIoU {name}" for name in regions]
     columns += [f"IoU {name}" for name in classes]
     header = ["run", "seeds", "model", "output", "iteration"]
     text = io.StringIO()
@@ -263,6 +288,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
         line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
         line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
         means = [scores[key] for key in MEANS for scores in (row.final, row.best)]
+        means += [row.regions.get(name, []) for name in regions]
         for values in (*means, *(row.classes.get(name, []) for name in classes)):
             line.append(f"{statistics.fmean(values):.4f}" if values else "")
             line.append(f"{statistics.stdev(values):.4f}" if len(values) > 1 else "")

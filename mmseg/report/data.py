@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from mmseg.evaluation.metrics import FrameScores
 from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import PREDICTIONS, TestFolder, WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
-from mmseg.work_dir.metrics_file import REMEDY, read_metrics, tested_iteration
+from mmseg.work_dir.metrics_file import REMEDY, main_score, read_metrics, tested_iteration
 
 MAX_FRAMES = 60
 OUTPUT_ORDER = ("image", "events", "fusion")
@@ -109,8 +108,17 @@ class Test:
     @property
     def valid_score(self) -> tuple[str, float | None]:
         """Key and value of the mean IoU over the valid classes; all are valid if the set lacks none."""
-        key = next((key for key in self.metrics.get("scores") or {} if re.fullmatch(r"mIoU_\d+", key)), "mIoU")
-        return key, self.score(key)
+        key, value = main_score(self.metrics.get("scores") or {})
+        return key, _number(value)
+
+    def region_score(self, region: str) -> float | None:
+        """Mean IoU over the valid classes in the pixels of a region, in [0, 1]; None if undefined."""
+        return _number(main_score(self.regions.get(region) or {})[1])
+
+    @property
+    def regions(self) -> Mapping[str, Mapping[str, Any]]:
+        """Regions of ``metrics.json``; none in those of earlier versions."""
+        return self.metrics.get("regions") or {}
 
     def class_iou(self, index: int) -> float | None:
         """IoU of a class in [0, 1]; None if undefined."""

@@ -22,6 +22,7 @@ from mmseg.report.confusion import confusion_section
 from mmseg.report.data import MAX_FRAMES, Report, collect
 from mmseg.report.frames import frames_section
 from mmseg.report.gallery import frame_pictures
+from mmseg.report.regions import regions_section
 from mmseg.report.scores import classes_section, page_header, summary_section
 
 
@@ -49,6 +50,7 @@ def render(report: Report) -> str:
     sections = [
         ("summary", "Summary", summary_section(report)),
         ("classes", "Classes", classes_section(report.tests)),
+        ("regions", "Light and edges", regions_section(report.tests)),
         ("confusion", "Confusion", confusion_section(report.tests)),
         ("curves", "Training", training_section(report)),
         ("gallery", "Frames", frames_section(report, pictures)),

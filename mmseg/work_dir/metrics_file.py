@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ REMEDY = "remove it or test the run again"
 SCORE = Number(0, 1)
 ITERATION = Whole(0, 10**12)
 NAME = Text("a name")
+REGION_FIELDS: dict[str, Kind] = {"definition": NAME, "pixels": Whole(0, 10**15)}
 FIELDS: dict[str, Kind] = {
     "iteration": ITERATION,
     "output": NAME,
@@ -27,19 +29,22 @@ FIELDS: dict[str, Kind] = {
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """Content of ``metrics.json``: scores and IoU by class in [0, 1] or None, the tested output, model and iteration.
 
-    ``scores`` and ``per_class`` are objects, empty where the test had no labels.
+    ``scores``, ``per_class`` and ``regions`` are objects, empty where the test had no labels. Earlier versions wrote no
+    ``regions``.
 
     Raises:
         ConfigError: it cannot be read, or has unexpected content; the message names the file and the entry.
     """
     content = read_json(path, REMEDY, error=ConfigError)
-    for key in ("scores", "per_class", "test_set"):
+    for key in ("scores", "per_class", "regions", "test_set"):
         content[key] = _object(content.get(key), path, key)
     for name, value in content["scores"].items():
         _check(value, SCORE, path, f"scores.{name}")
     for name, values in content["per_class"].items():
         for key, value in _object(values, path, f"per_class.{name}").items():
             _check(value, SCORE, path, f"per_class.{name}.{key}")
+    for name, region in content["regions"].items():
+        content["regions"][name] = _region(region, path, f"regions.{name}")
     for key, kind in FIELDS.items():
         _check(content.get(key), kind, path, key)
     outputs = content["test_set"].get("outputs", [])
@@ -53,6 +58,24 @@ def tested_iteration(metrics: Mapping[str, Any]) -> int | None:
     if metrics.get("iteration") is not None:
         return metrics["iteration"]
     return iteration_at_end(str(metrics.get("checkpoint", "")))
+
+
+def main_score(scores: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Key and value of the mean IoU over the valid classes in ``scores`` or a region; of all, if the set lacks none."""
+    key = next((key for key in scores if re.fullmatch(r"mIoU_\d+", key)), "mIoU")
+    return key, scores.get(key)
+
+
+def _region(region: Any, path: str | Path, where: str) -> dict[str, Any]:
+    """An entry of ``regions``: means and ``share`` in [0, 1], ``pixels``, ``IoU`` by class."""
+    region = dict(_object(region, path, where))
+    for key, value in region.items():
+        if key == "IoU":
+            for name, share in _object(value, path, f"{where}.IoU").items():
+                _check(share, SCORE, path, f"{where}.IoU.{name}")
+        else:
+            _check(value, REGION_FIELDS.get(key, SCORE), path, f"{where}.{key}")
+    return region
 
 
 def _object(value: Any, path: str | Path, key: str) -> dict[str, Any]:
