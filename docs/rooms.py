@@ -34,7 +34,8 @@ ROOMS = {
     "report": "HTML, comparison",
     "inference": "your own pictures",
     "launcher": "flags to child configs",
-    "apis": "what scripts call",
+    "apis": "for scripts and users",
+    "commands": "cmda and the scripts",
 }
 PICTURE = ROOT / "docs" / "images" / "rooms.svg"
 

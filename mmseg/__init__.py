@@ -1,3 +1,3 @@
 """CMDA: cross-modality domain adaptation for night-time semantic segmentation."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

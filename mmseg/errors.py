@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from mmseg.system.interpreter import missing_package
+from mmseg.system.program import spelled
 from mmseg.system.signals import StopNow, follow_launcher, ignore_signals, signal_name, signals_handled, stop_now
 from mmseg.system.text import printable
 
@@ -29,7 +30,7 @@ class CMDAError(Exception):
 
     def __str__(self) -> str:
         """The message; characters that a terminal or a log may interpret are escaped."""
-        return printable(super().__str__())
+        return printable(spelled(super().__str__()))
 
 
 class ConfigError(CMDAError):

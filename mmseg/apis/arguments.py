@@ -15,6 +15,7 @@ from mmseg.config.components import LEAST_SIDE as LEAST_SIDE
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.system.extensions import allow_extensions
 from mmseg.system.interpreter import check_version
+from mmseg.system.program import name_of_program, spelled
 
 # Every script imports this module first, so an old Python is reported before it fails on newer syntax.
 check_version()
@@ -70,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         self._words: Sequence[str] = ()
         # former name -> name
         self._former: dict[str, str] = {}
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"prog": name_of_program(), **kwargs})
 
     def add_argument(self, *names: str, former: Sequence[str] = (), **kwargs: Any) -> argparse.Action:
         """As in argparse.
@@ -128,6 +129,16 @@ class Parser(argparse.ArgumentParser):
             if meant:
                 return meant.pop() if len(meant) == 1 else name
         return name
+
+    def format_help(self) -> str:
+        """The help; examples are commands of ``cmda`` where it runs."""
+        epilog = self.epilog
+        try:
+            # before the lines are broken
+            self.epilog = spelled(epilog) if epilog else epilog
+            return spelled(super().format_help())
+        finally:
+            self.epilog = epilog
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, with suggestions, and exit with status 2."""

@@ -21,13 +21,11 @@ from mmseg.config.class_sets import with_content
 from mmseg.config.custom_imports import IMPORTS, import_components
 from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
+from mmseg.config.published import PROJECT_CONFIGS, find_config, similar_config
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.io.json_files import read_json
 from mmseg.system.text import without_note
 
-# As Python found this file, and with links followed.
-_ROOTS = tuple(Path(place).parents[2] for place in (os.path.abspath(__file__), os.path.realpath(__file__)))
-PROJECT_CONFIGS = tuple(root / "configs" for root in _ROOTS)
 # Where the launcher writes child configs, below the working directory.
 GENERATED_CONFIGS = Path("configs/generated/local-basic")
 BASE = "_base_"
@@ -39,17 +37,15 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """Read a config file with its bases, import its ``custom_imports``, and apply options.
 
     Args:
-        path: ``.py`` file, which is run, or ``.json`` file, which is read as data.
+        path: ``.py`` file, which is run, or ``.json`` file, which is read as data; or the name of a published config,
+            see :func:`.find_config`.
         options: dotted key -> value.
 
     Raises:
         ConfigError: the file or a base is missing or cannot be read, a JSON file asks for code, or an option cannot
             be applied, or a module of ``custom_imports`` is refused or cannot be imported.
     """
-    path = Path(path)
-    if not path.is_file():
-        address = address_remedy(path)
-        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
+    path = existing_config(path)
     if path.suffix == ".json":
         config = _json_config(path)
     elif path.suffix == ".py":
@@ -59,6 +55,19 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     refuse_foreign_keys(path, config.keys())
     import_components(config, str(path), path if path.suffix == ".json" else None)
     return _with_class_set(_with_options(config, options))
+
+
+def existing_config(given: str | Path) -> Path:
+    """Path of a config that is given by its path, or as a published one by its name.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = find_config(given)
+    if not path.is_file():
+        address = address_remedy(path)
+        raise ConfigError(f"config file {path} does not exist{f'; {address}' if address else _similar_file(path)}")
+    return path
 
 
 def config_from_data(content: Mapping[str, Any], where: str, file: Path) -> Config:
@@ -85,7 +94,7 @@ def is_work_dir_config(path: Path) -> bool:
 
 def _similar_file(path: Path) -> str:
     siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-    return did_you_mean(path.name, siblings)
+    return did_you_mean(path.name, siblings) or similar_config(path)
 
 
 def _json_config(path: Path) -> Config:

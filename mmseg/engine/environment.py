@@ -14,6 +14,7 @@ import torch
 
 import mmseg
 from mmseg.errors import ConfigError
+from mmseg.system.program import is_installed
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "hdf5plugin", "pillow", "onedl-mmengine")
 
@@ -60,7 +61,9 @@ def keep_freed_memory() -> bool:
 
 
 def git_revision() -> str | None:
-    """Commit of this checkout; None outside of one."""
+    """Commit of this checkout; None outside of one, and for an installed package."""
+    if is_installed():
+        return None
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"],

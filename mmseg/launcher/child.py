@@ -23,6 +23,7 @@ from mmseg.config.load import (
     load_config,
     plain,
 )
+from mmseg.config.published import find_config
 from mmseg.engine.build import check_effective
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
@@ -131,7 +132,7 @@ def plan_child(
     there is nothing to translate.
 
     Args:
-        base_config: config file to derive it from.
+        base_config: config to derive it from, by path or name.
         name: name of the experiment.
         root_path: folder with ``data/`` and ``pretrained/``; None leaves paths as they are.
         cfg_options: dotted key -> value; they override flags.
@@ -143,6 +144,7 @@ def plan_child(
         ConfigError: the base cannot be read or has a bad value, the name cannot be a file name, or a flag cannot be
             used.
     """
+    base_config = find_config(base_config)
     values = read_flags(flags or {})
     fault = name_fault(name) or name_fault(name_prefix(values) + name)
     if fault:

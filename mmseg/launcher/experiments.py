@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from mmseg.config.load import load_config
+from mmseg.config.published import PROJECT_CONFIGS, find_config
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.io.files import visible
 from mmseg.launcher.child import Child, plan_child, without_overruled
-from mmseg.launcher.running import REPOSITORY, Run, refusal
+from mmseg.launcher.running import Run, refusal
 from mmseg.system.printing import say
 from mmseg.system.text import as_name
 
@@ -42,7 +43,11 @@ def named_experiments(name: str) -> tuple[list[Experiment], list[int]]:
     """
     path = Path(name)
     if not (path.suffix and path.is_file()):
-        known = {p.stem: p for folder in (REPOSITORY / NAMED_LISTS, NAMED_LISTS) for p in visible(folder, "*.py")}
+        known = {
+            p.stem: p
+            for folder in (PROJECT_CONFIGS[0] / NAMED_LISTS.name, NAMED_LISTS)
+            for p in visible(folder, "*.py")
+        }
         if name not in known:
             raise ConfigError(
                 f"--exp {name}: there is no {NAMED_LISTS / name}.py{did_you_mean(name, known)}; "
@@ -57,7 +62,7 @@ def named_experiments(name: str) -> tuple[list[Experiment], list[int]]:
     experiments = []
     for number, entry in enumerate(entries):
         _check_entry(entry, f"{path}, experiments[{number}]")
-        experiments.append(Experiment(**{**entry, "base_config": _config_path(entry["base_config"])}))
+        experiments.append(Experiment(**{**entry, "base_config": str(find_config(entry["base_config"]))}))
     seeds = content.get("seeds", [])
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"{path}: seeds is {seeds!r}; give a list of whole numbers, such as [0, 1, 2]")
@@ -85,12 +90,6 @@ def _check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
             raise ConfigError(
                 f"{where}: unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(sorted(known))}"
             )
-
-
-def _config_path(path: str) -> str:
-    """The path itself if it exists, otherwise the one inside the repository."""
-    inside = REPOSITORY / path
-    return path if Path(path).is_file() or not inside.is_file() else str(inside)
 
 
 def config_experiments(base_configs: Sequence[str]) -> list[Experiment]:

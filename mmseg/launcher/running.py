@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-import mmseg
 from mmseg.engine.interruptions import Interruptions
 from mmseg.engine.progress import duration
 from mmseg.errors import CMDAError, ConfigError, Interrupted
@@ -26,11 +23,11 @@ from mmseg.report.comparison import validation_records
 from mmseg.system.console import steady_console
 from mmseg.system.extensions import extension_environment
 from mmseg.system.printing import TextTable, say, text_column
+from mmseg.system.program import command_line
 from mmseg.system.signals import PARENT_VARIABLE, StopNow, signal_name
 from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.log_file import read_record
 
-REPOSITORY = Path(mmseg.__file__).resolve().parent.parent
 POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.05
 STOP_SECONDS = 180
@@ -80,7 +77,7 @@ def refusal(child: Child) -> str:
 
 def training_command(run: Run) -> list[str]:
     """Command that trains a child config."""
-    return [sys.executable, str(REPOSITORY / "tools" / "train.py"), str(run.child.path)]
+    return [*command_line("tools/train.py"), str(run.child.path)]
 
 
 def run_all(

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mmseg.system.program import spelled
 from mmseg.system.text import printable
 
 T = TypeVar("T")
@@ -17,11 +18,11 @@ T = TypeVar("T")
 
 def say(console: Console, text: str, style: str = "") -> None:
     """Print a text unchanged and unwrapped, so that paths can be copied."""
-    console.print(Text(printable(text), style), highlight=False, soft_wrap=True)
+    console.print(Text(printable(spelled(text)), style), highlight=False, soft_wrap=True)
 
 
 def _text(cell: Any) -> Any:
-    return Text(printable(cell)) if isinstance(cell, str) else cell
+    return Text(printable(spelled(cell))) if isinstance(cell, str) else cell
 
 
 class TextTable(Table):

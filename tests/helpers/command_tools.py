@@ -13,15 +13,17 @@ from types import ModuleType
 import pytest
 
 from mmseg.apis.arguments import Parser
+from mmseg.commands.main import module_of
+from mmseg.system.program import SCRIPTS as COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.py", "tools/**/*.py", "benchmarks/*.py")
     for path in ROOT.glob(pattern)
-    if "def parse_args" in path.read_text(encoding="utf-8")
+    if path.relative_to(ROOT).as_posix() in COMMANDS.values() or "def parse_args" in path.read_text(encoding="utf-8")
 )
-STARTERS = ("python", "torchrun", "srun", "make")
+STARTERS = ("python", "torchrun", "srun", "make", "cmda")
 # what lines that begin with "..." continue
 LAUNCHER = "python my_run_experiments.py --base-config CONFIG --name NAME"
 
@@ -39,11 +41,15 @@ class Command:
 
     @property
     def script(self) -> str | None:
-        """The script of the repository that it starts, if it does."""
+        """The script of the repository whose code it runs, if it does."""
+        if "cmda" in self.words:
+            return COMMANDS.get(self.words[self.words.index("cmda") + 1])
         return next((word for word in self.words if word.endswith(".py")), None)
 
     @property
     def arguments(self) -> list[str]:
+        if "cmda" in self.words:
+            return self.words[self.words.index("cmda") + 2 :]
         return self.words[self.words.index(self.script) + 1 :]
 
 
@@ -67,7 +73,9 @@ def commands_of(path: Path) -> list[Command]:
 
 @cache
 def load_script(script: str) -> ModuleType:
-    """Import a script as a module."""
+    """The module with the code of a script: that of its command, else the script itself."""
+    if script in COMMANDS.values():
+        return module_of(next(name for name, known in COMMANDS.items() if known == script))
     spec = importlib.util.spec_from_file_location(f"script_{re.sub(r'[/.]', '_', script)}", ROOT / script)
     module = importlib.util.module_from_spec(spec)
     # dataclasses of a script look themselves up there

@@ -13,6 +13,7 @@ from helpers.command_tools import SCRIPTS, Command, commands_of, load_script, pa
 from helpers.golden_tools import GOLDEN, fill
 from helpers.script_tools import PUBLISHED, ROOT, SMALL
 
+from mmseg.commands.main import OWN
 from mmseg.config import load as c
 from mmseg.config.keys import CONFIG
 from mmseg.config.sections import walk
@@ -101,6 +102,8 @@ def check(command: Command) -> None:
     if words[0] == "make":
         (target,) = [word for word in words[1:] if "=" not in word]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command.text
+    elif words[0] == "cmda" and command.script is None:
+        assert words[1] in (*OWN, "--help", "--version"), command.text
     elif words[1] == "-m":
         assert all((ROOT / word).exists() for word in words[3:] if word.endswith(".py")), command.text
     else:
@@ -125,7 +128,9 @@ def test_commands_parse(path):
     for command in commands_of(path):
         check(command)
     for span in code_spans(path):
-        if span.startswith(("python ", "torchrun ", "make ")) and not re.search(r"SCRIPT|\.\.\.", span):
+        if span.startswith(("python ", "torchrun ", "make ", "cmda ")) and not re.search(
+            r"SCRIPT|COMMAND|\.\.\.", span
+        ):
             check(Command(name_of(path), span))
 
 

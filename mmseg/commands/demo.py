@@ -1,0 +1,189 @@
+"""Demonstrate CMDA on a generated toy city: data, training, test, comparison."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmseg.apis.arguments import Parser
+from mmseg.errors import CMDAError
+from mmseg.io.json_files import read_json
+from mmseg.system.program import command_line, spelled
+from mmseg.work_dir.layout import WorkDir, experiment_of
+from mmseg.work_dir.metrics_file import read_metrics
+
+# Number of night images in the picture that compares both trainings
+PICTURES = 4
+RUNS = Path("work_dirs") / "local-basic"
+
+
+def make_parser() -> Parser:
+    """The parser of the command line."""
+    parser = Parser(
+        description="Generate a toy city in the formats of the real data sets, train a network on the labelled day, "
+        "adapt it to the night with CMDA, test both with my_test.py and compare them. Runs are written to "
+        "work_dirs/local-basic/.",
+        epilog="example: python tools/demo.py",
+    )
+    parser.add_argument(
+        "--data", default="data/toy_city", help="folder of the toy city, generated if absent (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        choices=("tiny", "small", "medium"),
+        default="small",
+        help="size of the toy city (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the toy city and of both trainings (default: %(default)s)"
+    )
+    parser.add_argument("--iterations", type=int, help="iterations of each training (default: as in the configs)")
+    return parser
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser()
+    args = parser.parse_args()
+    if args.iterations is not None and args.iterations < 1:
+        parser.error(f"--iterations {args.iterations}: give a number of at least 1")
+    return args
+
+
+def run(*command: str) -> None:
+    """Print a command and run it.
+
+    Raises:
+        CMDAError: the command failed.
+    """
+    print(spelled(f"\n$ python {' '.join(command)}"), flush=True)
+    code = subprocess.run([*command_line(command[0]), *command[1:]], check=False).returncode
+    if code:
+        raise CMDAError(f"{command[0]} failed with exit status {code}; see its message above")
+
+
+def make_city(args: argparse.Namespace) -> None:
+    """Generate the toy city unless it exists."""
+    record = Path(args.data) / "toy_city.json"
+    if record.is_file() and read_json(record).get("complete"):
+        print(f"{args.data} already exists")
+        return
+    run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
+
+
+def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
+    """Train a config of ``configs/demo``, starting from a checkpoint if given, and return the work dir."""
+    before = set(RUNS.glob("*"))
+    options = [f"seed={args.seed}"]
+    if args.size == "tiny":
+        # A tiny city has few pixels of the rare classes.
+        options.append("data.train.rare_class_sampling.min_pixels=10")
+    if args.iterations:
+        options.append(f"runner.max_iters={args.iterations}")
+    if start:
+        options.append(f"load_from={start}")
+    command = ["--root-path", args.data, "--base-config", f"{config}_toy_city", "--name", f"demo_{config}"]
+    run("my_run_experiments.py", *command, "--cfg-options", *options)
+    return next(path for path in set(RUNS.glob("*")) - before if experiment_of(path.name) == f"demo_{config}")
+
+
+def newest_checkpoint(work_dir: Path) -> Path:
+    """Path of the newest checkpoint of a run."""
+    return WorkDir(work_dir).checkpoints()[-1].resolve()
+
+
+def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
+    """Test outputs of a run and return the ``metrics.json`` of each."""
+    results = {}
+    for output in outputs:
+        run("my_test.py", "--work-dir", str(work_dir), "--root-path", args.data, "--output", output)
+        results[output] = read_metrics(WorkDir(work_dir).predictions((output,)).metrics)
+    return results
+
+
+def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
+    """Print the scores of both trainings side by side."""
+    from rich.console import Console
+
+    from mmseg.system.printing import TextTable
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    table = TextTable(title="IoU on the night test images, in percent")
+    table.add_column("class")
+    columns = [(name, result) for results in (source_only, cmda) for name, result in results.items()]
+    for i, (name, _) in enumerate(columns):
+        table.add_column(f"{'source only' if i < len(source_only) else 'CMDA'}\n{name}", justify="right")
+    classes = columns[0][1]["per_class"]
+    for name in classes:
+        values = [result["per_class"][name]["IoU"] for _, result in columns]
+        if any(value is not None for value in values):
+            table.add_row(name, *map(percent, values))
+    table.add_section()
+    for label, key in (("mIoU", "mIoU"), ("pixel accuracy", "aAcc")):
+        table.add_row(label, *(percent(result["scores"][key]) for _, result in columns))
+    Console().print(table)
+
+
+def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
+    """Draw night images with both predictions and the label, and return the path of the picture."""
+    import cv2
+    import numpy as np
+
+    from mmseg.config.data_root import set_root
+    from mmseg.engine.checkpoint_config import config_of
+    from mmseg.io.image_files import open_label
+    from mmseg.registry import DATASETS
+    from mmseg.visualization.panels import (
+        color_label,
+        image_picture,
+        label_picture,
+        panel,
+        save_picture,
+        signed_picture,
+    )
+
+    config, _ = config_of(WorkDir(cmda).find_config(), newest_checkpoint(cmda))
+    set_root(config, args.data)
+    dataset = DATASETS.build(config.data.test.to_dict())
+    rows = []
+    for index in np.linspace(0, len(dataset) - 1, min(PICTURES, len(dataset)), dtype=int):
+        sample = dataset[int(index)]
+        name = f"{sample['img_metas']['name']}.png"
+        seen = {
+            title: color_label(np.asarray(open_label(WorkDir(folder).predictions(("fusion",)).path / name)))
+            for title, folder in (("source only", source_only), ("CMDA", cmda))
+        }
+        given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
+        pictures = {**given, **seen, "truth": label_picture(sample["label"])}
+        # Inputs and predictions may differ in size.
+        size = dataset.prediction_size[::-1]
+        rows.append(panel({k: cv2.resize(v, size, interpolation=cv2.INTER_NEAREST) for k, v in pictures.items()}))
+    path = cmda / "comparison.png"
+    picture = np.concatenate(rows)
+    save_picture(path, cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return path
+
+
+def main() -> None:
+    """Run the demo and print the comparison."""
+    args = parse_args()
+    started = time.monotonic()
+    make_city(args)
+    source_only = train("source_only", args)
+    # Adaptation starts from a network trained on the day.
+    cmda = train("cmda", args, newest_checkpoint(source_only))
+    baseline = test(source_only, ("fusion",), args)
+    scores = test(cmda, ("image", "events", "fusion"), args)
+    print()
+    compare(baseline, scores)
+    print(f"comparison:          {draw(source_only, cmda, args)}")
+    print(f"toy city:            {Path(args.data) / 'contact_sheet.png'}")
+    print(f"training pictures:   {cmda / 'pictures'}")
+    print(f"CMDA panels:         {WorkDir(cmda).predictions(('fusion',)).panels}")
+    print(f"source-only panels:  {WorkDir(source_only).predictions(('fusion',)).panels}")
+    print(f"finished in {(time.monotonic() - started) / 60:.1f} minutes")

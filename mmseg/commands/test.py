@@ -1,0 +1,43 @@
+"""Test a checkpoint with a config, like the script of the same name in MMSegmentation."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmseg.apis.arguments import Parser, add_test_options, test_options
+
+
+def make_parser() -> Parser:
+    """The parser of the command line."""
+    parser = Parser(
+        description="Test a checkpoint: write predictions, panels and metrics.json, print IoU and accuracy.",
+        epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
+    )
+    parser.add_argument("config", nargs="?", help="config file, .py or .json (default: the checkpoint's own)")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="output folder (default: preds/ next to the checkpoint, preds_<options>/ with options)",
+        former=("--out-dir",),
+    )
+    add_test_options(parser)
+    return parser
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    return make_parser().parse_args()
+
+
+def main() -> None:
+    """Parse first: --help must not wait for torch."""
+    args = parse_args()
+    from mmseg.apis import test
+
+    test(
+        args.config,
+        args.checkpoint,
+        args.out,
+        **test_options(args),
+    )
