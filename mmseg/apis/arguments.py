@@ -51,6 +51,27 @@ class ImageSize:
         return f"{first}x{second}" if self.former_order == "HW" else f"{second}x{first}"
 
 
+class SensorSize(ImageSize):
+    """Argument type: ``WxH``, the width of an event camera first, as its data sheet has it; read as (height, width).
+
+    Two separate numbers are accepted as well.
+    """
+
+    def __call__(self, text: str) -> tuple[int, int]:
+        try:
+            width, height = super().__call__(text)
+        except argparse.ArgumentTypeError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: give <width>x<height>, each at least {self.least} pixels, e.g. 1280x720"
+            ) from None
+        return height, width
+
+    def joined(self, words: Sequence[str]) -> str:
+        """See :meth:`ImageSize.joined`."""
+        pair = words[:2]
+        return "x".join(pair) if len(pair) == 2 and all(re.fullmatch("[0-9]+", word) for word in pair) else ""
+
+
 class DefaultsHelp(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults of options that have one and take a value."""
 

@@ -11,6 +11,7 @@ from mmseg.apis.arguments import (
     PRECISION_NAMES,
     ImageSize,
     Parser,
+    SensorSize,
     add_config_options,
     add_content_map_option,
     whole_number,
@@ -85,6 +86,12 @@ def make_parser() -> Parser:
         help="recording: .h5 (DSEC), .npz or .csv; with the package faery also .raw, .dat and .aedat4",
     )
     events.add_argument("--rectify-map", type=Path, help="rectify_map.h5 of the recording, as in DSEC")
+    events.add_argument(
+        "--sensor",
+        type=SensorSize(2),
+        metavar="WxH",
+        help="size of the event camera, e.g. 1280x720 (default: that of the files)",
+    )
     events.add_argument("--timestamps", type=Path, metavar="FILE", help="time of each image in µs, one per line")
     events.add_argument(
         "--start-time",
@@ -148,6 +155,7 @@ def main() -> None:
         args.out,
         events=args.events,
         rectify_map=args.rectify_map,
+        sensor=args.sensor,
         timestamps=args.timestamps,
         start_time=args.start_time,
         window=args.window_us,

@@ -29,7 +29,7 @@ from mmseg.events.columns import (
     whole_times,
 )
 from mmseg.events.event_index import image_event_index
-from mmseg.events.hdf5 import read_rectify_map
+from mmseg.events.hdf5 import read_rectify_map, rectify_map_size
 from mmseg.events.recording import HEIGHT, WIDTH, EventRecording, Events
 from mmseg.events.tables import CAMERA_SUFFIXES, TABLE_SUFFIXES, read_event_table
 
@@ -75,16 +75,19 @@ class DSECEvents:
     """Events of a file in DSEC's format, read on demand.
 
     Args:
-        path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``.
+        path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``, but not the size of its sensor.
         rectify_map: HDF5 file with the map to rectified positions; None keeps events on their pixels.
-        size: (height, width) of the sensor.
+        size: (height, width) of the sensor. None takes that of the rectify map. Without a map, events that fit into
+            DSEC's frame have that size, and others that of their image.
     """
 
-    def __init__(self, path: Path, rectify_map: Path | None, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
-        self.path, self.size = path, size
+    def __init__(self, path: Path, rectify_map: Path | None, size: tuple[int, int] | None = None) -> None:
+        self.path = path
+        self.size = rectify_map_size(rectify_map) if rectify_map is not None and size is None else size
         self._rectified = rectify_map is not None
-        self._recording = EventRecording(path, rectify_map, size)
-        self._recording.rectify_map  # noqa: B018  report a bad map now
+        self._recording = EventRecording(path, rectify_map, self.size or _ANY_SIZE)
+        if self._rectified:
+            self._recording.rectify_map  # noqa: B018  report a bad map now
         self._lock = threading.Lock()
 
     def index(self, times: Sequence[int]) -> np.ndarray:
@@ -99,8 +102,14 @@ class DSECEvents:
     def events(self, start: int, finish: int) -> FrameEvents:
         """See :class:`EventSource`."""
         with self._lock:
-            found = self._recording.window(start, finish)
-        return FrameEvents(found.t, found.x, found.y, found.p, self.size, self._rectified)
+            if self._rectified:
+                found = self._recording.window(start, finish)
+                return FrameEvents(found.t, found.x, found.y, found.p, self.size, rectified=True)
+            t, x, y, p = self._recording.raw_window(start, finish)
+        size = self.size
+        if size is None and x.max() < WIDTH and y.max() < HEIGHT:
+            size = (HEIGHT, WIDTH)
+        return FrameEvents(t, x.astype(np.float32), y.astype(np.float32), p, size)
 
 
 class ArrayEvents:
@@ -111,7 +120,7 @@ class ArrayEvents:
         columns: ``t`` (µs), ``x``, ``y`` (pixels) and ``p`` (above 0 for brighter), each (N,).
         size: (height, width) of the frame of x and y; None for that of the images.
         rectify_map: HDF5 file with the map from pixels of ``sensor`` to rectified positions; x and y are these pixels.
-        sensor: (height, width) of the rectify map.
+        sensor: (height, width) of the sensor; None if ``size`` or the rectify map says it.
 
     Raises:
         DataError: no events, columns of different lengths or not of numbers, times that are not whole or not in order,
@@ -124,9 +133,10 @@ class ArrayEvents:
         columns: Mapping[str, np.ndarray],
         size: tuple[int, int] | None = None,
         rectify_map: Path | None = None,
-        sensor: tuple[int, int] = (HEIGHT, WIDTH),
+        sensor: tuple[int, int] | None = None,
     ) -> None:
-        self.path, self.size = path, size
+        self.path = path
+        self.size = size = _one_size(path, size, sensor)
         self._rectified = rectify_map is not None
         t, x, y, p = (np.asarray(columns[key]) for key in KEYS)
         with faults_in(f"{path} holds", "t, x, y and p must be columns of the same length, with at least one event"):
@@ -142,11 +152,12 @@ class ArrayEvents:
         if rectify_map is not None:
             remedy = "they must be pixels of the rectify map; omit it if positions are already rectified"
             with faults_in(f"{path} holds", remedy):
-                if size is not None and size != sensor:
-                    raise EventFault(f"events of {size[1]}x{size[0]} pixels, the map {sensor[1]}x{sensor[0]}")
-                column, row = raw_pixels(x, y, sensor)
-            self._x, self._y = read_rectify_map(rectify_map, sensor)[row, column].T
-            self.size = sensor
+                of_map = rectify_map_size(rectify_map)
+                if size is not None and size != of_map:
+                    raise EventFault(f"events of {size[1]}x{size[0]} pixels, the map {of_map[1]}x{of_map[0]}")
+                column, row = raw_pixels(x, y, of_map)
+            self._x, self._y = read_rectify_map(rectify_map, of_map)[row, column].T
+            self.size = of_map
             return
         with faults_in(f"{path} holds", "give pixels of the sensor, from 0, or positions in pixels"):
             self._x, self._y = positions(x, y)
@@ -177,7 +188,19 @@ def _are_pixels(values: np.ndarray) -> bool:
     return values.dtype.kind != "f" or bool((np.floor(values) == values).all())
 
 
-def open_events(path: str | Path, rectify_map: str | Path | None = None) -> EventSource:
+def _one_size(path: Path, found: tuple[int, int] | None, given: tuple[int, int] | None) -> tuple[int, int] | None:
+    """(height, width) of a sensor that a recording and the user may both state."""
+    if found and given and found != given:
+        raise DataError(
+            f"{path} is of a sensor of {found[1]}x{found[0]} pixels, not {given[1]}x{given[0]}; leave the sensor's "
+            "size out"
+        )
+    return found or given
+
+
+def open_events(
+    path: str | Path, rectify_map: str | Path | None = None, sensor: tuple[int, int] | None = None
+) -> EventSource:
     """Open an event recording.
 
     ``.h5``: DSEC's format. ``.npz``: arrays ``t`` (µs), ``x``, ``y``, ``p`` and, if known, ``height`` and ``width``.
@@ -187,7 +210,8 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
 
     Args:
         path: the recording.
-        rectify_map: HDF5 file with ``rectify_map`` (480, 640, 2): rectified x and y of every pixel, as in DSEC.
+        rectify_map: HDF5 file with ``rectify_map`` (height, width, 2): rectified x and y of every pixel, as in DSEC.
+        sensor: (height, width) of the event camera; None takes it from the files, see :class:`DSECEvents`.
 
     Raises:
         DataError: a missing or damaged file, or another format.
@@ -199,11 +223,11 @@ def open_events(path: str | Path, rectify_map: str | Path | None = None) -> Even
             raise DataError(f"{what} {file} does not exist")
     suffix = path.suffix.lower()
     if suffix in DSEC_SUFFIXES:
-        return DSECEvents(path, rectify_map)
+        return DSECEvents(path, rectify_map, sensor)
     if suffix not in EVENT_SUFFIXES:
         raise DataError(f"{path} does not have the suffix of an event recording; known: {', '.join(EVENT_SUFFIXES)}")
     columns, size = read_event_table(path)
-    return ArrayEvents(path, columns, size, rectify_map)
+    return ArrayEvents(path, columns, size, rectify_map, sensor)
 
 
 def usable_events(events: Events) -> Events:

@@ -37,6 +37,8 @@ MAX_CHUNK_BYTES = 1 << 29
 # Most entries of ms_to_idx that are read, for more than two hours. The rest is not needed to find events.
 MAX_MILLISECONDS = 1 << 23
 LISTED_NAMES = 8
+# No event camera has more; a map of them takes 128 MB.
+MOST_PIXELS = 1 << 24
 
 
 class H5Fault(ValueError):
@@ -285,6 +287,7 @@ def rectify_map_size(path: Path) -> tuple[int, int]:
     """
     with h5_reading(path, "rectify map"), open_h5(path) as file:
         shape = declared_array(file, "rectify_map").shape
-    if len(shape) != 3 or shape[2] != 2 or not all(2 <= side < 1 << 16 for side in shape[:2]):
-        raise DataError(f"{path}: rectify_map has shape {shape}, not (height, width, 2). {DOWNLOAD_AGAIN}")
+    is_map = len(shape) == 3 and shape[2] == 2 and all(2 <= side < 1 << 16 for side in shape[:2])
+    if not is_map or math.prod(shape[:2]) > MOST_PIXELS:
+        raise DataError(f"{path}: rectify_map has shape {shape}, not (height, width, 2) of a sensor. {DOWNLOAD_AGAIN}")
     return shape[0], shape[1]

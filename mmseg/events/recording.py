@@ -159,10 +159,17 @@ class EventRecording:
             DataError: the file is damaged or too short, or has times out of order, pixels outside the sensor, or
                 values that are not numbers.
         """
-        t = self._checked_times(start, finish)
-        x, y, p = self._pixels(start, finish)
+        t, x, y, p = self.raw_window(start, finish)
         position = self.rectify_map[y, x]
         return Events(t, position[:, 0], position[:, 1], p)
+
+    def raw_window(self, start: int, finish: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Times (N,) int64 in µs, raw columns and rows (N,) uint16, and polarity (N,) uint8 of a window.
+
+        Raises:
+            DataError: as in :meth:`window`.
+        """
+        return self._checked_times(start, finish), *self._pixels(start, finish)
 
     def voxel_grid(self, start: int, finish: int, bins: int) -> np.ndarray:
         """Voxel grid (bins, height, width) float32 of the events from ``start`` to ``finish``, both included.

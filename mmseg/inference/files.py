@@ -153,6 +153,7 @@ def infer(
     size: Size | str | None = None,
     rows: int | None = None,
     console: Console | None = None,
+    sensor: Size | None = None,
 ) -> InferenceReport:
     """Predict images, folders of images, or a video, and write the requested files.
 
@@ -165,7 +166,7 @@ def infer(
         model: from :func:`mmseg.apis.init_model`.
         inputs: see :func:`.open_pictures`.
         out_dir: output folder, created if missing.
-        events, rectify_map: event recording, see :func:`.open_events`; None for none.
+        events, rectify_map, sensor: event recording, see :func:`.open_events`; None for none.
         timestamps, start_time: when the images were taken, see :func:`.picture_times`.
         window: length of the events' window in µs; None for that of :func:`.find_windows`.
         output, size, rows: see :func:`mmseg.apis.inference_model`. An image without events is predicted by the image
@@ -185,9 +186,9 @@ def infer(
     _check_folders(pictures, out_dir, save)
     recording = None
     if events is not None:
-        recording = _recording(model, pictures, events, rectify_map, timestamps, start_time, window)
-    elif any(value is not None for value in (rectify_map, timestamps, start_time, window)):
-        raise ConfigError("a rectify map, times or a window were given, but no events; add --events, or leave them out")
+        recording = _recording(model, pictures, events, rectify_map, sensor, timestamps, start_time, window)
+    elif any(value is not None for value in (rectify_map, sensor, timestamps, start_time, window)):
+        raise ConfigError("a rectify map, a sensor, times or a window were given, but no events; add --events, or leave them out")
     if output is not None and model.needs_events(output) and recording is None:
         raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
     report = InferenceReport(unit="frames" if isinstance(pictures, Video) else "pictures")
@@ -243,6 +244,7 @@ def _recording(
     pictures: ImageFiles | Video,
     events: str | Path,
     rectify_map: str | Path | None,
+    sensor: Size | None,
     timestamps: str | Path | None,
     start_time: int | None,
     window: int | None,
@@ -250,7 +252,7 @@ def _recording(
     if not model.takes_events:
         raise ConfigError("this network takes no events; leave --events out")
     times = picture_times(pictures, timestamps, start_time)
-    source = open_events(events, rectify_map)
+    source = open_events(events, rectify_map, sensor)
     frames = model.recipe.image_change_range
     number = model.recipe.events_num if window is None else 0
     windows = find_windows(source, times.times, times.earlier(frames), frames, window, number)

@@ -84,5 +84,8 @@ def event_frame(events: Events, image_size: Size) -> Size:
     frame = events.size
     same_shape = abs(frame[1] * height / (frame[0] * width) - 1) <= SHAPE_TOLERANCE
     if frame != image_size and not (events.rectified and same_shape):
-        raise ConfigError(f"events are in a frame of {frame[1]}x{frame[0]}, their image is {width}x{height}; {remedy}")
+        raise ConfigError(
+            f"events are in a frame of {frame[1]}x{frame[0]}, their image is {width}x{height}; {remedy}. If the event "
+            "camera has another size, give it (--sensor)"
+        )
     return frame

@@ -491,6 +491,51 @@ def test_files_of_cameras_need_a_package(tmp_path, monkeypatch):
         open_events(tmp_path / "e.dat")
 
 
+def write_h5(path: Path, events: dict[str, np.ndarray]) -> None:
+    with h5py.File(path, "w") as file:
+        for key in "txyp":
+            file[f"events/{key}"] = events[key]
+        file["t_offset"] = 0
+
+
+@pytest.mark.parametrize("sensor", [(720, 1280), (260, 346), (480, 640)])
+def test_any_sensor(model, tmp_path, sensor):
+    """Files in DSEC's format do not say the size of their sensor; the images or a rectify map do."""
+    height, width = sensor
+    number = np.arange(2000)
+    events = {"t": number * 100, "x": number * 7 % width, "y": number * 5 % height, "p": number % 2}
+    events["x"][1500], events["y"][1500] = width - 1, height - 1
+    write_h5(tmp_path / "e.h5", events)
+    np.savez(tmp_path / "e.npz", **events, height=height, width=width)
+    with h5py.File(tmp_path / "map.h5", "w") as file:
+        file["rectify_map"] = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    given = {"sensor": sensor} if sensor == (260, 346) else {}  # it would fit into DSEC's frame
+    sources = [open_events(tmp_path / "e.npz"), open_events(tmp_path / "e.h5", **given)]
+    sources += [open_events(tmp_path / name, tmp_path / "map.h5") for name in ("e.npz", "e.h5")]
+    wanted, *others = [
+        model.inputs(image, source.events(1000, 1999), "events", (64, 96), height)["events"] for source in sources
+    ]
+    assert wanted.abs().sum() > 0
+    for found in others:
+        assert torch.equal(found, wanted)
+
+
+def test_a_sensor_that_does_not_fit(model, tmp_path):
+    number = np.arange(1000)
+    events = {"t": number * 100, "x": number % 300, "y": number % 200, "p": number % 2}
+    write_h5(tmp_path / "e.h5", events)
+    image = np.zeros((260, 346, 3), np.uint8)
+    guessed = open_events(tmp_path / "e.h5").events(0, 999)
+    with pytest.raises(ConfigError, match=r"a frame of 640x480, their image is 346x260.*another size, give it \(--sen"):
+        model.inputs(image, guessed, "events", (64, 96), 260)
+    np.savez(tmp_path / "e.npz", **events, height=260, width=346)
+    with pytest.raises(DataError, match="of a sensor of 346x260 pixels, not 640x480; leave the sensor's"):
+        open_events(tmp_path / "e.npz", sensor=(480, 640))
+    with pytest.raises(DataError, match="rectify_map has shape"):
+        open_events(tmp_path / "e.h5", EVENTS["rectify_map"], (260, 346))
+
+
 def test_rectified_events_may_belong_to_a_resized_image(model):
     """Rectified events show the same view at another size; others must lie on the image's own pixels."""
     image = np.zeros((240, 320, 3), np.uint8)
