@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mmseg.apis.arguments import DefaultsHelp, ImageSize, Parser, add_workers, usable_cores, whole_number
+from mmseg.apis.arguments import DefaultsHelp, ImageSize, Parser, SensorSize, add_workers, usable_cores, whole_number
 from mmseg.toy.settings import SIZES
 
 
@@ -14,8 +14,9 @@ def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         description="Write OUT/data/cityscapes, OUT/data/DSEC_Night (and OUT/data/dark_zurich), the two frame lists, "
-        "toy_city.json (statistics, with complete: true once everything is written), toy_city_files.txt (the files "
-        "that --force replaces) and contact_sheet.png.",
+        "manifests of the night frames (night_train.jsonl, night_test.jsonl), toy_city.json (statistics, with "
+        "complete: true once everything is written), toy_city_files.txt (the files that --force replaces) and "
+        "contact_sheet.png.",
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --workers 2",
         formatter_class=DefaultsHelp,
     )
@@ -38,6 +39,13 @@ def make_parser() -> Parser:
     numbers.add_argument(
         "--dark-zurich", type=count, help="streets in the Dark Zurich tree; 0 leaves it out", metavar="N"
     )
+    numbers.add_argument(
+        "--sensor",
+        type=SensorSize(48),
+        metavar="WxH",
+        help="size of the event camera and of night images (default: 640x480, DSEC's); nights of another size are "
+        "written to OUT/data/night, and only the manifests name them",
+    )
     return parser
 
 
@@ -52,7 +60,10 @@ def main() -> None:
     if args.day_size:
         args.day_height, args.day_width = args.day_size
     names = ("day", "day_val", "day_width", "day_height", "night_streets", "test_streets", "frames", "substeps")
-    settings = SIZES[args.size].with_changes({name: getattr(args, name) for name in (*names, "dark_zurich")})
+    changes = {name: getattr(args, name) for name in (*names, "dark_zurich")}
+    if args.sensor:
+        changes["sensor_height"], changes["sensor_width"] = args.sensor
+    settings = SIZES[args.size].with_changes(changes)
     from mmseg.toy.dataset import CONTACT_SHEET, make_toy_city
 
     start = time.monotonic()

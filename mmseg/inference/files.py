@@ -188,7 +188,9 @@ def infer(
     if events is not None:
         recording = _recording(model, pictures, events, rectify_map, sensor, timestamps, start_time, window)
     elif any(value is not None for value in (rectify_map, sensor, timestamps, start_time, window)):
-        raise ConfigError("a rectify map, a sensor, times or a window were given, but no events; add --events, or leave them out")
+        raise ConfigError(
+            "a rectify map, a sensor, times or a window were given, but no events; add --events, or leave them out"
+        )
     if output is not None and model.needs_events(output) and recording is None:
         raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
     report = InferenceReport(unit="frames" if isinstance(pictures, Video) else "pictures")

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmseg.datasets.dsec_frames import DSECFrame, read_event_index, read_frame_list
-from mmseg.events.recording import HEIGHT, WIDTH, EventRecording
+from mmseg.datasets.frames import FramesDataset
+from mmseg.events.recording import EventRecording
 from mmseg.io.files import visible
 from mmseg.io.image_files import open_image, open_label
-from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST
+from mmseg.toy.manifests import MANIFESTS
 from mmseg.visualization.panels import color_label, panel, save_picture
 
 ROWS = 4
@@ -31,19 +31,21 @@ def _spread(items: list, count: int) -> list:
     return [items[round(position)] for position in positions]
 
 
-def event_picture(frame: DSECFrame, scale: float = 2.0) -> np.ndarray:
-    """(480, 640, 3) uint8: events since the frame before, red where brighter, blue where darker, on white.
+def event_picture(night: FramesDataset, index: int, scale: float = 2.0) -> np.ndarray:
+    """(H, W, 3) uint8: events of a frame, red where brighter, blue where darker, on white.
 
     Args:
-        frame: from a frame list; its index file must exist.
+        night: frames with events and a rectify map.
+        index: of the frame.
         scale: excess of events of one sign that gives full colour.
     """
-    start = int(read_event_index(frame.index_file)[frame.frame - 1])
-    events = EventRecording(frame.events_file, frame.rectify_map_file).window(max(start, 0), frame.event_index)
+    frame, (height, width) = night.frames[index], night.size
+    assert frame.events is not None, "every frame of a toy city has events"
+    events = EventRecording(frame.events, frame.rectify_map, night.size).window(*night.windows[index])
     x, y = np.rint(events.x).astype(np.int64), np.rint(events.y).astype(np.int64)
-    inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     weights = events.p[inside] * 2.0 - 1
-    total = np.bincount(y[inside] * WIDTH + x[inside], weights, minlength=WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
+    total = np.bincount(y[inside] * width + x[inside], weights, minlength=width * height).reshape(height, width)
     total = np.clip(total / scale, -1, 1)
     rgb = np.stack((1 + np.minimum(total, 0), 1 - np.abs(total), 1 - np.maximum(total, 0)), axis=-1)
     return (rgb * 255).astype(np.uint8)
@@ -61,29 +63,29 @@ def _day_rows(city: Path) -> dict[str, np.ndarray]:
     return pictures
 
 
-def _night_rows(out: Path) -> dict[str, np.ndarray]:
+def _night_rows(out: Path, sensor: tuple[int, int]) -> dict[str, np.ndarray]:
     pictures = {}
-    for name in (TEST_LIST, TRAIN_LIST):
-        for frame in _spread(read_frame_list(out / name), ROWS if name == TEST_LIST else ROWS // 2):
-            title = f"{frame.sequence} {frame.frame:06d}"
-            pictures[f"night image {title}"] = _fit(np.asarray(open_image(frame.warp_image, "RGB")))
-            pictures[f"events {title}"] = _fit(event_picture(frame))
-            known = frame.label.is_file()
-            label = (
-                color_label(np.asarray(open_label(frame.label)))
-                if known
-                else np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-            )
-            pictures[f"{'label' if known else 'train frame, no label'} {title}"] = _fit(label, nearest=True)
+    for kind, rows in (("test", ROWS), ("train", ROWS // 2)):
+        night = FramesDataset(out / MANIFESTS[kind], sensor, ("image", "events_vg"))
+        for index in _spread(list(range(len(night))), rows):
+            frame = night.frames[index]
+            title = f"{frame.sequence} {frame.image.stem}"
+            pictures[f"night image {title}"] = _fit(np.asarray(open_image(frame.image, "RGB")))
+            pictures[f"events {title}"] = _fit(event_picture(night, index))
+            label = np.full((*night.size, 3), 255, np.uint8)
+            if frame.label:
+                label = color_label(np.asarray(open_label(frame.label)))
+            pictures[f"{'label' if frame.label else 'train frame, no label'} {title}"] = _fit(label, nearest=True)
     return pictures
 
 
-def write_contact_sheet(out: Path, path: Path) -> None:
+def write_contact_sheet(out: Path, sensor: tuple[int, int], path: Path) -> None:
     """Write rows of day image, label, image change and of night image, events, label as one PNG.
 
     Args:
-        out: a toy city with its frame lists.
+        out: a toy city with its manifests.
+        sensor: (width, height) of its night images.
         path: of the picture.
     """
-    day, night = _day_rows(out / "data/cityscapes"), _night_rows(out)
+    day, night = _day_rows(out / "data/cityscapes"), _night_rows(out, sensor)
     save_picture(path, np.concatenate([panel(day, columns=3), panel(night, columns=3)]))

@@ -20,6 +20,7 @@ from mmseg.io.json_files import read_json
 from mmseg.preparation.cityscapes import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.toy.contact_sheet import write_contact_sheet
+from mmseg.toy.manifests import write_manifests
 from mmseg.toy.placing import place
 from mmseg.toy.settings import ToySettings
 from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
@@ -68,12 +69,14 @@ def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, fo
             tasks = all_tasks(settings.checked(), seed, work / "data", parts)
             outcomes = list(_run(tasks, jobs))
             write_sequences(tasks)
+            write_manifests(tasks, work)
             convert_cityscapes(work / "data" / "cityscapes")
             report = {"complete": False, "seed": seed, "settings": asdict(settings), **_statistics(outcomes)}
             _write_marker(work, report)
-            place(work, out, _written_later(work), MARKER)
-        create_dsec_lists(out / "data" / "DSEC_Night", out, Console(file=sys.stderr, quiet=True))
-        write_contact_sheet(out, out / CONTACT_SHEET)
+            place(work, out, _written_later(work, settings), MARKER)
+        if settings.is_dsec:
+            create_dsec_lists(out / "data" / settings.night_folder, out, Console(file=sys.stderr, quiet=True))
+        write_contact_sheet(out, (settings.sensor_width, settings.sensor_height), out / CONTACT_SHEET)
         report["complete"] = True
         _write_marker(out, report)
     except OSError as error:
@@ -81,9 +84,12 @@ def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, fo
     return report
 
 
-def _written_later(work: Path) -> list[str]:
+def _written_later(work: Path, settings: ToySettings) -> list[str]:
     """Files written after the city is in place, since they contain paths or depend on files that do."""
-    sequences = (path.relative_to(work).as_posix() for path in sorted((work / "data" / "DSEC_Night").glob("*/")))
+    if not settings.is_dsec:
+        return [CONTACT_SHEET]
+    folders = sorted((work / "data" / settings.night_folder).glob("*/"))
+    sequences = (folder.relative_to(work).as_posix() for folder in folders)
     return [TRAIN_LIST, TEST_LIST, CONTACT_SHEET, *(f"{sequence}/{EVENT_INDEX}" for sequence in sequences)]
 
 

@@ -128,23 +128,23 @@ class EventSimulator:
         return EventArrays(micros[order], x.astype(np.uint16), y.astype(np.uint16), positive[order].astype(np.uint8))
 
 
-def rectify_map(rng: np.random.Generator) -> np.ndarray:
-    """Rectified (x, y) of every sensor pixel: (480, 640, 2) float32; a slight rotation and radial distortion.
+def rectify_map(rng: np.random.Generator, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Rectified (x, y) of every sensor pixel: (height, width, 2) float32; a slight rotation and radial distortion.
 
     The sensor sees slightly more than the rectified frame, as in DSEC.
     """
     angle = np.deg2rad(rng.uniform(0.2, 0.6) * rng.choice([-1, 1]))
     radial, scale, shift = rng.uniform(0.015, 0.035), rng.uniform(1.005, 1.015), rng.uniform(-2, 2, 2)
-    x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float64), np.arange(HEIGHT, dtype=np.float64))
-    center = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = np.stack((x, y), axis=-1) - center
-    square = (offset**2).sum(axis=-1, keepdims=True) / (WIDTH / 2) ** 2
+    square = (offset**2).sum(axis=-1, keepdims=True) / (width / 2) ** 2
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     bent = offset * scale * (1 + radial * (square - 0.4))
     return (bent @ turn.T + center + shift).astype(np.float32)
 
 
 def on_sensor(rectified: np.ndarray, mapping: np.ndarray) -> np.ndarray:
-    """View of the distorted sensor of a rectified image (480, 640); ``mapping`` is its rectify map."""
+    """View of the distorted sensor of a rectified image (height, width); ``mapping`` is its rectify map."""
     x, y = mapping[..., 0], mapping[..., 1]
     return cv2.remap(rectified, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

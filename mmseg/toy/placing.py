@@ -12,7 +12,7 @@ from mmseg.io.files import write_text
 
 FILES = "toy_city_files.txt"
 # Folders that may hold only files of the city, since data sets are read from them.
-DATA_SETS = ("data/cityscapes", "data/DSEC_Night", "data/dark_zurich")
+DATA_SETS = ("data/cityscapes", "data/DSEC_Night", "data/night", "data/dark_zurich")
 
 
 def files_below(folder: Path) -> list[str]:

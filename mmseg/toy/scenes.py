@@ -9,7 +9,7 @@ import numpy as np
 
 from mmseg.classes import CLASSES, IGNORE_LABEL
 from mmseg.datasets.dsec_frames import TEST_ROWS
-from mmseg.events.recording import HEIGHT, WIDTH
+from mmseg.events.recording import HEIGHT
 from mmseg.extractors.motion import image_change
 from mmseg.toy import camera as cam
 from mmseg.toy.events import EventArrays, EventSimulator, on_sensor
@@ -59,7 +59,7 @@ def day_camera(width: int, height: int) -> Camera:
     return Camera(width, height, 0.95 * width, 0.44 * height)
 
 
-def night_camera(width: int = WIDTH, height: int = HEIGHT) -> Camera:
+def night_camera(width: int, height: int) -> Camera:
     """Camera similar to the left event camera of DSEC."""
     return Camera(width, height, 0.87 * width, 0.45 * height)
 
@@ -83,6 +83,11 @@ def day_picture(rng: np.random.Generator, width: int, height: int, step: float) 
     return DayPicture(now, label, image_change(grey_now, grey_before))
 
 
+def rows_above_hood(height: int) -> int:
+    """Rows of a night image that are labelled: of DSEC's, those of its test."""
+    return height * TEST_ROWS // HEIGHT
+
+
 class _NightCar:
     """A car in a night street with its camera."""
 
@@ -93,7 +98,7 @@ class _NightCar:
         headlights = Headlights(HEADLIGHTS * rng.uniform(9, 18))
         middle = self.ride.pose(travel / 2).position
         self.renderer = Renderer(self.street, light, camera, middle, headlights)
-        self.hood = cam.hood(camera, camera.height * TEST_ROWS // HEIGHT + 2)
+        self.hood = cam.hood(camera, rows_above_hood(camera.height) + 2)
         self.gain = NIGHT_GAIN * float(np.exp(rng.normal(0, 0.2)))
 
     def view(self, time: float, with_label: bool) -> View:
@@ -114,10 +119,11 @@ def night_ride(
         rng: for this street.
         frames: number of images, 50 ms apart.
         substeps: renderings per frame, even, at least 4.
-        mapping: rectify map of the sequence, (480, 640, 2).
+        mapping: rectify map of the sequence, (height, width, 2); images have the size of the sensor.
         measure: count visible and invisible labelled edges.
     """
-    camera, step = night_camera(), FRAME_TIME / 1e6 / substeps
+    height, width = mapping.shape[:2]
+    camera, step = night_camera(width, height), FRAME_TIME / 1e6 / substeps
     lead = substeps // 2
     total = lead + frames * substeps + 1
     car = _NightCar(rng, camera, total * step)
@@ -147,7 +153,8 @@ def night_ride(
         for k in range(frames):
             window = slice(bounds[k], bounds[k + 1])
             edges += _edges(sharp[k], labels[k], images[k], events, window, mapping)
-    labels = [np.where(np.arange(HEIGHT)[:, None] >= TEST_ROWS, IGNORE_LABEL, lab).astype(np.uint8) for lab in labels]
+    is_hood = np.arange(height)[:, None] >= rows_above_hood(height)
+    labels = [np.where(is_hood, IGNORE_LABEL, label).astype(np.uint8) for label in labels]
     return NightRide(images, labels, events, np.diff(bounds).tolist(), edges)
 
 
@@ -172,20 +179,21 @@ def _edges(
     mapping: np.ndarray,
 ) -> np.ndarray:
     """Pixels of vertical labelled edges above the hood: with contrast; of these, invisible; of these, with events."""
-    reach = EDGE_REACH
+    reach, (height, width) = EDGE_REACH, label.shape
+    rows = rows_above_hood(height)
     log = np.log(cv2.blur(cam.luminance(radiance), (1, 3)) + 3e-4)
     grey = cv2.blur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (3, 3))
     x, y = np.rint(mapping[events.y[window], events.x[window]].T).astype(np.int64)
-    inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-    events_at = np.bincount(y[inside] * WIDTH + x[inside], minlength=WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    events_at = np.bincount(y[inside] * width + x[inside], minlength=width * height).reshape(height, width)
     count = cv2.blur(events_at.astype(np.float32), (3, 3)) * 9
-    columns = np.s_[:TEST_ROWS, reach : WIDTH - reach - 1]
+    columns = np.s_[:rows, reach : width - reach - 1]
     left, right = label[:, :-1], label[:, 1:]
     edge = ((left != right) & (left != IGNORE_LABEL) & (right != IGNORE_LABEL))[columns]
 
     def difference(values: np.ndarray) -> np.ndarray:
         across = np.abs(values[:, 2 * reach + 1 :] - values[:, : -2 * reach - 1])
-        return across[:TEST_ROWS]
+        return across[:rows]
 
     contrast = edge & (difference(log) > EDGE_CONTRAST)
     invisible = contrast & (difference(grey) < EDGE_LEVELS)

@@ -12,6 +12,8 @@ from mmseg.errors import ConfigError
 TRAIN_SEQUENCES: Mapping[str, int] = {"zurich_city_09_b": 160, "zurich_city_09_e": 376}
 TEST_SEQUENCES: Mapping[str, int] = {"zurich_city_09_a": 100, "zurich_city_09_c": 100}
 LAST_TEST_FRAME = 581
+# (width, height); only nights of this sensor go into the tree of DSEC_Night.
+DSEC_SENSOR = (640, 480)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ToySettings:
         frames: consecutive frames of every night street, 50 ms apart.
         substeps: renderings per frame for the event camera; even.
         dark_zurich: streets of Dark Zurich, all splits together; 0 for none.
+        sensor_width, sensor_height: size in pixels of the event camera, and of the night images.
     """
 
     day: int = 64
@@ -36,6 +39,8 @@ class ToySettings:
     frames: int = 2
     substeps: int = 8
     dark_zurich: int = 0
+    sensor_width: int = DSEC_SENSOR[0]
+    sensor_height: int = DSEC_SENSOR[1]
 
     def checked(self) -> ToySettings:
         """Return these settings.
@@ -53,6 +58,8 @@ class ToySettings:
             "frames": (1, 100),
             "substeps": (4, 64),
             "dark_zurich": (0, 10_000),
+            "sensor_width": (64, 4096),
+            "sensor_height": (48, 2048),
         }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -66,6 +73,16 @@ class ToySettings:
                 "are held out of training: lower test_streets or frames"
             )
         return self
+
+    @property
+    def is_dsec(self) -> bool:
+        """Whether the event camera has the size of DSEC's."""
+        return (self.sensor_width, self.sensor_height) == DSEC_SENSOR
+
+    @property
+    def night_folder(self) -> str:
+        """Folder of the night sequences below ``data``."""
+        return "DSEC_Night" if self.is_dsec else "night"
 
     @property
     def stride(self) -> int:

@@ -29,7 +29,7 @@ class Task:
         kind: ``day``, ``day_val``, ``train``, ``test`` or ``dark_zurich``.
         index: number of the street among those of its kind.
         seed: of the whole city.
-        root: folder that holds ``cityscapes``, ``DSEC_Night`` and ``dark_zurich``.
+        root: folder that holds the data sets.
         parts: folder for events until their sequence is complete.
     """
 
@@ -105,18 +105,19 @@ def place_of(kind: str, index: int, settings: ToySettings) -> Place:
     return Place(sequence, first, (first - 1) * FRAME_TIME - FRAME_TIME // 2)
 
 
-def sequence_map(seed: int, sequence: str) -> np.ndarray:
+def sequence_map(seed: int, sequence: str, settings: ToySettings) -> np.ndarray:
     """Rectify map of a sequence."""
-    return rectify_map(np.random.default_rng([seed, _MAP, ord(sequence[-1])]))
+    rng = np.random.default_rng([seed, _MAP, ord(sequence[-1])])
+    return rectify_map(rng, settings.sensor_width, settings.sensor_height)
 
 
 def _night(task: Task) -> Outcome:
     settings, labelled = task.settings, task.kind == "test"
     rng = np.random.default_rng([task.seed, _TEST if labelled else _TRAIN, task.index])
     place = place_of(task.kind, task.index, settings)
-    mapping = sequence_map(task.seed, place.sequence)
+    mapping = sequence_map(task.seed, place.sequence, settings)
     ride = scenes.night_ride(rng, settings.frames, settings.substeps, mapping, measure=labelled)
-    folder = task.root / "DSEC_Night" / place.sequence
+    folder = task.root / settings.night_folder / place.sequence
     for k, (image, label) in enumerate(zip(ride.images, ride.labels, strict=True)):
         writers.write_night_frame(folder, place.first_frame + k, image, label if labelled else None)
     events = ride.events
@@ -125,6 +126,11 @@ def _night(task: Task) -> Outcome:
     np.savez(part_path(task), t=events.t.astype(np.uint32), x=events.x, y=events.y, p=events.p)
     classes = [scenes.class_pixels(label) for label in ride.labels]
     return Outcome(task.kind, classes, ride.counts, ride.edges)
+
+
+def clock_of(sequence: str, seed: int) -> int:
+    """Time of frame 0 of a sequence in µs, on the clock of its recording."""
+    return 52_000_000_000 + 1_000_000 * ord(sequence[-1]) + seed % 1000
 
 
 def part_path(task: Task) -> Path:
@@ -147,10 +153,9 @@ def write_sequences(tasks: list[Task]) -> None:
                 t = arrays["t"].astype(np.int64) + (place.start - start)
                 parts.append(EventArrays(t, arrays["x"], arrays["y"], arrays["p"]))
         last, settings, seed = members[-1][0].first_frame, members[0][1].settings, members[0][1].seed
-        clock = 52_000_000_000 + 1_000_000 * ord(sequence[-1]) + seed % 1000
         writers.write_recording(
-            members[0][1].root / "DSEC_Night" / sequence, EventArrays.joined(parts), start,
-            last + settings.frames + 2, clock, sequence_map(seed, sequence),
+            members[0][1].root / settings.night_folder / sequence, EventArrays.joined(parts), start,
+            last + settings.frames + 2, clock_of(sequence, seed), sequence_map(seed, sequence, settings),
         )  # fmt: skip
 
 

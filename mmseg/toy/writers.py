@@ -54,17 +54,36 @@ def write_cityscapes(
 
 
 def write_night_frame(sequence: Path, frame: int, image: np.ndarray, train_ids: np.ndarray | None) -> None:
-    """Write one warped image of a DSEC_Night sequence, and its label if given."""
-    write_png(sequence / "warp_images" / f"{frame:06d}.png", image)
+    """Write one image in the event camera's view of a night sequence, and its label if given."""
+    write_png(night_image(sequence, frame), image)
     if train_ids is not None:
-        name = f"{sequence.name}_{frame:06d}_grey_gtFine_labelTrainIds.png"
-        write_png(sequence / "labels" / name, train_ids)
+        write_png(night_label(sequence, frame), train_ids)
+
+
+def night_image(sequence: Path, frame: int) -> Path:
+    """Image of a night sequence."""
+    return sequence / "warp_images" / f"{frame:06d}.png"
+
+
+def night_label(sequence: Path, frame: int) -> Path:
+    """Label map of a night sequence."""
+    return sequence / "labels" / f"{sequence.name}_{frame:06d}_grey_gtFine_labelTrainIds.png"
+
+
+def events_file(sequence: Path) -> Path:
+    """Recording of a night sequence."""
+    return sequence / "events" / "left" / "events.h5"
+
+
+def rectify_map_file(sequence: Path) -> Path:
+    """Rectify map of a night sequence."""
+    return sequence / "events" / "left" / "rectify_map.h5"
 
 
 def write_recording(
     sequence: Path, events: EventArrays, start: int, frames: int, clock: int, mapping: np.ndarray
 ) -> None:
-    """Write events, rectify map and image timestamps of a DSEC_Night sequence.
+    """Write events, rectify map and image timestamps of a night sequence.
 
     Args:
         sequence: its folder.
@@ -72,17 +91,16 @@ def write_recording(
         start: µs from frame 0 to the start of the recording.
         frames: number of lines of ``timestamps.txt``.
         clock: µs of frame 0 on the clock of the recording.
-        mapping: (480, 640, 2) float32.
+        mapping: (height, width, 2) float32.
 
     Raises:
         DataError: a file cannot be written.
     """
-    left = sequence / "events" / "left"
     try:
-        left.mkdir(parents=True, exist_ok=True)
+        events_file(sequence).parent.mkdir(parents=True, exist_ok=True)
         (sequence / "images").mkdir(parents=True, exist_ok=True)
         # libver and track_times: without timestamps in the file, equal data give equal bytes
-        with h5py.File(left / "events.h5", "w", libver="v110") as file:
+        with h5py.File(events_file(sequence), "w", libver="v110") as file:
             group = file.create_group("events", track_order=False)
             kinds = {"p": np.uint8, "t": np.uint32, "x": np.uint16, "y": np.uint16}
             for key, kind in kinds.items():
@@ -90,7 +108,7 @@ def write_recording(
             milliseconds = np.arange(int(events.t[-1]) // 1000 + 1, dtype=np.int64) * 1000
             _dataset(file, "ms_to_idx", np.searchsorted(events.t, milliseconds, side="left").astype(np.uint64))
             file.create_dataset("t_offset", data=np.int64(clock + start), track_times=False)
-        with h5py.File(left / "rectify_map.h5", "w", libver="v110") as file:
+        with h5py.File(rectify_map_file(sequence), "w", libver="v110") as file:
             _dataset(file, "rectify_map", mapping.astype(np.float32))
         times = "".join(f"{clock + FRAME_TIME * frame}\n" for frame in range(frames))
         (sequence / "images" / "timestamps.txt").write_text(times, encoding="utf-8", newline="")
