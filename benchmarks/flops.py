@@ -35,9 +35,7 @@ def parse_args() -> argparse.Namespace:
         epilog="example: python benchmarks/flops.py configs/ablations/cs2dsec_no_share_decoder.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "config", nargs="?", default=str(CONFIG), help="config of a DSEC variant (default: %(default)s)"
-    )
+    parser.add_argument("config", nargs="?", default=str(CONFIG), help="config of a variant (default: %(default)s)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
@@ -59,11 +57,12 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
     from mmseg.models.low_precision import PRECISIONS
     from mmseg.models.resnet_generator import ResnetGenerator
     from mmseg.uda.segmentors import build_segmentor
-    from mmseg.uda.streams import stream_plan
+    from mmseg.uda.streams import stream_plan, variant_of_settings
 
     cfg = effective(load_config(config, {"model.pretrained": None}))
     settings = UDASettings(**cfg["uda"])
     plan = stream_plan(settings)
+    output = "fusion" if variant_of_settings(settings).is_fused else "image"
     batch, side = cfg["data"]["samples_per_gpu"], cfg["data"]["train"]["source"]["image_crop_size"][0]
     passes = plan.passes(True)
     dtype = PRECISIONS[precision]
@@ -93,9 +92,14 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
         generator(torch.empty(batch, 1, side, side))
 
     @torch.no_grad()
+    def imagenet_features() -> None:
+        with networks_precision:
+            model.image_encoder(torch.empty(batch, 3, side, side))
+
+    @torch.no_grad()
     def inference() -> None:
         with networks_precision:
-            model.eval().output_logits(inputs({"image": 0, "events": 0}, 1, *TEST_SIZE), "fusion")
+            model.eval().output_logits(inputs(dict.fromkeys(model.required_streams(output)), 1, *TEST_SIZE), output)
 
     with ExitStack() as stack:
         # Constants cached for real tensors must not mix with those for tensors without storage.
@@ -111,8 +115,10 @@ def count(config: str | Path, precision: str) -> dict[str, Work]:
         }
         if settings.masked_pass:
             parts["student, masked (forward and backward)"] = student_pass
-        if cfg["uda"].get("cyclegan_itrd2en_path"):
+        if plan.translated in plan.source_keys and settings.cyclegan_itrd2en_path:
             parts["Image Motion-Extractor"] = counted(translation)
+        if settings.imnet_feature_dist_lambda > 0:
+            parts["ImageNet encoder"] = counted(imagenet_features)
         # AdamW reads weight, gradient and two moments and writes three of them; the average reads two and writes one.
         weights = sum(p.numel() for p in model.parameters())
         parts["AdamW and the teacher's average"] = Work(bytes=10.0 * 4 * weights)
@@ -133,7 +139,7 @@ def main() -> None:
     for name, work in count(args.config, args.precision).items():
         if name == "training step":
             table.add_section()
-        shown = f"inference, fused, {TEST_SIZE[0]}x{TEST_SIZE[1]}, one frame" if name == "inference" else name
+        shown = f"inference, {TEST_SIZE[0]}x{TEST_SIZE[1]}, one frame" if name == "inference" else name
         table.add_row(shown, f"{work.flop / 1e12:.2f}", f"{work.bytes / 1e9:.1f}")
     Console().print(table)
 

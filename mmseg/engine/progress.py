@@ -121,6 +121,7 @@ def remaining_text(seconds: float | None) -> str:
 SHOWN = {
     "decode.loss_seg": "source",
     "mix.decode.loss_seg": "mixed",
+    "masked.decode.loss_seg": "masked",
     "mix.pseudo_weight": "certain",
     "time": "s/it",
     "data_time": "data",

@@ -21,6 +21,7 @@ TITLES: dict[tuple[str, str], tuple[str, float]] = {
     ("val", "aAcc"): ("pixel accuracy (%)", 1.0),
     ("train", "decode.loss_seg"): ("loss on the labelled day", 1.0),
     ("train", "mix.decode.loss_seg"): ("loss on mixed images", 1.0),
+    ("train", "masked.decode.loss_seg"): ("loss on masked inputs", 1.0),
     ("train", "src.loss_imnet_feat_dist"): ("feature distance to ImageNet", 1.0),
     ("train", "decode.loss_feat_consis"): ("feature consistency", 1.0),
     ("train", "mix.pseudo_weight"): ("confident pseudo-labels (%)", 100.0),

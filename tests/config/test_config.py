@@ -221,7 +221,13 @@ def test_fuse_both_keeps_its_module(root, tmp_path, monkeypatch):
     assert config.uda.fuse_both_ice_and_e is True
 
 
-@pytest.mark.parametrize("name", ["source_only", "image_only", "cmda", "cmda_without_ice", "cmda_without_events"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("source_only", "image_only", "cmda", "cmda_without_ice", "cmda_without_events"),
+        *("cmda_mic", "cmda_crossmodal_mic"),
+    ],
+)
 def test_toy_city_configs_hold_known_keys(root, tmp_path, name):
     config = load_config(root / f"configs/demo/{name}_toy_city.py")
     assert config.uda.get("source_only", False) is (name == "source_only")

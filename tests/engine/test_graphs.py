@@ -41,16 +41,17 @@ def test_a_replayed_step_is_the_plain_one(variant):
 
 
 @pytest.mark.parametrize(
-    "numerics",
+    ("variant", "numerics"),
     [
-        dict(precision="bf16"),
-        dict(micro_batch=1),
-        dict(precision="bf16", micro_batch=1, gradient_checkpointing=True),
+        ("feature distance", dict(precision="bf16")),
+        ("feature distance", dict(micro_batch=1)),
+        ("feature distance", dict(precision="bf16", micro_batch=1, gradient_checkpointing=True)),
+        ("masked images", dict(precision="bf16", micro_batch=1, gradient_checkpointing=True)),
     ],
-    ids=["bf16", "micro-batches", "small card"],
+    ids=["bf16", "micro-batches", "small card", "masked, small card"],
 )
-def test_numerics_are_replayed(numerics):
-    settings = VARIANTS["feature distance"]
+def test_numerics_are_replayed(variant, numerics):
+    settings = VARIANTS[variant]
     plain_logs, plain, *_ = run(settings, numerics, replays=False, iterations=3)
     logs, replayed, _, warnings = run(settings, numerics, replays=True, iterations=3)
     assert (logs, warnings) == (plain_logs, [])

@@ -53,7 +53,8 @@ def on_gpu(value):
 
 VARIANTS = {
     "published": (dict(), dict()),
-    "jittered and blurred": (dict(blur=True, color_jitter_probability=1.0), dict()),
+    "jittered and blurred": (dict(blur=True, color_jitter_probability=0.0), dict()),
+    "masked": (dict(masking=dict(block=16, shared=False), blur=True, color_jitter_probability=0.0), dict()),
     "feature distance": (dict(imnet_feature_dist_lambda=0.005, imnet_feature_dist_classes=[6, 7, 11]), dict()),
     "small card": (dict(), dict(micro_batch=1, gradient_checkpointing=True)),
     "Dark Zurich": ("cs2dz_image+raw-isr", dict()),

@@ -56,7 +56,11 @@ class SmallTrainer(Trainer):
     def __init__(self, process: ProcessRank, batch: int, folder: Path, freeze: bool, first: int) -> None:
         self.work_dir, self.device, self.process, self.log = WorkDir(folder), CPU, process, SilentLog()
         self.run_config = SimpleNamespace(seed=0, data=SimpleNamespace(samples_per_gpu=batch))
-        self.method = frozen_batch_norm(small_method()) if freeze else small_method()
+        # in either form the masked pass would do; it is in the one that is compared with a joint batch
+        masking = dict(block=16, shared=False) if freeze else None
+        self.method = small_method(masking=masking)
+        if freeze:
+            frozen_batch_norm(self.method)
         self.optimizer = torch.optim.AdamW(self.method.model.parameters(), 1e-3)
         self.schedule = torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0)
         self.scaler, self.watch = None, FiniteWatch(self.optimizer, CPU)

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.method_tools import small_batch, small_method, without_dropout
-from helpers.step_tools import SIDE, TOGETHER, tiny_batch, tiny_method
+from helpers.method_tools import without_dropout
+from helpers.step_tools import OPTIMIZER, SIDE, TOGETHER, VARIANTS, tiny_batch, tiny_method, train
+from torch import nn
 
+from mmseg.config.run import Numerics
 from mmseg.config.uda import Masking, UDASettings
+from mmseg.engine.checkpoint import load_training, save_checkpoint
+from mmseg.engine.optim import build_optimizer
 from mmseg.errors import ConfigError
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, renormalize
 from mmseg.uda.draws import MaskDraws, StepDraws
@@ -117,6 +121,10 @@ def test_cells_are_uniform():
 # ---------------------------------------------------------------- the masked pass
 
 
+def as_double(streams):
+    return {name: x.double() if x.is_floating_point() else x for name, x in streams.items()}
+
+
 def step(method, batch, iteration=1):
     """A step, and the gradient that it leaves."""
     method.zero_grad(set_to_none=True)
@@ -129,10 +137,7 @@ def test_the_masked_pass_of_images_is_that_of_mic():
     """Its input, label, pixel weight, loss and gradient, against a plain form; in double precision."""
     masking = dict(block=8, weight=0.5)
     options = dict(train_type="cs2dsec_image", blur=True, color_jitter_probability=0.0, pseudo_threshold=0.15)
-    batch = {
-        domain: {k: v.double() if v.is_floating_point() else v for k, v in streams.items()}
-        for domain, streams in tiny_batch().items()
-    }
+    batch = {domain: as_double(streams) for domain, streams in tiny_batch().items()}
     method = without_dropout(tiny_method(**options, masking=masking)).double()
     plain = without_dropout(tiny_method(**options)).double()
     iteration = next(i for i in range(1, 9) if StepDraws.make(method.settings, 2, i, 100, 0).masked.blur > 0.5)
@@ -188,16 +193,16 @@ def test_separate_is_the_same_in_any_number_of_processes():
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_all_streams_of_the_student_are_masked(shared):
-    method = small_method(masking=dict(block=16, shared=shared))
-    result, _, _ = step(method, small_batch())
-    shown = {name: result.pictures[f"masked.{name}"].abs().amax(1)[:, ::16, ::16] > 0 for name in ("image", "events")}
+    method = tiny_method(masking=dict(block=8, shared=shared))
+    result, _, _ = step(method, tiny_batch())
+    shown = {name: result.pictures[f"masked.{name}"].abs().amax(1)[:, ::8, ::8] > 0 for name in ("image", "events")}
     assert torch.equal(shown["image"], shown["events"]) == shared
     assert {name for name in result.logs if name.startswith("masked.decode.ce_")} == {
         f"masked.decode.ce_{name}" for name in (*STREAMS, "fusion")
     }
     # a row of the panel
     height = step_panel(result.pictures).shape[0]
-    assert height == 4 * (64 + TITLE_HEIGHT + GAP) + GAP
+    assert height == 4 * (SIDE + TITLE_HEIGHT + GAP) + GAP
 
 
 @pytest.mark.parametrize(("one_second_input", "events"), [({}, True), ({}, False), (dict(isr_no_fusion=True), False)])
@@ -214,6 +219,56 @@ def test_the_second_input_that_was_drawn_is_masked(one_second_input, events):
         kept = kept.repeat_interleave(8, 2).repeat_interleave(8, 3)
         assert torch.equal(seen["masked.events"], seen["target.events"] * kept)
     assert "masked.decode.loss_feat_consis" not in result.logs
+
+
+def test_micro_batches_add_up():
+    """Where batch norm takes no means over the samples, they give the gradient of the whole batch."""
+    found = []
+    for size in (None, 1):
+        method = without_dropout(tiny_method("cs2dsec_image", masking=dict(block=8))).double()
+        method.configure(Numerics(micro_batch=size))
+        for module in method.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        batch = {domain: as_double(streams) for domain, streams in tiny_batch().items()}
+        result, _, gradient = step(method, batch)
+        found.append((result.logs["masked.decode.loss_seg"].item(), *gradient.values()))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+
+
+def test_a_resumed_training_repeats_the_masks(tmp_path):
+    def begin():
+        return tiny_method("cs2dsec_image", masking=dict(block=8))
+
+    uninterrupted = begin()
+    expected, _ = train(uninterrupted, 3)
+    first = begin()
+    _, optimizer = train(first, 1)
+    save_checkpoint(tmp_path / "iter_1.pth", first, optimizer, 1, {})
+    resumed = begin()
+    optimizer = build_optimizer(resumed.model, OPTIMIZER)
+    load_training(tmp_path / "iter_1.pth", resumed, optimizer)
+    logs, _ = train(resumed, 2, first=1, optimizer=optimizer)
+    assert logs == expected[1:]
+    for name, value in uninterrupted.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("variant", "outputs"),
+    [
+        ("all fused", {"fusion", "image", "events", "img_self_res"}),
+        ("Dark Zurich, split", {"image", "events"}),
+        ("Dark Zurich, edges", {"image", "events"}),
+    ],
+)
+def test_other_variants(variant, outputs):
+    """Their outputs with their losses; none of their distances."""
+    method = tiny_method(**VARIANTS[variant], masking=dict(block=8, shared=False))
+    result, _, _ = step(method, tiny_batch())
+    logs = {name.removeprefix("masked.decode."): x for name, x in result.logs.items() if name.startswith("masked.")}
+    assert set(logs) == {"loss_seg", "acc_seg"} | {f"ce_{output}" for output in outputs}
+    assert all(torch.isfinite(value) for value in logs.values())
 
 
 def test_draws_without_masks_are_refused():
