@@ -249,8 +249,8 @@ def details(
     * ``palette``: colours of the classes; left out for the 19 of Cityscapes;
     * ``panel``: titles of the pictures of a panel from left to right; null without panels;
     * ``confusion``: pixels by label (row) and prediction (column); null without labels;
-    * ``frames``: the name of each frame and, with labels, ``mIoU`` over the classes in its label, and ``IoU`` and
-      ``label_pixels`` by class.
+    * ``frames``: the name of each frame and, with labels, ``mIoU`` over the classes in its label, and by class ``IoU``,
+      ``label_pixels``, ``predicted_pixels`` (of those with a label) and ``hits``.
 
     Args:
         frames: scores by frame, or only the names if there are no labels.
@@ -266,12 +266,12 @@ def details(
     def line(frame: FrameScores | str) -> dict[str, Any]:
         if isinstance(frame, str):
             return {"name": frame}
-        iou = [rounded(value) for value in frame.iou]
+        counts = {"label_pixels": frame.label_pixels, "predicted_pixels": frame.predicted_pixels, "hits": frame.hits}
         return {
             "name": frame.name,
             "mIoU": rounded(frame.mean_iou),
-            "IoU": iou,
-            "label_pixels": frame.label_pixels.tolist(),
+            "IoU": [rounded(value) for value in frame.iou],
+            **{key: of.tolist() for key, of in counts.items() if of is not None},
         }
 
     def lines(rows: Iterable[Any]) -> str:

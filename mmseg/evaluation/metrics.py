@@ -47,16 +47,20 @@ class FrameScores:
         name: name of the frame; its prediction is ``<name>.png``.
         iou: (classes,) in [0, 1]; NaN for a class that is neither labelled nor predicted.
         label_pixels: (classes,) int64, labelled pixels.
+        predicted_pixels: (classes,) int64, predicted pixels with a label; None in results of earlier versions.
+        hits: (classes,) int64, correctly predicted pixels; None in results of earlier versions.
     """
 
     name: str
     iou: np.ndarray
     label_pixels: np.ndarray
+    predicted_pixels: np.ndarray | None = None
+    hits: np.ndarray | None = None
 
     @classmethod
     def of(cls, name: str, counts: np.ndarray) -> FrameScores:
         """Scores of a frame's counts (classes, classes); row: label, column: prediction."""
-        return cls(name, scores(counts).iou, counts.sum(axis=1))
+        return cls(name, scores(counts).iou, counts.sum(axis=1), counts.sum(axis=0), np.diag(counts))
 
     @property
     def mean_iou(self) -> float:

@@ -40,12 +40,14 @@ class Score:
         means: by the keys of ``MEANS``.
         classes: IoU by class name.
         regions: mean IoU over the valid classes by region, see :mod:`mmseg.evaluation.regions`.
+        folder: where the test left its files; None if only the log has the scores.
     """
 
     iteration: int
     means: Mapping[str, float]
     classes: Mapping[str, float] = field(default_factory=dict)
     regions: Mapping[str, float] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class RunScores:
 
 @dataclass(frozen=True)
 class Row:
-    """One output of one model of one experiment; every list has one value per run, unless the run has none."""
+    """One output of one model of one experiment; every list has one value per run, unless the run has none.
+
+    ``series`` holds all scores of each run that has any, by ascending iteration.
+    """
 
     name: str
     seeds: tuple[int, ...]
@@ -78,6 +83,7 @@ class Row:
     best: Mapping[str, list[float]]
     classes: Mapping[str, list[float]]
     regions: Mapping[str, list[float]]
+    series: tuple[tuple[Score, ...], ...] = ()
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
@@ -130,7 +136,7 @@ def read_run(work_dir: str | Path) -> RunScores:
         means = {key: 100 * share for key, share in shares.items() if share is not None}
         shares = {name: main_score(region)[1] for name, region in metrics["regions"].items()}
         regions = {name: 100 * share for name, share in shares.items() if share is not None}
-        of[iteration] = Score(iteration, means, classes, regions)
+        of[iteration] = Score(iteration, means, classes, regions, path.parent)
     _add_logged(found, files)
     scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
     return RunScores(name, seed, _experiment(config), scores)
@@ -195,6 +201,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
         best={key: [max(values) for values in found if values] for key, found in best.items()},
         classes={name: [score.classes[name] for score in last if name in score.classes] for name in classes},
         regions={name: [score.regions[name] for score in last if name in score.regions] for name in regions},
+        series=tuple(series),
     )
 
 

@@ -166,9 +166,9 @@ def collect(folders: Sequence[str | Path], max_frames: int = MAX_FRAMES) -> Repo
     runs: dict[Path, Run] = {}
     tests: dict[Path, Test] = {}
     for path in paths:
-        for test in _tests_of(path, runs, with_siblings=len(paths) == 1):
+        for test in tests_of(path, runs, with_siblings=len(paths) == 1):
             tests.setdefault(test.folder.resolve(), test)
-    _check_same_classes(list(tests.values()))
+    check_same_classes(list(tests.values()))
     labelled = label_tests(list(tests.values()), several_runs=len(runs) > 1)
     used = _colored(_short_names(list(runs.values())), labelled)
     labelled = [
@@ -189,7 +189,7 @@ def _colored(runs: Mapping[Path, Run], tests: Sequence[Test]) -> dict[Path, Run]
     }
 
 
-def _check_same_classes(tests: Sequence[Test]) -> None:
+def check_same_classes(tests: Sequence[Test]) -> None:
     """Refuse tests of different class sets in one report.
 
     Raises:
@@ -203,8 +203,12 @@ def _check_same_classes(tests: Sequence[Test]) -> None:
         )
 
 
-def _tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Test]:
-    """Tests of a folder, the most important first; adds its run to ``runs``."""
+def tests_of(path: Path, runs: dict[Path, Run], with_siblings: bool) -> list[Test]:
+    """Tests of a test folder or work dir, the most important first; adds its run to ``runs``.
+
+    Raises:
+        ConfigError: the folder holds neither a test nor a training log, or a file cannot be read.
+    """
     if not path.is_dir():
         raise ConfigError(f"{path} is not a folder; give a work dir or a folder with metrics.json")
     if TestFolder(path).metrics.is_file():
@@ -318,7 +322,14 @@ def _frame(entry: Mapping[str, Any], number: int) -> tuple[str, FrameScores | No
         raise ValueError(f"{name} has scores of another number of classes")
     if not (np.isnan(iou) | ((iou >= 0) & (iou <= 1))).all() or pixels.min() < 0:
         raise ValueError(f"{name} has scores outside of 0 to 1, or pixels below 0")
-    return name, FrameScores(name, iou, pixels)
+    if "hits" not in entry:
+        return name, FrameScores(name, iou, pixels)
+    predicted, hits = (np.array(entry[key], np.int64) for key in ("predicted_pixels", "hits"))
+    if predicted.shape != iou.shape or hits.shape != iou.shape:
+        raise ValueError(f"{name} has pixels of another number of classes")
+    if hits.min() < 0 or (hits > pixels).any() or (hits > predicted).any():
+        raise ValueError(f"{name} has more hits than pixels")
+    return name, FrameScores(name, iou, pixels, predicted, hits)
 
 
 def _number(value: Any) -> float | None:

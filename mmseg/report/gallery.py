@@ -11,6 +11,7 @@ import numpy as np
 from mmseg.classes import ClassSet
 from mmseg.report.data import Report, Test, output_rank
 from mmseg.report.pictures import QUALITY, SIGNED_QUALITY, class_map_uri, open_pixels, panel_tiles, photo_uri, train_ids
+from mmseg.visualization.panels import color_label
 from mmseg.work_dir.layout import TestFolder
 
 # Title in a panel -> title in a report, in the order of the report.
@@ -67,6 +68,33 @@ def frame_pictures(report: Report, name: str) -> list[Picture]:
         uri = class_map_uri(train_ids(tiles[LABEL], report.classes), report.classes)
         pictures.append(Picture(LABEL, LABEL, uri, True))
     return pictures
+
+
+def frame_arrays(tests: Sequence[Test], name: str) -> dict[str, np.ndarray]:
+    """Pictures of a frame at their full size, (H, W, 3) uint8: inputs by title, ``label``, ``test<n>`` by prediction.
+
+    Raises:
+        DataError: a file is not a picture.
+    """
+    tiles = _tiles(tests, name)
+    found = {title: tiles[key] for key, title in INPUTS.items() if key in tiles}
+    for number, test in enumerate(tests):
+        path = TestFolder(test.folder).prediction(name)
+        if name in test.frames and path.is_file():
+            found[f"test{number}"] = color_label(_ids(open_pixels(path), test.classes), test.classes)
+    return found | ({LABEL: tiles[LABEL]} if LABEL in tiles else {})
+
+
+def frame_ids(test: Test, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Prediction and label of a frame, (H, W) uint8 classes each; None without the panel of a label.
+
+    Raises:
+        DataError: a file is not a picture.
+    """
+    label = _tiles([test], name).get(LABEL)
+    if label is None:
+        return None
+    return _ids(open_pixels(TestFolder(test.folder).prediction(name)), test.classes), train_ids(label, test.classes)
 
 
 def _ids(pixels: np.ndarray, classes: ClassSet) -> np.ndarray:

@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "test-run": "my_test.py",
         "compare": "tools/compare_runs.py",
         "report": "tools/report.py",
+        "figure": "tools/figure.py",
         "check-submission": "tools/check_submission.py",
         "benchmark": "tools/benchmark.py",
     },
