@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mmseg.apis.arguments import Parser, whole_number
@@ -100,8 +101,8 @@ def chosen_rows(rows: Sequence, args: argparse.Namespace) -> list:
     return [replace(row, name=name) for row, name in zip(chosen, args.names, strict=True)]
 
 
-def write(path: Path, writer: Callable[[], None]) -> None:
-    """Write a file and say so.
+def write(path: Path, writer: Callable[[], object]) -> None:
+    """Let ``writer`` write a file, and say so.
 
     Raises:
         ConfigError: it cannot be written.
@@ -134,14 +135,14 @@ def write_files(rows: Sequence, args: argparse.Namespace) -> None:
     )
     for path, text in texts:
         if path:
-            write(path, lambda path=path, text=text: write_text(path, text(rows)))
+            write(path, partial(write_text, path, text(rows)))
     if args.plot:
         from mmseg.report.plots import class_bars, save_figure, score_curves
 
         for kind, draw in (("classes", class_bars), ("curves", score_curves)):
             path = args.plot.with_stem(f"{args.plot.stem}_{kind}")
             figure = draw(rows, args.names or ())
-            write(path, lambda path=path, figure=figure: save_figure(figure, path))
+            write(path, partial(save_figure, figure, path))
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def draw_grid(grid: Grid, width: float = WIDTH, legend: bool = False) -> Any:
                     title = grid.columns[column]
                     axes.set_title(plain(title), fontsize=_font_size(title, cell), pad=3)
                 if column == 0:
-                    place_of_name = {"rotation": 90, "ha": "right", "va": "center", "transform": axes.transAxes}
+                    place_of_name: Any = {"rotation": 90, "ha": "right", "va": "center", "transform": axes.transAxes}
                     axes.text(-0.02, 0.5, plain(name), fontsize=_font_size(name, height), **place_of_name)
             top -= height + GAP
         if shown:

@@ -54,10 +54,12 @@ def save_figure(figure: Any, path: Path, dpi: int = 200) -> None:
         ConfigError: another format.
         OSError: the file cannot be written.
     """
+    from matplotlib import rc_context
+
     check_format(path)
     kind = path.suffix.lower()[1:]
     dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, rc_context(STYLE):
         figure.savefig(temporary, format=kind, dpi=dpi, metadata=dated[kind], bbox_inches="tight", pad_inches=0.03)
 
 
