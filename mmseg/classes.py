@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IGNORE_LABEL = 255
 # In a table of a class set: a stored label id that the set does not know.
@@ -154,6 +154,11 @@ class ClassSet:
         """For each of the 256 stored values its class index, 255, or ``OUTSIDE_LABEL`` for an unknown one."""
         known = self.label_map
         return [known.get(value, OUTSIDE_LABEL) for value in range(256)]
+
+    def by_index(self) -> ClassSet:
+        """The same classes, for label maps that hold the indices of the classes."""
+        indices = tuple((index,) for index in range(len(self)))
+        return replace(self, sources=indices, ignored=(), from_cityscapes=False)
 
     def absent(self, absent_ids: Collection[int]) -> tuple[int, ...]:
         """Indices of the classes that label maps without some Cityscapes train ids cannot contain."""

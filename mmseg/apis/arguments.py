@@ -339,10 +339,17 @@ def add_test_options(parser: Parser) -> None:
         action="store_true",
         help="Dark Zurich: test the fusion of image and content map instead of the image only",
     )
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="test on the images of this manifest instead of the config's test set (docs/test.md)",
+    )
+    images.add_argument(
         "--split",
         choices=("val", "test"),
-        help="Dark Zurich: val gives scores, test a submission for the evaluation server (default: the config's, val)",
+        help="Dark Zurich: val gives scores, test a submission in the format of the evaluation server, which has "
+        "taken none since January 2026 (default: the config's, val)",
     )
     add_content_map_option(parser)
     parser.add_argument("--root-path", help="folder with data/ and pretrained/, for a config from another machine")
@@ -362,6 +369,7 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
         "cfg_options": args.cfg_options,
         "panels": not args.no_panels,
         "split": args.split,
+        "manifest": args.manifest,
         "image_isr": args.image_isr,
         "train_isr_parms": args.train_isr_parms,
     }

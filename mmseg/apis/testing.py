@@ -63,6 +63,7 @@ def test(
     train_isr_parms: bool = False,
     precision: str = "fp32",
     console: Console | None = None,
+    manifest: str | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
 
@@ -75,7 +76,7 @@ def test(
         out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``; by default
             :func:`mmseg.work_dir.results.results_folder` next to the checkpoint. Results of another test in it are
             renamed, not overwritten.
-        model, output, split, image_isr, train_isr_parms, cfg_options, precision: see
+        model, output, split, image_isr, train_isr_parms, cfg_options, precision, manifest: see
             :class:`mmseg.work_dir.results.TestChoices`.
         root_path: folder with ``data/``, for a config whose paths are of another machine.
         panels: also write panels.
@@ -86,7 +87,16 @@ def test(
     """
     console = console or Console()
     tell = partial(say, console)
-    choices = TestChoices(model, output, split, image_isr, train_isr_parms, dict(cfg_options or {}), precision)
+    choices = TestChoices(
+        model=model,
+        output=output,
+        split=split,
+        manifest=manifest,
+        image_isr=image_isr,
+        train_isr_parms=train_isr_parms,
+        cfg_options=dict(cfg_options or {}),
+        precision=precision,
+    )
     device = choose_device()
     check_precision(precision, device)
     config, config_source = _read_config(config_path, checkpoint, root_path, choices, tell)

@@ -29,7 +29,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
-    from mmseg.classes import CLASSES
+    from mmseg.classes import CLASS_SETS
+    from mmseg.datasets.manifest import read_manifest
     from mmseg.preparation.cityscapes import write_statistics
     from mmseg.preparation.manifests import count_classes
 
@@ -40,7 +41,13 @@ def main() -> None:
         write_statistics(out, statistics)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
-    for train_id, name in enumerate(CLASSES):
-        pixels = [counts[train_id] for counts in statistics.values() if train_id in counts]
-        print(f"{train_id:2} {name:14} {sum(pixels):14,} pixels in {len(pixels):,} images")
+    class_set = read_manifest(args.manifest).class_set
+    names = CLASS_SETS[class_set].names if class_set in CLASS_SETS else ()
+    label_ids = (
+        range(len(names)) if names else sorted({label_id for counts in statistics.values() for label_id in counts})
+    )
+    for label_id in label_ids:
+        pixels = [counts[label_id] for counts in statistics.values() if label_id in counts]
+        name = names[label_id] if names else f"of {class_set}"
+        print(f"{label_id:2} {name:14} {sum(pixels):14,} pixels in {len(pixels):,} images")
     print(f"class statistics of {len(statistics):,} images in {out}")

@@ -36,13 +36,16 @@ class FrameRecording:
         manifest: it names the mapping.
         frames: its frames with this recording.
         image_size: (height, width) of their images.
+        maps: maps of the recordings of a manifest, which most of them share.
 
     Raises:
         DataError: naming manifest and line: a missing or damaged file, an unknown sensor size, images that do not show
             the sensor's view, or frames whose window the recording does not cover.
     """
 
-    def __init__(self, manifest: Manifest, frames: Sequence[ManifestFrame], image_size: Size) -> None:
+    def __init__(
+        self, manifest: Manifest, frames: Sequence[ManifestFrame], image_size: Size, maps: PositionMaps
+    ) -> None:
         first = frames[0]
         assert first.events is not None, "frames with events only"
         self.path: Path = first.events
@@ -50,7 +53,7 @@ class FrameRecording:
         try:
             self._columns, size = self._open()
             self.size: Size = _sensor_size(manifest, first, self.path, size)
-            self.map = position_map(manifest.alignment, first, self.size, image_size)
+            self.map = maps.of(manifest.alignment, first, self.size, image_size)
             self.recording = _Mapped(self.path, self.size, self.map) if self._columns is None else None
             self.array = self._array()
             self.windows = self._find_windows(manifest, frames)
@@ -89,8 +92,9 @@ class FrameRecording:
 
     def _index(self, times: Sequence[int]) -> list[int]:
         """Index of the last event at or before each time; -1 outside the recording."""
-        found = image_event_index(self.path, times) if self.array is None else self.array.index(times)
-        return found.tolist()
+        if self.array is None:
+            return image_event_index(self.path, times, missing_offset=0).tolist()
+        return self.array.index(times).tolist()
 
     def _duration(self, start: int, finish: int) -> int:
         reader = self.recording or self.array
@@ -143,6 +147,20 @@ class _Mapped(EventRecording):
         return super().rectify_map if self._positions is None else self._positions
 
 
+class PositionMaps:
+    """Position maps by what they depend on: a map takes megabytes, and a set may have thousands of recordings."""
+
+    def __init__(self) -> None:
+        self._maps: dict[tuple[Path | None, Size, Size], np.ndarray | None] = {}
+
+    def of(self, alignment: Alignment, frame: ManifestFrame, size: Size, image_size: Size) -> np.ndarray | None:
+        """See :func:`position_map`."""
+        key = (frame.rectify_map or alignment.rectify_map, size, image_size)
+        if key not in self._maps:
+            self._maps[key] = position_map(alignment, frame, size, image_size)
+        return self._maps[key]
+
+
 def _start(window: Window | None, time: int) -> int | None:
     """Time at which a window starts; None if a number of events decides."""
     if window is None or window.count:
@@ -191,7 +209,7 @@ def _map_file(alignment: Alignment, frame: ManifestFrame) -> Path:
 def position_map(alignment: Alignment, frame: ManifestFrame, size: Size, image_size: Size) -> np.ndarray | None:
     """(height, width, 2) float32: x and y of every pixel of the sensor; None where they stay."""
     (height, width), (image_height, image_width) = size, image_size
-    if alignment.kind in ("aligned", "rectify_map"):
+    if alignment.matrix is None:
         if abs(width * image_height / (height * image_width) - 1) > SHAPE_TOLERANCE:
             raise DataError(
                 f"{frame.image} is {image_width}x{image_height}, its sensor {width}x{height}: they do not show "
@@ -200,8 +218,9 @@ def position_map(alignment: Alignment, frame: ManifestFrame, size: Size, image_s
         if alignment.kind == "aligned":
             return None
         return read_rectify_map(_map_file(alignment, frame), size)
-    assert alignment.matrix is not None, "checked by the reader"
     pixels = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones(size)], axis=-1)
+    if alignment.kind == "rectify_map":
+        pixels[..., :2] = read_rectify_map(_map_file(alignment, frame), size)
     mapped = pixels.reshape(-1, 3) @ alignment.matrix.T
     # A homography may be given with any sign; what the sensor's centre sees lies before the camera.
     mapped *= np.sign(alignment.matrix[2] @ ((width - 1) / 2, (height - 1) / 2, 1)) or 1

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmseg.classes import CITYSCAPES_19, ClassSet
+from mmseg.classes import CITYSCAPES_19, IGNORE_LABEL, ClassSet
 from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
-from mmseg.datasets.frame_events import FrameRecording
-from mmseg.datasets.labels import to_classes
+from mmseg.datasets.frame_events import FrameRecording, PositionMaps
+from mmseg.datasets.labels import open_stored_label, stored_class_set, to_classes
 from mmseg.datasets.manifest import ManifestFrame, read_manifest
 from mmseg.datasets.preprocessing import (
     ContentSettings,
@@ -36,7 +36,7 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import standardize_events
 from mmseg.extractors.content import CITYSCAPES_PARAMS, NIGHT_PARAMS, SHIFT_TYPES, ContentParams, IsrParms
 from mmseg.extractors.motion import image_change
-from mmseg.io.image_files import open_image, open_label, read_header
+from mmseg.io.image_files import open_image, read_header
 from mmseg.registry import DATASETS
 
 # Name of an output -> what it holds. The names are those of the published data sets, which training variants read.
@@ -59,6 +59,8 @@ REMEDIES = {
     "none (docs/own_data.md)",
     "label": "add the label map, or take 'label' out of the outputs; only a target needs none",
 }
+# With more recordings than this, a file is closed after each sample: a process may open about a thousand.
+KEPT_OPEN = 64
 LABEL_REMEDY = "save a PNG of train ids 0..18, and 255 where nothing is labelled (docs/own_data.md)"
 
 
@@ -146,11 +148,11 @@ class FramesDataset(Dataset):
             # A set whose lines name no labels is predicted without scores.
             if not any(frame.label for frame in self.frames):
                 self.outputs -= {"label"}
-        sizes = self._check_files()
+        self._sizes = self._check_files()
         self.recordings: dict[Path, FrameRecording] = {}
         self.windows: list[tuple[int, int]] = []
         if "events_vg" in self.outputs:
-            self._open_recordings(sizes)
+            self._open_recordings(self._sizes)
         self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
     @classmethod
@@ -204,10 +206,14 @@ class FramesDataset(Dataset):
             if path is None:
                 raise self._lacks(frame, key)
             found = self._header(where, key, path)
-            if found != (width, height):
+            rows = self.manifest.label_rows if key == "label" else None
+            if rows is not None and rows > height:
+                raise DataError(f"{where}: the image has {height} rows, fewer than label_rows, {rows}; correct line 1")
+            if found != (width, rows or height):
+                upper = f", of which the upper {rows} rows have labels (label_rows)" if rows else ""
                 raise DataError(
-                    f"{where}: {key} {path} is {found[0]}x{found[1]}, its image {width}x{height}; both must have the "
-                    "same size"
+                    f"{where}: {key} {path} is {found[0]}x{found[1]}, its image {width}x{height}{upper}; both must "
+                    "have the same size"
                 )
         if "events_vg" in self.outputs and frame.events is None:
             raise self._lacks(frame, "events")
@@ -238,6 +244,7 @@ class FramesDataset(Dataset):
             assert frame.events is not None, "checked before"
             groups.setdefault(frame.events, []).append(index)
         windows: dict[int, tuple[int, int]] = {}
+        maps = PositionMaps()
         for path, indices in groups.items():
             first = indices[0]
             for index in indices[1:]:
@@ -247,7 +254,7 @@ class FramesDataset(Dataset):
                         f"{self.manifest.where(frame)}: image size or rectify map differ from those of line "
                         f"{self.frames[first].line}, with the same recording {path}; give them one size and one map"
                     )
-            recording = FrameRecording(self.manifest, [self.frames[i] for i in indices], sizes[first])
+            recording = FrameRecording(self.manifest, [self.frames[i] for i in indices], sizes[first], maps)
             self.recordings[path] = recording
             windows.update(zip(indices, recording.windows, strict=True))
         self.windows = [windows[index] for index in range(len(self.frames))]
@@ -288,9 +295,24 @@ class FramesDataset(Dataset):
         """Resized label map."""
         try:
             path = self.label_path(self.names[index])
-            return to_classes(resize_label(open_label(path, LABEL_REMEDY), self.size), self.classes, path)
+            stored = self.stored_classes
+            label = self._all_rows(open_stored_label(path, LABEL_REMEDY, stored), self._sizes[index])
+            return to_classes(resize_label(label, self.size), stored, path)
         except DataError as error:
             raise DataError(f"{self.manifest.where(self.frames[index])}: {error}") from error
+
+    def _all_rows(self, label: Image.Image, size: Size) -> Image.Image:
+        """A label map with all rows of its image; those below ``label_rows`` are ignored."""
+        if self.manifest.label_rows is None:
+            return label
+        whole = Image.new("L", (size[1], size[0]), IGNORE_LABEL)
+        whole.paste(label)
+        return whole
+
+    @property
+    def stored_classes(self) -> ClassSet:
+        """The class set, with the label ids that the manifest's label maps hold."""
+        return stored_class_set(self.manifest.class_set, self._classes, self.manifest.path)
 
     @property
     def classes(self) -> ClassSet:
@@ -302,14 +324,11 @@ class FramesDataset(Dataset):
         """Map the labels into another class set.
 
         Raises:
-            ConfigError: its label ids are not those of the manifest.
+            ConfigError: labels are read, and those of the manifest cannot be mapped.
         """
-        if not classes.from_cityscapes:
-            raise ConfigError(
-                f"{self.manifest.path} has the class set {self.manifest.class_set!r}, so its labels are Cityscapes "
-                f"train ids; the class set {classes.name!r} of the config has label ids of its own"
-            )
         self._classes = classes
+        if "label" in self.outputs:
+            self.stored_classes  # noqa: B018  it is checked before training
 
     def sample(self, index: int, draw: CropDraw | None, label: Image.Image | None = None) -> dict[str, Any]:
         """Load one sample.
@@ -395,7 +414,12 @@ class FramesDataset(Dataset):
         """Voxel grid of a frame, (bins, height, width) of the sensor, standardised."""
         events = self.frames[index].events
         assert events is not None, "checked before"
-        return standardize_events(self.recordings[events].grid(*self.windows[index], self.events.bins))
+        recording = self.recordings[events]
+        try:
+            return standardize_events(recording.grid(*self.windows[index], self.events.bins))
+        finally:
+            if len(self.recordings) > KEPT_OPEN:
+                recording.close()
 
     # ------------------------------------------------------------------------------------------- cache
 

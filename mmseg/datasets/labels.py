@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from mmseg.classes import CITYSCAPES_19, OUTSIDE_LABEL, ClassSet
-from mmseg.errors import DataError
+from mmseg.errors import ConfigError, DataError
 from mmseg.io.image_files import LabelKind, open_label
 from mmseg.registry import DATASETS
 
@@ -21,6 +21,37 @@ def build_dataset(config: Mapping[str, Any], classes: ClassSet) -> Any:
     dataset = DATASETS.build(dict(config))
     dataset.classes = classes
     return dataset
+
+
+def stored_class_set(class_set: str, classes: ClassSet, where: str | Path) -> ClassSet:
+    """Classes of a config with the label ids that label maps of a class set hold.
+
+    Args:
+        class_set: name of the class set of the labels.
+        classes: class set of the config.
+        where: what names the labels' class set, for the message.
+
+    Raises:
+        ConfigError: labels of the one cannot be mapped to the other.
+    """
+    if class_set == CITYSCAPES_19.name and classes.from_cityscapes:
+        return classes
+    if class_set == classes.name:
+        return classes.by_index() if classes.from_cityscapes else classes
+    if class_set == CITYSCAPES_19.name:
+        remedy = "take a class set that names Cityscapes classes, or labels with its ids"
+    else:
+        remedy = f"set classes to {class_set!r} (or its file) and model.decode_head.num_classes to None"
+    raise ConfigError(
+        f"{where} has labels of the class set {class_set!r}, which cannot become those of the config's class set "
+        f"{classes.name!r}; {remedy}"
+    )
+
+
+def stored_classes(dataset: Any) -> ClassSet:
+    """Classes of a data set with the label ids that its files hold, which class statistics count."""
+    found: ClassSet = getattr(dataset, "stored_classes", None) or dataset.classes
+    return found
 
 
 def open_stored_label(path: Path, remedy: str, classes: ClassSet) -> Image.Image:

@@ -18,10 +18,9 @@ from mmseg.errors import DataError, did_you_mean
 from mmseg.io.json_files import MAX_BYTES, parse_json
 
 FORMAT = 1
-CLASS_SETS = ("cityscapes19",)
 # How positions of events become positions in an image.
 MAPPINGS = ("aligned", "rectify_map", "homography", "calibration")
-HEADER_KEYS = ("format", "class_set", "sensor", "events")
+HEADER_KEYS = ("format", "class_set", "label_rows", "sensor", "events")
 FRAME_KEYS = (
     "image",
     "label",
@@ -91,7 +90,8 @@ class Alignment:
     Attributes:
         kind: one of :data:`MAPPINGS`.
         matrix: for ``homography`` and ``calibration``: (3, 3) float64, from pixels of the event camera to pixels of the
-            image.
+            image; for ``rectify_map``: from positions of the map to pixels of the image, None where the map shows what
+            the image shows.
         rectify_map: for ``rectify_map``: the map of all recordings whose lines name none.
     """
 
@@ -107,6 +107,7 @@ class Manifest:
     Attributes:
         path: the manifest.
         class_set: name of the set of classes of its labels.
+        label_rows: labels show this many upper rows of their images only; None for all rows.
         alignment: how events map onto images.
         sensor: (height, width) of the event camera; None if recordings say it.
         frames: its images, in the order of the lines.
@@ -114,6 +115,7 @@ class Manifest:
 
     path: Path
     class_set: str
+    label_rows: int | None
     alignment: Alignment
     sensor: tuple[int, int] | None
     frames: tuple[ManifestFrame, ...]
@@ -138,9 +140,11 @@ def read_manifest(path: str | Path) -> Manifest:
     version = header.required("format")
     if isinstance(version, bool) or version != FORMAT:
         raise header.fault("format", version, f"this program reads {FORMAT}")
-    class_set = header.required("class_set")
-    if class_set not in CLASS_SETS:
-        raise header.fault("class_set", class_set, f"known: {', '.join(CLASS_SETS)}")
+    header.required("class_set")
+    class_set = header.text("class_set")
+    assert class_set is not None, "it is required"
+    rows = header.values.get("label_rows")
+    label_rows = None if rows is None else header.whole("label_rows", rows, 1)
     sensor = header.sensor()
     alignment = header.alignment(path.parent)
     frames: list[ManifestFrame] = []
@@ -157,7 +161,7 @@ def read_manifest(path: str | Path) -> Manifest:
         frames.append(frame)
     if not frames:
         raise DataError(f'{path} names no images; add one line per image, such as {{"image": "images/1.png"}}')
-    return Manifest(path, class_set, alignment, sensor, tuple(frames))
+    return Manifest(path, class_set, label_rows, alignment, sensor, tuple(frames))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -255,7 +259,11 @@ class _Object:
         kind = given.get("mapping")
         if kind not in MAPPINGS:
             raise self.fault("events.mapping", kind, f"give one of {', '.join(MAPPINGS)}")
-        keys = {"rectify_map": ("file",), "homography": ("matrix",), "calibration": ("image", "events", "rotation")}
+        keys = {
+            "rectify_map": ("file", "matrix"),
+            "homography": ("matrix",),
+            "calibration": ("image", "events", "rotation"),
+        }
         known = ("mapping", *keys.get(kind, ()))
         unknown = sorted(given.keys() - set(known))
         if unknown:
@@ -264,7 +272,8 @@ class _Object:
             file = given.get("file")
             if file is not None and (not isinstance(file, str) or not file.strip()):
                 raise self.fault("events.file", file, "give the path of the rectify map, or one per line")
-            return Alignment(kind, rectify_map=None if file is None else folder / file)
+            matrix = self._invertible(given, "matrix") if given.get("matrix") is not None else None
+            return Alignment(kind, matrix, None if file is None else folder / file)
         if kind == "homography":
             return Alignment(kind, self._invertible(given, "matrix"))
         if kind == "calibration":

@@ -13,6 +13,7 @@ from mmseg.config.fields import parse
 from mmseg.datasets.base import SourceSet
 from mmseg.datasets.class_statistics import file_key, read_class_pixels, read_files_by_class
 from mmseg.datasets.crops import CropDraw
+from mmseg.datasets.labels import stored_classes
 from mmseg.errors import ConfigError, DataError
 
 
@@ -62,13 +63,13 @@ class RareClassSampler:
         self.min_crop_pixels = known.min_pixels * known.min_crop_ratio
         root = Path(root)
         self.classes, self.probabilities = class_probabilities(
-            read_class_pixels(root, source.classes), known.class_temp
+            read_class_pixels(root, stored_classes(source)), known.class_temp
         )
         self.samples_with_class = self._find_samples(root)
 
     def _find_samples(self, root: Path) -> dict[int, list[int]]:
         position = {file_key(self.source.label_path(n)): i for i, n in enumerate(self.source.names)}
-        samples = read_files_by_class(root, self.source.classes)
+        samples = read_files_by_class(root, stored_classes(self.source))
         files_with_class = {
             class_id: [f for f, pixels in samples.get(class_id, []) if pixels > self.min_pixels]
             for class_id in self.classes

@@ -14,6 +14,7 @@ from mmseg.datasets.frames import FramesDataset
 from mmseg.datasets.labels import build_dataset
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
+from mmseg.evaluation.manifest_set import use_manifest
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, check_contract
@@ -48,13 +49,16 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     output = "fusion" if choices.image_isr else choices.output
     if choices.split:
         config.data.test.split = choices.split
+    if choices.train_isr_parms:
+        use_training_isr(config)
+    if choices.manifest:
+        use_manifest(config, choices.manifest)
+        dataset = FramesDataset
     if dataset is not None and output in OUTPUT_STREAMS:
         given = list(config.data.test.get("outputs", ("image",) if is_dark_zurich else ()))
         known = dataset.streams_for(given) if dataset is FramesDataset else dataset.TEST_STREAMS
         streams = [known[stream] for stream in OUTPUT_STREAMS[output]]
         config.data.test.outputs = list(dict.fromkeys([*given, *streams]))
-    if choices.train_isr_parms:
-        use_training_isr(config)
     return output
 
 

@@ -19,7 +19,9 @@ MAX_EVENTS_READ = 1 << 16
 NOT_IN_ORDER = "events/t is not in order of time"
 
 
-def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.ndarray:
+def image_event_index(
+    events_file: str | Path, timestamps: Iterable[int], missing_offset: int | None = None
+) -> np.ndarray:
     """Find the last event at or before each image, as the reference does.
 
     Only slices of about a millisecond of ``events/t`` are read, since a recording holds up to 1e9 events:
@@ -28,6 +30,8 @@ def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.
     Args:
         events_file: DSEC ``events.h5``: ``events/t`` (µs since ``t_offset``, ascending), ``t_offset`` (µs).
         timestamps: image times in µs on the clock of the recording.
+        missing_offset: ``t_offset`` of a file that has none, as those of MUSES; None refuses such a file, since one of
+            DSEC is then damaged.
 
     Returns:
         (number of timestamps,) int64, in 0..number of events - 1, or -1 where the image is outside the
@@ -38,7 +42,31 @@ def image_event_index(events_file: str | Path, timestamps: Iterable[int]) -> np.
     """
     path = Path(events_file)
     with h5_reading(path, "DSEC recording"), open_h5(path) as recording:
-        return _index_recording(recording, timestamps)
+        return _index_recording(recording, timestamps, missing_offset)
+
+
+def last_window(events_file: str | Path, duration: int) -> tuple[int, int]:
+    """Time of the last event of a recording, and how many events lie at most ``duration`` µs before it.
+
+    A file without ``t_offset`` counts from 0.
+
+    Returns:
+        Time in µs on the clock of the recording, and number of events; the last one included.
+
+    Raises:
+        DataError: missing or damaged file, no events, or events out of order.
+    """
+    path = Path(events_file)
+    with h5_reading(path, "event recording"), open_h5(path) as recording:
+        times, offset = event_times(recording), time_offset(recording, missing=0)
+        total = len(times)
+        if total == 0:
+            raise H5Fault("it holds no events", DOWNLOAD_AGAIN)
+        last = _time(times, total - 1)
+        earlier = _count_until(times, last - duration - 1, 0, total)
+        if not _separates(times, earlier, last - duration - 1):
+            raise H5Fault(NOT_IN_ORDER, DOWNLOAD_AGAIN)
+        return last + offset, total - earlier
 
 
 def _time(times: h5py.Dataset, event: int) -> int:
@@ -75,9 +103,9 @@ def _window(first_of_ms: np.ndarray, millisecond: int, total: int) -> tuple[int,
     return min(max(low, 0), total), min(max(high, 0), total)
 
 
-def _index_recording(recording: h5py.File, timestamps: Iterable[int]) -> np.ndarray:
+def _index_recording(recording: h5py.File, timestamps: Iterable[int], missing_offset: int | None) -> np.ndarray:
     """Do the work of :func:`image_event_index` on an open recording; its caller names the file in errors."""
-    times, offset = event_times(recording), time_offset(recording)
+    times, offset = event_times(recording), time_offset(recording, missing_offset)
     total = len(times)
     if total == 0:
         raise H5Fault("it holds no events", DOWNLOAD_AGAIN)

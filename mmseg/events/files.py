@@ -75,7 +75,8 @@ class DSECEvents:
     """Events of a file in DSEC's format, read on demand.
 
     Args:
-        path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``, but not the size of its sensor.
+        path: HDF5 file with ``events/{t,x,y,p}`` and ``t_offset``, which is 0 if it is missing, but not the size of its
+            sensor.
         rectify_map: HDF5 file with the map to rectified positions; None keeps events on their pixels.
         size: (height, width) of the sensor. None takes that of the rectify map. Without a map, events that fit into
             DSEC's frame have that size, and others that of their image.
@@ -92,7 +93,7 @@ class DSECEvents:
 
     def index(self, times: Sequence[int]) -> np.ndarray:
         """See :class:`EventSource`."""
-        return image_event_index(self.path, times)
+        return image_event_index(self.path, times, missing_offset=0)
 
     def duration(self, start: int, finish: int) -> int:
         """See :class:`EventSource`."""

@@ -219,12 +219,18 @@ def _check_layout(file: h5py.File) -> None:
     raise H5Fault(f"it has no events/t, x, y, p; it holds {', '.join(map(repr, names)) or 'nothing'}", INCOMPLETE)
 
 
-def time_offset(file: h5py.File) -> int:
+def time_offset(file: h5py.File, missing: int | None = None) -> int:
     """``t_offset`` in µs.
+
+    Args:
+        file: the recording.
+        missing: value for a file without one; None refuses it.
 
     Raises:
         H5Fault: it is missing, or not a time.
     """
+    if missing is not None and "t_offset" not in file:
+        return missing
     found = stored_array(file, "t_offset")
     if found.size != 1 or found.dtype.kind not in "iuf":
         raise H5Fault(f"its t_offset is {found.shape} of {found.dtype}, not one number", DOWNLOAD_AGAIN)

@@ -1,9 +1,10 @@
-"""Manifests of your own footage, see :mod:`mmseg.datasets.manifest`."""
+"""Manifests: what a manifest holds, and writing it, see :mod:`mmseg.datasets.manifest`."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,44 @@ from typing import Any
 
 from PIL import Image
 
-from mmseg.classes import CLASSES
+from mmseg.classes import CITYSCAPES_19
+from mmseg.classes import CLASS_SETS as BUILT_IN
 from mmseg.datasets.class_statistics import file_key
-from mmseg.datasets.manifest import CLASS_SETS, FORMAT, HEADER_KEYS, read_manifest
+from mmseg.datasets.labels import open_stored_label, stored_class_set
+from mmseg.datasets.manifest import FORMAT, HEADER_KEYS, Manifest, ManifestFrame, read_manifest
 from mmseg.errors import ConfigError, DataError
-from mmseg.events.files import open_events
+from mmseg.events.files import EventSource, open_events
 from mmseg.io.files import atomic_path, visible, write_text
-from mmseg.io.image_files import open_label
+from mmseg.io.image_files import LabelKind, open_label
 from mmseg.io.json_files import parse_json, read_json
 from mmseg.io.videos import Picture, Video
 
 WINDOW = {"duration": 50_000}  # the published training's, in µs
+# Why images are left out of a manifest.
+NO_EVENTS = "the recording does not cover their window"
+NO_LABEL = "no label map of their name"
+NO_IMAGE = "the image file is not there"
+
+
+@dataclass
+class ManifestContent:
+    """Lines of a manifest that is to be written.
+
+    Attributes:
+        header: first line, without ``format``.
+        lines: one per image; files as paths, relative to the working directory or absolute.
+        left_out: reason -> number of images that were left out for it.
+    """
+
+    header: dict[str, Any] = field(default_factory=lambda: {"class_set": CITYSCAPES_19.name})
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> str:
+        """Number of images, and of those that were left out."""
+        return "; ".join(
+            [f"{len(self.lines):,} images", *(f"{n:,} left out: {reason}" for reason, n in self.left_out.items() if n)]
+        )
 
 
 @dataclass(frozen=True)
@@ -45,31 +73,134 @@ class EventOptions:
     sensor: tuple[int, int] | None = None
 
 
-@dataclass
-class ManifestReport:
-    """What was written.
+def own_footage(
+    images: Sequence[Path],
+    events: EventOptions | None = None,
+    labels: Path | None = None,
+    previous: Sequence[Path] | None = None,
+    sequence: str | None = None,
+    class_set: str = CITYSCAPES_19.name,
+) -> ManifestContent:
+    """Lines of images of one drive.
 
-    Attributes:
-        images: number of lines of these images.
-        without_events, without_label: images that were left out.
+    Args:
+        images: image files, in the order of time.
+        events: their recording; images whose window it does not cover are left out.
+        labels: folder of label maps, named like the images; images without one are left out.
+        previous: image before each one.
+        sequence: name of the drive.
+        class_set: name of the class set of the labels.
+
+    Raises:
+        DataError: an unusable recording.
     """
+    content = ManifestContent({"class_set": class_set, **_event_header(events)})
+    windows = [events.window] * len(images) if events else []
+    covered = covers(open_events(events.path), events.times, windows) if events else [True] * len(images)
+    for index, image in enumerate(images):
+        label = _label_of(image, labels) if labels else None
+        if not covered[index]:
+            content.left_out[NO_EVENTS] += 1
+            continue
+        if labels and label is None:
+            content.left_out[NO_LABEL] += 1
+            continue
+        line: dict[str, Any] = {"image": image, "label": label}
+        line["previous_image"] = previous[index] if previous else None
+        if events:
+            line |= {"events": events.path, "time": events.times[index], "window": dict(events.window)}
+            line["rectify_map"] = events.rectify_map
+        content.lines.append({**line, "sequence": sequence})
+    return content
 
-    images: int = 0
-    without_events: int = 0
-    without_label: int = 0
 
-    def lines(self) -> list[str]:
-        """Summary for people."""
-        lines = [f"{self.images:,} images"]
-        if self.without_events:
-            lines.append(f"{self.without_events:,} left out: the recording does not cover their window")
-        if self.without_label:
-            lines.append(f"{self.without_label:,} left out: no label map of their name")
-        return lines
+def _event_header(events: EventOptions | None) -> dict[str, Any]:
+    if events is None:
+        return {}
+    mapping = {"mapping": "rectify_map"} if events.rectify_map else {"mapping": "aligned"}
+    return {"events": dict(events.mapping or mapping)} | ({"sensor": list(events.sensor)} if events.sensor else {})
+
+
+def covers(source: EventSource, times: Sequence[int], windows: Sequence[Mapping[str, int]]) -> list[bool]:
+    """Whether a recording covers the window of each image.
+
+    Args:
+        source: the recording.
+        times: time of each image in µs, on its clock.
+        windows: of each image, with one of ``count``, ``duration`` and ``since``.
+    """
+    last = source.index(times).tolist()
+    starts = [
+        window.get("since", max(time - window.get("duration", 0), 0))
+        for time, window in zip(times, windows, strict=True)
+    ]
+    first = source.index(starts).tolist()
+    for index, window in enumerate(windows):
+        if "count" in window:
+            first[index] = last[index] - window["count"] + 1
+    return [0 <= a < b and source.duration(a, b) > 0 for a, b in zip(first, last, strict=True)]
+
+
+def write_manifest(path: Path, content: ManifestContent, append: bool = False) -> None:
+    """Write a manifest, with paths relative to it.
+
+    Args:
+        path: the manifest.
+        content: its lines.
+        append: add to an existing manifest, whose first line must be the same.
+
+    Raises:
+        DataError: no image is left, or the result would not be a manifest.
+        ConfigError: a first line that differs.
+    """
+    if not content.lines:
+        raise DataError(f"no image is left for {path}: {content.summary()}")
+    header = {"format": FORMAT, **content.header}
+    kept = _kept_lines(path, header) if append and path.exists() else []
+    lines = [json.dumps(_relative_line(line, path), ensure_ascii=False) for line in content.lines]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            write_text(temporary, "\n".join([json.dumps(header, ensure_ascii=False), *kept, *lines]) + "\n")
+            # A manifest that the reader refuses must not replace one that it accepts.
+            try:
+                read_manifest(temporary)
+            except DataError as error:
+                raise DataError(str(error).replace(str(temporary), str(path))) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def _relative_line(line: Mapping[str, Any], manifest: Path) -> dict[str, Any]:
+    """A line without empty keys, and with paths relative to the manifest."""
+    return {
+        key: relative(value, manifest) if isinstance(value, Path) else value
+        for key, value in line.items()
+        if value is not None
+    }
+
+
+def relative(file: Path, manifest: Path) -> str:
+    """Path of a file relative to a manifest, with forward slashes."""
+    return Path(os.path.relpath(file, manifest.parent)).as_posix()
+
+
+def _kept_lines(path: Path, header: Mapping[str, Any]) -> list[str]:
+    """Lines of the images of a manifest that has the same first line, apart from events."""
+    read_manifest(path)
+    first, *lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    found = parse_json(first, f"{path}, line 1")
+    for key in HEADER_KEYS:
+        if found.get(key) != header.get(key):
+            raise ConfigError(
+                f"--append: the first line of {path} says {key}={json.dumps(found.get(key))}, these images need "
+                f"{json.dumps(header.get(key))}; write another manifest"
+            )
+    return lines
 
 
 def count_classes(manifest_path: Path) -> dict[str, dict[int, int]]:
-    """Pixels by train id of every label map of a manifest, as :func:`.write_statistics` takes them.
+    """Pixels by stored label id of every label map of a manifest, as :func:`.write_statistics` takes them.
 
     Raises:
         DataError: a damaged label map, a line without one, or two whose paths end alike.
@@ -88,12 +219,22 @@ def count_classes(manifest_path: Path) -> dict[str, dict[int, int]]:
                 f"{where}: the label's path ends like that of line {line} ({file_key(path)}), which class statistics "
                 "cannot tell apart; rename one of the folders"
             )
-        try:
-            histogram = open_label(frame.label).histogram()
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        counted[path] = {train_id: pixels for train_id, pixels in enumerate(histogram[: len(CLASSES)]) if pixels}
+        histogram = _label_map(manifest, frame).histogram()
+        counted[path] = {label_id: pixels for label_id, pixels in enumerate(histogram[:-1]) if pixels}
     return counted
+
+
+def _label_map(manifest: Manifest, frame: ManifestFrame) -> Image.Image:
+    """Label map of a line, as it is stored."""
+    assert frame.label is not None, "checked before"
+    built_in = BUILT_IN.get(manifest.class_set)
+    try:
+        if built_in is None:
+            return open_label(frame.label, kind=LabelKind(frozenset(range(256)), "label id"))
+        stored = stored_class_set(manifest.class_set, built_in, manifest.path)
+        return open_stored_label(frame.label, "replace the file", stored)
+    except DataError as error:
+        raise DataError(f"{manifest.where(frame)}: {error}") from error
 
 
 def extract_frames(video: Video, folder: Path, numbers: Iterable[int]) -> dict[int, Path]:
@@ -121,112 +262,6 @@ def _save(picture: Picture, path: Path) -> None:
             Image.fromarray(picture.read()).save(temporary, format="PNG")
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another --frames") from error
-
-
-def write_manifest(
-    path: Path,
-    images: Sequence[Path],
-    events: EventOptions | None = None,
-    labels: Path | None = None,
-    previous: Sequence[Path | None] | None = None,
-    sequence: str | None = None,
-    append: bool = False,
-) -> ManifestReport:
-    """Write a manifest of images, with paths relative to it.
-
-    Args:
-        path: the manifest.
-        images: image files, in the order of time.
-        events: their recording.
-        labels: folder of label maps, named like the images; images without one are left out.
-        previous: image before each one; None where there is none, and the image is left out.
-        sequence: name of the drive.
-        append: add to an existing manifest, whose first line must be the same.
-
-    Raises:
-        DataError: an unusable recording, no image is left, or the result would not be a manifest.
-        ConfigError: a first line that differs.
-    """
-    report = ManifestReport()
-    covered = _covered(events) if events else [True] * len(images)
-    lines: list[dict[str, Any]] = []
-    for index, image in enumerate(images):
-        label = _label_of(image, labels) if labels else None
-        if not covered[index]:
-            report.without_events += 1
-            continue
-        if labels and label is None:
-            report.without_label += 1
-            continue
-        before = previous[index] if previous else None
-        if previous and before is None:
-            continue
-        files = {"image": image, "label": label, "previous_image": before}
-        line: dict[str, Any] = {key: relative(file, path) for key, file in files.items() if file is not None}
-        if events:
-            line |= {"events": relative(events.path, path), "time": events.times[index], "window": dict(events.window)}
-            if events.rectify_map:
-                line["rectify_map"] = relative(events.rectify_map, path)
-        lines.append(line | ({"sequence": sequence} if sequence else {}))
-    if not lines:
-        raise DataError(f"no image is left for {path}: {'; '.join(report.lines())}")
-    header = _header(events)
-    kept = _kept_lines(path, header) if append and path.exists() else []
-    report.images = len(lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = [json.dumps(header), *kept, *(json.dumps(line, ensure_ascii=False) for line in lines)]
-    try:
-        with atomic_path(path) as temporary:
-            write_text(temporary, "\n".join(written) + "\n")
-            # A manifest that the reader refuses must not replace one that it accepts.
-            try:
-                read_manifest(temporary)
-            except DataError as error:
-                raise DataError(str(error).replace(str(temporary), str(path))) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from error
-    return report
-
-
-def relative(file: Path, manifest: Path) -> str:
-    """Path of a file relative to a manifest, with forward slashes."""
-    return Path(os.path.relpath(file, manifest.parent)).as_posix()
-
-
-def _header(events: EventOptions | None) -> dict[str, Any]:
-    header: dict[str, Any] = {"format": FORMAT, "class_set": CLASS_SETS[0]}
-    if events is not None:
-        mapping = {"mapping": "rectify_map"} if events.rectify_map else {"mapping": "aligned"}
-        header["events"] = dict(events.mapping or mapping)
-        if events.sensor:
-            header["sensor"] = list(events.sensor)
-    return header
-
-
-def _kept_lines(path: Path, header: Mapping[str, Any]) -> list[str]:
-    """Lines of the images of a manifest that has the same first line, apart from events."""
-    read_manifest(path)
-    first, *lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    found = parse_json(first, f"{path}, line 1")
-    for key in HEADER_KEYS:
-        if found.get(key) != header.get(key):
-            raise ConfigError(
-                f"--append: the first line of {path} says {key}={json.dumps(found.get(key))}, these images need "
-                f"{json.dumps(header.get(key))}; write another manifest"
-            )
-    return lines
-
-
-def _covered(events: EventOptions) -> list[bool]:
-    """Whether the recording covers the window of each image."""
-    source = open_events(events.path)
-    last = source.index(events.times).tolist()
-    count = events.window.get("count")
-    if count:
-        first = [index - count + 1 for index in last]
-    else:
-        first = source.index([max(time - events.window["duration"], 0) for time in events.times]).tolist()
-    return [0 <= a < b and source.duration(a, b) > 0 for a, b in zip(first, last, strict=True)]
 
 
 def _label_of(image: Path, folder: Path) -> Path | None:

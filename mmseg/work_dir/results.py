@@ -33,6 +33,7 @@ class TestChoices:
             their own parameters.
         cfg_options: dotted key -> value.
         precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
+        manifest: manifest of images to test on; None leaves the test set to the config.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -44,6 +45,7 @@ class TestChoices:
     train_isr_parms: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
+    manifest: str | None = None
 
 
 def results_folder(parent: str | Path, choices: TestChoices) -> Path:
@@ -62,6 +64,7 @@ def results_folder(parent: str | Path, choices: TestChoices) -> Path:
         "image_isr" if choices.image_isr else None,
         "train_isr_parms" if choices.train_isr_parms else None,
         choices.split,
+        Path(choices.manifest).stem if choices.manifest else None,
         choices.precision if choices.precision != "fp32" else None,
         f"options_{digest}" if choices.cfg_options else None,
     ]

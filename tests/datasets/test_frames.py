@@ -12,13 +12,16 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmseg.checks.run import check_data
+from mmseg.classes import CITYSCAPES_19, DSEC_11, PALETTE, ClassSet
 from mmseg.datasets.cache import build_cache
 from mmseg.datasets.cityscapes import CityscapesICDataset
+from mmseg.datasets.class_statistics import read_class_pixels
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.frame_events import position_map
 from mmseg.datasets.frames import FrameDraw, FramesDataset
-from mmseg.datasets.manifest import read_manifest
+from mmseg.datasets.labels import stored_classes
+from mmseg.datasets.manifest import Alignment, read_manifest
 from mmseg.datasets.rare_classes import RareClassSampler
 from mmseg.errors import ConfigError, DataError
 from mmseg.preparation.cityscapes import write_statistics
@@ -295,7 +298,8 @@ def test_lines_are_checked(footage, line, message):
     [
         ({}, "the key 'format' is missing"),
         ({"format": 2, "class_set": "cityscapes19"}, "format is 2; this program reads 1"),
-        ({"format": 1, "class_set": "mine"}, "class_set is 'mine'; known: cityscapes19"),
+        ({"format": 1, "class_set": 19}, "class_set is 19; give a printable text"),
+        (HEADER | {"label_rows": 0}, "label_rows is 0; give a whole number from 1"),
         (HEADER | {"sensor": [0, 5]}, r"sensor is \[0, 5\]; give \[width, height\]"),
         (HEADER | {"events": {"mapping": "map"}}, "events.mapping is 'map'; give one of aligned"),
         (HEADER | {"events": {"mapping": "aligned", "file": "x"}}, "events.file is 'x'; 'aligned' takes mapping"),
@@ -350,6 +354,91 @@ def test_a_label_outside_the_class_set(footage):
         DataError, match=r"night\.jsonl, line 2: .*a\.png holds the value 19, which is not a Cityscapes"
     ):
         dataset[0]
+
+
+STREET = ClassSet("street", ("road", "car"), PALETTE[:2], ((3,), (10, 11)), (0,), from_cityscapes=False)
+
+
+@pytest.mark.parametrize(
+    ("class_set", "values", "classes", "found"),
+    [
+        ("cityscapes19", (0, 10, 255), DSEC_11, (5, 0, 255)),
+        ("dsec11", (0, 10, 255), DSEC_11, (0, 10, 255)),
+        ("street", (3, 10, 11, 0), STREET, (0, 1, 1, 255)),
+    ],
+)
+def test_labels_of_a_class_set(footage, class_set, values, classes, found):
+    """Labels hold train ids, indices of the classes, or label ids of a class set with its own."""
+    columns = np.array(values, np.uint8)[np.arange(64) * len(values) // 64]
+    Image.fromarray(np.tile(columns, (48, 1))).save(footage / "labels" / "a.png")
+    line = {"image": "images/a.png", "label": "labels/a.png"}
+    dataset = night(footage, line, header=HEADER | {"class_set": class_set}, outputs=("image", "label"))
+    dataset.classes = classes
+    label = np.asarray(dataset.load_label(0))
+    assert [label[0, (2 * i + 1) * 32 // len(found)] for i in range(len(found))] == list(found)
+    write_statistics(footage, count_classes(footage / "night.jsonl"))
+    counted = read_class_pixels(footage, stored_classes(dataset))
+    pixels = {str(c): int((label == c).sum()) for c in set(found) - {255}}
+    assert [{k: v for k, v in entry.items() if k != "file"} for entry in counted] == [pixels]
+
+
+def test_labels_of_another_class_set(footage):
+    line = {"image": "images/a.png", "label": "labels/a.png"}
+    dataset = night(footage, line, header=HEADER | {"class_set": "dsec11"}, outputs=("image", "label"))
+    with pytest.raises(
+        ConfigError, match=r"night\.jsonl has labels of the class set 'dsec11'.*set classes to 'dsec11'"
+    ):
+        dataset.classes = CITYSCAPES_19
+    dataset = night(footage, line, outputs=("image", "label"))
+    with pytest.raises(ConfigError, match=r"class set 'cityscapes19', which cannot become those of .* 'street'; take"):
+        dataset.classes = STREET
+    target = night(footage, line, outputs=("image",), image_crop_size=(32, 32))
+    target.classes = STREET  # it reads no labels
+
+
+def test_labels_of_the_upper_rows(footage):
+    make_images(footage / "labels", ["a.png"], (64, 40), label=True)
+    line, header = {"image": "images/a.png", "label": "labels/a.png"}, HEADER | {"label_rows": 40}
+    label = night(footage, line, header=header, outputs=("image", "label"))[0]["label"][0]
+    assert (label[40:] == 255).all()
+    assert torch.equal(label[:40], torch.from_numpy(np.array(Image.open(footage / "labels/a.png"))).long())
+    for rows, message in (
+        (41, r"is 64x40, its image 64x48, of which the upper 41 rows"),
+        (49, "fewer than label_rows"),
+    ):
+        with pytest.raises(DataError, match=message):
+            night(footage, line, header=HEADER | {"label_rows": rows}, outputs=("image", "label"))
+
+
+def test_a_rectify_map_into_larger_images(footage):
+    """Its positions are pixels of the image where a matrix says so; here, of the upper half of the sensor's view."""
+    with h5py.File(footage / "map.h5", "w") as file:
+        file["rectify_map"] = np.stack(np.meshgrid(np.arange(64), np.arange(48)), -1).astype(np.float32)
+    make_images(footage / "images", ["a.png"], (64, 24))
+    identity = {"mapping": "rectify_map", "file": "map.h5", "matrix": np.eye(3).tolist()}
+    night(footage, LINE, header=HEADER | {"events": identity}, image_resize_size=(64, 24))
+    with pytest.raises(DataError, match="do not show the same view"):
+        night(footage, LINE, header=HEADER | {"events": {"mapping": "rectify_map", "file": "map.h5"}})
+    manifest = read_manifest(footage / "night.jsonl")
+    found = position_map(
+        Alignment("rectify_map", np.eye(3), footage / "map.h5"), manifest.frames[0], (48, 64), (24, 64)
+    )
+    assert np.allclose(found[..., 0], np.arange(64))
+    assert np.allclose(found[:, 0, 1], (np.arange(48) + 0.5) * 2 - 0.5)
+
+
+def test_many_recordings_are_not_all_kept_open(footage, monkeypatch):
+    monkeypatch.setattr("mmseg.datasets.frames.KEPT_OPEN", 1)
+    lines = []
+    for name in "ab":
+        with h5py.File(footage / f"{name}.h5", "w") as file:
+            for key, values in dict(t=RAMP * 1000, x=RAMP % 64, y=RAMP % 48, p=RAMP % 2).items():
+                file[f"events/{key}"] = values
+        lines.append(LINE | {"image": f"images/{name}.png", "events": f"{name}.h5"})
+    dataset = night(footage, *lines, header=HEADER | {"sensor": [64, 48]})
+    assert [dataset[index]["events_vg"].shape for index in range(2)] == [(3, 48, 64)] * 2
+    assert [reader.recording._handle for reader in dataset.recordings.values()] == [None, None]
+    assert len({id(reader.map) for reader in dataset.recordings.values()}) == 1
 
 
 def test_values_of_the_config(footage):
