@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, NoReturn
 
+from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.components import LEAST_SIDE as LEAST_SIDE
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.system.extensions import allow_extensions
@@ -318,6 +319,26 @@ def add_content_map_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def augmentation(text: str) -> str:
+    """Argument type: what ``--tta`` takes, in the one way in which it is written."""
+    try:
+        found = TestTimeAugmentation.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--tta ")) from None
+    return found.name if found else ""
+
+
+def add_augmentation_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--tta``."""
+    parser.add_argument(
+        "--tta",
+        type=augmentation,
+        metavar="flip,SCALE,...",
+        help="test-time augmentation: average the probabilities of mirrored inputs and of these scales, e.g. flip or "
+        "flip,0.75,1.0,1.25 (2 and 6.2 times the time; docs/test.md)",
+    )
+
+
 def add_test_options(parser: Parser) -> None:
     """Add the options that ``my_test.py`` and ``tools/test.py`` share."""
     parser.add_argument(
@@ -352,6 +373,7 @@ def add_test_options(parser: Parser) -> None:
         "taken none since January 2026 (default: the config's, val)",
     )
     add_content_map_option(parser)
+    add_augmentation_option(parser)
     parser.add_argument("--root-path", help="folder with data/ and pretrained/, for a config from another machine")
     parser.add_argument(
         "--no-panels", action="store_true", help="do not write panels (image | events | prediction | label)"
@@ -372,4 +394,5 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
         "manifest": args.manifest,
         "image_isr": args.image_isr,
         "train_isr_parms": args.train_isr_parms,
+        "tta": args.tta,
     }

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmseg.classes import ClassSet
+from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.data_root import use_root
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
@@ -64,6 +65,7 @@ def test(
     precision: str = "fp32",
     console: Console | None = None,
     manifest: str | None = None,
+    tta: str | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
 
@@ -81,12 +83,14 @@ def test(
         root_path: folder with ``data/``, for a config whose paths are of another machine.
         panels: also write panels.
         console: where messages go; stdout by default.
+        tta: test-time augmentation, e.g. ``flip,0.75,1.0,1.25``; None for none.
 
     Raises:
         CMDAError: bad input.
     """
     console = console or Console()
     tell = partial(say, console)
+    augmentation = TestTimeAugmentation.parse(tta)
     choices = TestChoices(
         model=model,
         output=output,
@@ -96,6 +100,7 @@ def test(
         train_isr_parms=train_isr_parms,
         cfg_options=dict(cfg_options or {}),
         precision=precision,
+        tta=augmentation.name if augmentation else "",
     )
     device = choose_device()
     check_precision(precision, device)
@@ -117,6 +122,9 @@ def test(
     if kept:
         tell(f"the results of another test in {out_dir} are kept in {kept}")
     segmentor.to(device).eval()
+    recorder = recorder_for(device, value_of(config, "cuda_graphs"))
+    if augmentation:
+        tell(augmentation.describe())
     progress = partial(track, console=console, disable=not console.is_terminal)
     try:
         result = evaluate(
@@ -130,7 +138,7 @@ def test(
             workers=value_of(config, "data.workers_per_gpu") if device.type == "cuda" else 0,
             progress=partial(progress, description=f"testing on {device}"),
             tested=tested,
-            predictor=Predictor(segmentor, device, dtype, recorder_for(device, value_of(config, "cuda_graphs")), tell),
+            predictor=Predictor(segmentor, device, dtype, recorder, tell, augmentation),
         )
         print_scores(result, console)
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
@@ -170,6 +178,7 @@ def _description(
         "options": plain(dict(choices.cfg_options)),
         "mode": segmentor.test_cfg.mode,
         "precision": choices.precision,
+        "tta": choices.tta,
         "test_set": plain(config.data.test.to_dict()),
     }
 

@@ -12,6 +12,7 @@ from mmseg.apis.arguments import (
     ImageSize,
     Parser,
     SensorSize,
+    add_augmentation_option,
     add_config_options,
     add_content_map_option,
     whole_number,
@@ -75,6 +76,7 @@ def make_parser() -> Parser:
         help="use only the upper N rows of images; tests on DSEC use 440, above the car's hood",
     )
     add_content_map_option(network)
+    add_augmentation_option(network)
     add_config_options(network)
 
     events = parser.add_argument_group(
@@ -146,8 +148,10 @@ def main() -> None:
     if args.work_dir:
         config, checkpoint = WorkDir(args.work_dir).find_config(), checkpoint_to_test(args.work_dir)
     model = init_model(
-        config, checkpoint, args.device, args.model, args.precision, args.train_isr_parms, args.cfg_options
+        config, checkpoint, args.device, args.model, args.precision, args.train_isr_parms, args.cfg_options, args.tta
     )
+    if model.predictor.augmentation:
+        print(model.predictor.augmentation.describe(), flush=True)
     print(f"{checkpoint}: {len(model.weights.state_dict)} weights of the {args.model}, on {model.device}", flush=True)
     report = infer(
         model,

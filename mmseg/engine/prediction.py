@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmseg.config.augmentation import TestTimeAugmentation
+from mmseg.engine.augmented_prediction import augmented_prediction
 from mmseg.engine.graphs import CudaRecorder, Record, Recorder
 from mmseg.models.low_precision import MixedPrecision
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -58,6 +60,7 @@ class Predictor:
             that of its weights. Resizing and classes stay in 32 bits.
         recorder: records predictions, see :func:`recorder_for`; None records none.
         say: called with one line if nothing is recorded from then on.
+        augmentation: test-time augmentation, which is recorded like the rest; None for none.
     """
 
     def __init__(
@@ -67,8 +70,9 @@ class Predictor:
         dtype: torch.dtype | None = None,
         recorder: Recorder | None = None,
         say: Callable[[str], None] = print,
+        augmentation: TestTimeAugmentation | None = None,
     ) -> None:
-        self.segmentor, self.device = segmentor, device
+        self.segmentor, self.device, self.augmentation = segmentor, device, augmentation
         self._recorder, self._say = recorder, say
         self._precision = MixedPrecision(dtype, [segmentor])
         self._records: OrderedDict[Hashable, Record] = OrderedDict()
@@ -84,7 +88,7 @@ class Predictor:
             streams: inputs on the device by stream name, each (B, 3, H, W).
             output: name of the output, e.g. ``fusion``.
             size: (H, W) of the maps if it differs from the input's.
-            confidence: also return the softmax probability of the class.
+            confidence: also return the softmax probability of the class; with augmentation, its mean.
 
         Returns:
             ``label``, (B, H, W) uint8, and if requested ``confidence``, (B, H, W) float32.
@@ -119,10 +123,13 @@ class Predictor:
         self, streams: Mapping[str, Tensor], output: str, size: Size | None, confidence: bool
     ) -> dict[str, Tensor]:
         with self._precision.weights_of(self.segmentor), self._precision.autocast(self.device):
-            if not confidence:
+            if self.augmentation is not None:
+                label, probability = augmented_prediction(self.segmentor, streams, output, size, self.augmentation)
+            elif not confidence:
                 return {"label": self.segmentor.predict(streams, output, size).to(torch.uint8)}
-            label, probability = self.segmentor.predict_with_confidence(streams, output, size)
-            return {"label": label.to(torch.uint8), "confidence": probability}
+            else:
+                label, probability = self.segmentor.predict_with_confidence(streams, output, size)
+            return {"label": label.to(torch.uint8), **({"confidence": probability} if confidence else {})}
 
     def _on_device(self) -> AbstractContextManager:
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()

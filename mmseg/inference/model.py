@@ -19,6 +19,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values
@@ -195,6 +196,7 @@ def init_model(
     precision: str = "fp32",
     train_isr_parms: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
+    tta: str | None = None,
 ) -> InferenceModel:
     """Build the network of a config with the weights of a checkpoint. The config's data need not exist.
 
@@ -206,10 +208,12 @@ def init_model(
         precision: of the networks, see :func:`mmseg.engine.numerics.set_precision`.
         train_isr_parms: extract content maps with the parameters of the training, not with those of the tests.
         cfg_options: dotted key -> value.
+        tta: test-time augmentation as of ``--tta``, e.g. ``flip,0.75,1.0,1.25``; None for none.
 
     Raises:
         CMDAError: bad input.
     """
+    augmentation = TestTimeAugmentation.parse(tta)
     place = named_device(device)
     check_precision(precision, place)
     if isinstance(config, Config):
@@ -225,7 +229,7 @@ def init_model(
     weights = load_segmentor(segmentor, checkpoint, model, recipe.classes)
     segmentor.to(place).eval().requires_grad_(False)
     recorder = recorder_for(place, value_of(cfg, "cuda_graphs"))
-    predictor = Predictor(segmentor, place, set_precision(precision, place), recorder)
+    predictor = Predictor(segmentor, place, set_precision(precision, place), recorder, augmentation=augmentation)
     width, height = value_of(cfg, "data.train.source.image_resize_size") or PUBLISHED_SIZE
     return InferenceModel(segmentor, recipe, place, (height, width), weights, predictor)
 
@@ -318,6 +322,9 @@ def prepare(
             f"an image of {shown[1]}x{shown[0]} would be {seen[1]}x{seen[0]} in the network, which needs at least "
             f"{LEAST_SIDE} pixels a side; give another --resize"
         )
+    if model.predictor.augmentation is not None:
+        for scale in model.predictor.augmentation.scales:
+            model.predictor.augmentation.size(*seen, scale)
     return Task(model.inputs(image, events, output, seen, rows), output, shown)
 
 

@@ -129,6 +129,8 @@ def read_run(work_dir: str | Path) -> RunScores:
         output = metrics.get("output") or NO_SCORE
         if "train_isr_parms" in path.parent.name:
             output += " (train_isr_parms)"
+        if metrics.get("tta"):
+            output += f" (tta {metrics['tta']})"
         if isinstance(metrics.get("options"), dict) and metrics["options"]:
             output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
         of = found.setdefault((metrics.get("model") or "student", output), {})

@@ -360,9 +360,10 @@ def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
     def parts(test: Test) -> Iterable[list[str]]:
         run = [runs[test.run.folder].name if test.run else test.folder.name] if several_runs else []
         model = [] if test.model == "student" else [test.model]
-        yield [*run, test.output, *model]
-        yield [*run, test.output, *model, *([] if test.iteration is None else [f"iteration {test.iteration}"])]
-        yield [*run, test.output, *model, test.folder.name]
+        start = [*run, test.output, *model, *([f"tta {test.metrics['tta']}"] if test.metrics.get("tta") else [])]
+        yield start
+        yield [*start, *([] if test.iteration is None else [f"iteration {test.iteration}"])]
+        yield [*start, test.folder.name]
         yield [str(test.folder)]
 
     labels = [" · ".join(next(iter(parts(test)))) for test in tests]

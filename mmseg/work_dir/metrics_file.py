@@ -21,6 +21,7 @@ FIELDS: dict[str, Kind] = {
     "iteration": ITERATION,
     "output": NAME,
     "model": NAME,
+    "tta": Text("a text", ".*"),
     "checkpoint": PathText(empty=True),
     "config": PathText(empty=True),
 }

@@ -17,7 +17,7 @@ from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import TestFolder, WorkDir
 
 # Entries of metrics.json that say what was tested, in addition to the name of the checkpoint.
-SETTINGS = ("model", "options", "mode", "precision", "test_set")
+SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class TestChoices:
         cfg_options: dotted key -> value.
         precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
         manifest: manifest of images to test on; None leaves the test set to the config.
+        tta: test-time augmentation by its :attr:`.TestTimeAugmentation.name`; '' for none.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -46,6 +47,7 @@ class TestChoices:
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     manifest: str | None = None
+    tta: str = ""
 
 
 def results_folder(parent: str | Path, choices: TestChoices) -> Path:
@@ -65,6 +67,7 @@ def results_folder(parent: str | Path, choices: TestChoices) -> Path:
         "train_isr_parms" if choices.train_isr_parms else None,
         choices.split,
         Path(choices.manifest).stem if choices.manifest else None,
+        f"tta_{choices.tta.replace(',', '_')}" if choices.tta else None,
         choices.precision if choices.precision != "fp32" else None,
         f"options_{digest}" if choices.cfg_options else None,
     ]
@@ -110,9 +113,10 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
 
 
 def _identity(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What was tested, from ``metrics.json``; earlier versions wrote neither options, mode nor precision."""
+    """What was tested, from ``metrics.json``; earlier versions wrote neither options, mode, precision nor tta."""
     known = {key: metrics.get(key) for key in (*SETTINGS, "output")}
     known["options"] = known["options"] or {}
     known["mode"] = known["mode"] or "whole"
     known["precision"] = known["precision"] or "fp32"
+    known["tta"] = known["tta"] or ""
     return json.loads(json.dumps({**known, "checkpoint": Path(str(metrics.get("checkpoint") or "")).name}, default=str))

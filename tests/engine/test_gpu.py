@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from helpers.method_tools import SIDE, small_batch, small_method
 from helpers.step_tools import VARIANTS, state_of, tiny_batch, tiny_method, train
 
+from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.run import Numerics, Optimizer
 from mmseg.engine.checkpoint import load_training, save_checkpoint
 from mmseg.engine.data import to_device
@@ -241,15 +242,18 @@ def test_kernels_compute_what_torch_does():
     torch.testing.assert_close(running[:2], running[2:])
 
 
+@pytest.mark.parametrize("tta", [None, "flip,0.75,1"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_recorded_predictions_are_the_plain_ones(precision):
+def test_recorded_predictions_are_the_plain_ones(precision, tta):
     """Of two sizes in turns; the classifier is made to tell classes apart, which random weights hardly do."""
     segmentor = small_method().model.to(DEVICE).eval()
     torch.manual_seed(0)
     torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=2)
     dtype, told = set_precision(precision, DEVICE), []
-    plain = Predictor(segmentor, DEVICE, dtype)
-    recorded = Predictor(segmentor, DEVICE, dtype, recorder_for(DEVICE), told.append)
+    plain, recorded = (
+        Predictor(segmentor, DEVICE, dtype, recorder, told.append, TestTimeAugmentation.parse(tta))
+        for recorder in (None, recorder_for(DEVICE))
+    )
     for _ in range(4):
         for size in ((64, 96), (96, 64)):
             inputs = {name: torch.randn((1, 3, *size)) for name in ("image", "events")}

@@ -21,6 +21,7 @@ from PIL import Image
 
 from mmseg.apis import infer, inference_model, init_model, testing
 from mmseg.classes import PALETTE
+from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.load import dump_config, load_config
 from mmseg.engine.prediction import Predictor
 from mmseg.errors import CMDAError, ConfigError, DataError
@@ -97,11 +98,11 @@ def write_list(path: Path, *numbers: str) -> None:
     path.write_text("\n".join(line for line in lines if "09_a" in line and any(n in line for n in numbers)))
 
 
-@pytest.mark.parametrize("resized", [None, (176, 256)])
-def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
+@pytest.mark.parametrize(("resized", "tta"), [(None, None), ((176, 256), None), ((88, 128), "flip,0.75,1")])
+def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized, tta):
     """Fused output, from the files of a sequence: images, recording, rectify map, times."""
     monkeypatch.chdir(MINI / "DSEC_Night")
-    model = init_model(**network, device="cpu", cfg_options={"data.test.test_resize_size": resized})
+    model = init_model(**network, device="cpu", cfg_options={"data.test.test_resize_size": resized}, tta=tta)
     write_list(tmp_path / "list.txt", "000797", "000801")
     dataset = DATASETS.build(
         {
@@ -111,7 +112,8 @@ def test_labels_are_those_of_a_test(network, tmp_path, monkeypatch, resized):
             "test_resize_size": resized,
         }
     )
-    evaluate(model.segmentor, dataset, "fusion", CPU, tmp_path / "test")
+    predictor = Predictor(model.segmentor, CPU, augmentation=TestTimeAugmentation.parse(tta))
+    evaluate(model.segmentor, dataset, "fusion", CPU, tmp_path / "test", predictor=predictor)
     images = [SEQUENCE / "warp_images" / f"{number}.png" for number in ("000796", "000797", "000801")]
     report = infer(model, images, tmp_path / "own", **EVENTS, rows=440)
     assert report.failures == []
