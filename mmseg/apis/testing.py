@@ -23,7 +23,7 @@ from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, evaluate
-from mmseg.evaluation.submission import check_classes, write_submission
+from mmseg.evaluation.submission import SERVER_CLOSED, VAL_IS_HARDER, check_classes, write_submission
 from mmseg.evaluation.tables import print_scores
 from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -69,8 +69,8 @@ def test(
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
 
-    Predictions of Dark Zurich's test split are also packed for the public evaluation server, into
-    ``submission/`` and ``submission.zip`` of ``out_dir``.
+    Predictions of Dark Zurich's test split are also packed in the format of its evaluation server, into
+    ``submission/`` and ``submission.zip`` of ``out_dir``. The server has taken none since January 2026.
 
     Args:
         config_path: config of the training; None uses the one stored in the checkpoint.
@@ -113,6 +113,7 @@ def test(
     for_server = dataset if type(dataset) is DarkZurichICDataset and dataset.split == "test" else None
     if for_server is not None:
         check_classes(for_server.classes)
+        tell(f"note: {SERVER_CLOSED}")
     _load_weights(segmentor, checkpoint, model, dataset.classes, tell)
     out_dir = out_dir or results_folder(Path(checkpoint).parent, choices)
     tested = _description(config, config_source, checkpoint, segmentor, choices)
@@ -141,6 +142,8 @@ def test(
             predictor=Predictor(segmentor, device, dtype, recorder, tell, augmentation),
         )
         print_scores(result, console)
+        if isinstance(dataset, DarkZurichICDataset) and dataset.split == "val":
+            tell(f"note: {VAL_IS_HARDER}")
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
         tell(report_of_test(out_dir))
         if for_server is not None:

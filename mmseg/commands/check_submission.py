@@ -1,4 +1,4 @@
-"""Check a Dark Zurich submission before you upload it to the evaluation server."""
+"""Check a Dark Zurich submission, in the format of the evaluation server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         description="Check number, names, size, type and values of the files in labelTrainIds/, labelTrainIds_invalid/ "
-        "and confidence/ of a submission.",
+        "and confidence/ of a submission. The server has taken no submissions since January 2026 (docs/test.md).",
         epilog="example: python tools/check_submission.py <work_dir>/preds_test/submission.zip",
     )
     parser.add_argument(
@@ -35,7 +35,7 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
 
-    from mmseg.evaluation.submission import TEST_IMAGES, check_submission
+    from mmseg.evaluation.submission import SERVER_CLOSED, TEST_IMAGES, check_submission
     from mmseg.system.printing import say
 
     names = None
@@ -51,3 +51,4 @@ def main() -> None:
         console,
         f"{args.submission}: {count} predictions are valid{compared}. The full test split has {TEST_IMAGES} images.",
     )
+    say(console, f"note: {SERVER_CLOSED}")

@@ -146,13 +146,13 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
 
     if args.layout:
         if given(of_footage):
-            parser.error(f"{given(of_footage)} are for your own images, not for --layout; leave them out")
+            parser.error(f"{given(of_footage)}: for your own images only; leave it out with --layout")
         if len(args.inputs) != 1:
             parser.error(f"--layout takes one folder, got {len(args.inputs)}: {' '.join(args.inputs)}")
     elif given(of_layouts):
-        parser.error(f"{given(of_layouts)} are for published data sets; give --layout too")
+        parser.error(f"{given(of_layouts)}: for published data sets only; give --layout too")
     elif args.events is None and given(of_events):
-        parser.error(f"{given(of_events)} are for --events; give that too")
+        parser.error(f"{given(of_events)}: only with --events; give that too")
     if args.class_set and not args.labels:
         parser.error("--class-set is for --labels; give that too")
 

@@ -31,6 +31,14 @@ FULL_CONFIDENCE = 65535
 # Images of the whole test split.
 TEST_IMAGES = 151
 LISTED_FILES = 10
+SERVER_CLOSED = (
+    "the evaluation server of Dark Zurich has taken no submissions since January 2026, so this one cannot be scored "
+    "there; for scores, test on other night images (docs/test.md#other-night-images)"
+)
+VAL_IS_HARDER = (
+    "the validation images of Dark Zurich are harder than its test images: scores lie far below those that papers "
+    "report for the test split"
+)
 
 
 def check_classes(classes: ClassSet) -> None:
