@@ -702,9 +702,13 @@ def test_named_lists_can_be_planned(existing, name, tmp_path, monkeypatch):
 
 def test_every_ablation_and_baseline_is_in_a_list():
     listed = set()
-    for name in ("ablation_table", "ablation_table_dark_zurich", "baselines"):
+    for name in ("ablation_table", "ablation_table_dark_zurich", "baselines", "beyond"):
         listed |= {Path(experiment.base_config).name for experiment in experiments.named_experiments(name)[0]}
-    there = {path.name for folder in ("ablations", "baselines") for path in (ROOT / "configs" / folder).glob("*.py")}
+    there = {
+        path.name
+        for folder in ("ablations", "baselines", "beyond")
+        for path in (ROOT / "configs" / folder).glob("*.py")
+    }
     assert there <= listed
 
 
