@@ -16,7 +16,7 @@ from mmseg.errors import ConfigError
 from mmseg.uda.augment import color_jitter, denormalize, gaussian_blur, renormalize
 from mmseg.uda.draws import MaskDraws, StepDraws
 from mmseg.uda.masking import first_of_two, hide_cells, shown_cells
-from mmseg.uda.streams import stream_plan
+from mmseg.uda.streams import PLANS, Passes, StreamPlan, Variant, stream_plan
 from mmseg.visualization.panels import GAP, TITLE_HEIGHT, step_panel
 
 STREAMS = ("image", "events", "img_self_res")
@@ -269,6 +269,21 @@ def test_other_variants(variant, outputs):
     logs = {name.removeprefix("masked.decode."): x for name, x in result.logs.items() if name.startswith("masked.")}
     assert set(logs) == {"loss_seg", "acc_seg"} | {f"ce_{output}" for output in outputs}
     assert all(torch.isfinite(value) for value in logs.values())
+
+
+def test_a_stream_of_a_custom_variant(monkeypatch):
+    slots = {"image": "image", "events": "depth"}
+    plan = StreamPlan(
+        source_keys={"image": "image", "depth": "img_self_res"},
+        target_keys={"image": "warp_image", "depth": "warp_img_self_res"},
+        passes=lambda _: Passes(slots, "events", slots, "events", {"fusion": 0.5, "image": 0.5}),
+    )
+    monkeypatch.setitem(PLANS, "mine", Variant(lambda _: plan))
+    result, made, _ = step(tiny_method("mine", masking=dict(block=8, streams=["depth"])), tiny_batch())
+    kept = torch.from_numpy(made.masked.cells(4, 4) > 0.7)[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert torch.equal(result.pictures["masked.depth"], result.pictures["target.depth"] * kept)
+    assert torch.equal(result.pictures["masked.image"], result.pictures["target.image"])
+    assert "masked.decode.ce_fusion" in result.logs
 
 
 def test_draws_without_masks_are_refused():
