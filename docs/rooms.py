@@ -16,6 +16,7 @@ ROOMS = {
     "errors": "messages and exit codes",
     "registry": "type= in a config",
     "io": "readers of files",
+    "weights": "by name, URL or hub",
     "config": "load, keys, RunConfig",
     "parallel": "several processes",
     "events": "recordings, voxel grids",

@@ -19,7 +19,6 @@ PAGES = {
     "CHANGELOG.md": "repository/changes.md",
     "CONTRIBUTING.md": "repository/contributing.md",
     "data/README.md": "repository/data.md",
-    "pretrained/README.md": "repository/pretrained.md",
 }
 LINK = re.compile(r"(?P<open>!?\[(?P<text>[^\]]*)\]\()(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`(~?)([^`]+)`")

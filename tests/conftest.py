@@ -1,5 +1,6 @@
 """Shared set-up of the tests."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -61,6 +62,14 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
         terminalreporter.section("worst figures")
         for what, (share, error, limit, where) in sorted(FIGURES.items()):
             terminalreporter.write_line(f"{share:8.3f} of {limit:.2e}: {error:10.3e}  {what}  [{where}]")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory) -> None:
+    """No test reads or writes the user's cache of weights, nor sends their token."""
+    os.environ["CMDA_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

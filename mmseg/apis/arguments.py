@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 
 from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.components import LEAST_SIDE as LEAST_SIDE
-from mmseg.errors import ConfigError, address_remedy, did_you_mean
+from mmseg.errors import CheckpointError, ConfigError, address_remedy, did_you_mean
 from mmseg.system.extensions import allow_extensions
 from mmseg.system.interpreter import check_version
 from mmseg.system.program import name_of_program, spelled
+from mmseg.weights.table import reference_of
 
 # Every script imports this module first, so an old Python is reported before it fails on newer syntax.
 check_version()
@@ -73,6 +74,15 @@ class SensorSize(ImageSize):
         return "x".join(pair) if len(pair) == 2 and all(re.fullmatch("[0-9]+", word) for word in pair) else ""
 
 
+def weight_file(text: str) -> str:
+    """Argument type: weights by path, address or name, see :func:`mmseg.weights.store.local_file`."""
+    try:
+        reference_of(text)
+    except CheckpointError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 class DefaultsHelp(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults of options that have one and take a value."""
 
@@ -86,7 +96,7 @@ class Parser(argparse.ArgumentParser):
     - Every option is accepted with hyphens and with underscores (``--work-dir``, ``--work_dir``), and so are the
       ``former`` names of :meth:`add_argument`. Help shows the name that the script gives.
     - The error for an unknown option suggests the closest known one.
-    - A web address in place of a path is refused.
+    - A web address in place of a path is refused, except where :func:`weight_file` is the type.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +118,10 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self._words = sys.argv[1:] if args is None else list(args)
         found, rest = super().parse_known_args(self._current_spelling(self._words), namespace)
+        weights = {action.dest for action in self._actions if action.type is weight_file}
         for name, given in vars(found).items():
+            if name in weights:
+                continue
             for value in given if isinstance(given, (list, tuple)) else [given]:
                 remedy = address_remedy(value) if isinstance(value, (str, PurePath)) else ""
                 if remedy:
@@ -276,6 +289,7 @@ def add_resume(parser: argparse.ArgumentParser, auto: str) -> None:
     """
     parser.add_argument(
         "--resume",
+        type=weight_file,
         metavar="auto|PATH",
         help=f"resume a training: {auto}; or give a checkpoint or work dir",
     )

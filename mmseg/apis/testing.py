@@ -29,6 +29,8 @@ from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_se
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
 from mmseg.system.printing import say, track
+from mmseg.weights.store import description_of
+from mmseg.weights.table import folder_of, is_remote
 from mmseg.work_dir.layout import TestFolder, WorkDir
 from mmseg.work_dir.results import TestChoices, results_folder, set_aside
 
@@ -74,9 +76,10 @@ def test(
 
     Args:
         config_path: config of the training; None uses the one stored in the checkpoint.
-        checkpoint: its checkpoint.
+        checkpoint: its checkpoint: a path, address or name, see :func:`mmseg.weights.store.local_file`.
         out_dir: folder of predictions, panels, ``metrics.json``, ``details.json`` and ``report.html``; by default
-            :func:`mmseg.work_dir.results.results_folder` next to the checkpoint. Results of another test in it are
+            :func:`mmseg.work_dir.results.results_folder` next to the checkpoint, or in ``work_dirs/<its name>`` if it
+            was downloaded. Results of another test in it are
             renamed, not overwritten.
         model, output, split, image_isr, train_isr_parms, cfg_options, precision, manifest: see
             :class:`mmseg.work_dir.results.TestChoices`.
@@ -115,7 +118,7 @@ def test(
         check_classes(for_server.classes)
         tell(f"note: {SERVER_CLOSED}")
     _load_weights(segmentor, checkpoint, model, dataset.classes, tell)
-    out_dir = out_dir or results_folder(Path(checkpoint).parent, choices)
+    out_dir = out_dir or results_folder(folder_of(checkpoint), choices)
     tested = _description(config, config_source, checkpoint, segmentor, choices)
     # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
     dtype = set_precision(precision, device)
@@ -174,8 +177,10 @@ def _description(
     config: Config, config_source: str, checkpoint: str | Path, segmentor: BaseSegmentor, choices: TestChoices
 ) -> dict[str, Any]:
     """What is tested, for ``metrics.json``."""
+    origin = {"checkpoint_sha256": description_of(checkpoint)["sha256"]} if is_remote(checkpoint) else {}
     return {
         "checkpoint": str(checkpoint),
+        **origin,
         "model": choices.model,
         "config": config_source,
         "options": plain(dict(choices.cfg_options)),

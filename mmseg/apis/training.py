@@ -13,7 +13,15 @@ from mmseg.engine.build import check_training as check_training
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_numerics
 from mmseg.engine.shutdown import as_message
-from mmseg.engine.startup import Job, agree_on_start, check_same_inputs, locked_work_dir, run_log, work_dir_of
+from mmseg.engine.startup import (
+    Job,
+    agree_on_start,
+    check_same_inputs,
+    fetch_weights,
+    locked_work_dir,
+    run_log,
+    work_dir_of,
+)
 from mmseg.engine.trainer import Trainer
 from mmseg.evaluation.validation import Validation
 from mmseg.parallel.distributed import ProcessRank, process_group
@@ -61,9 +69,10 @@ def _train(config: Config, given: str | Path | None, console: Console, process: 
         if process.is_main:
             note(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")
         return work_dir.path
+    weights = fetch_weights(config, note)
     train_set, val_set = build_datasets(run)
-    check_same_inputs(config, train_set)
-    job = Job(config, run, work_dir, start, device, process)
+    check_same_inputs(weights, train_set)
+    job = Job(config, run, work_dir, start, device, process, weights)
     validator = Validation(run, val_set, device) if val_set is not None else None
     with locked_work_dir(work_dir, start, note) as lock, run_log(job, console) as log:
         Trainer(job, train_set, validator, log, lock).run()

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmseg.checks.cityscapes import CityscapesCheck
 from mmseg.checks.dark_zurich import DarkZurichCheck
 from mmseg.checks.dsec import DSECCheck
-from mmseg.checks.findings import Finding, judged
+from mmseg.checks.findings import NOTE, WRONG, Finding, judged
 from mmseg.checks.frames import FramesCheck
 from mmseg.checks.images import ImageContent, ImageKind, ImageTask, content_findings, read_image
 from mmseg.checks.recordings import check_recordings, event_findings, read_events
@@ -19,9 +19,12 @@ from mmseg.checks.section import SectionCheck
 from mmseg.config.arguments import with_defaults
 from mmseg.config.dotted import get_key
 from mmseg.config.named_files import named_weights
-from mmseg.errors import ConfigError, did_you_mean
+from mmseg.errors import CheckpointError, ConfigError, did_you_mean
 from mmseg.io.file_work import run_tasks
 from mmseg.registry import DATASETS
+from mmseg.weights.kinds import is_weights
+from mmseg.weights.store import stored
+from mmseg.weights.table import reference_of
 
 CHECKS: dict[str, type[SectionCheck]] = {
     "CityscapesICDataset": CityscapesCheck,
@@ -30,10 +33,7 @@ CHECKS: dict[str, type[SectionCheck]] = {
     "FramesDataset": FramesCheck,
 }
 SECTIONS = ("data.train.source", "data.train.target", "data.val", "data.test")
-# First bytes of files by torch.save: a zip archive, or a pickle of older versions.
-WEIGHT_STARTS = (b"PK\x03\x04", b"\x80")
-# ... and of safetensors files, after the eight bytes of the header's length.
-SAFETENSORS_HEADER = b"{"
+NOT_DOWNLOADED = "not downloaded yet"
 
 
 def check_data(config: Config, subset: bool = False, deep: bool = False, nproc: int = 1) -> list[Finding]:
@@ -87,18 +87,32 @@ def _section_checks(config: Config) -> list[SectionCheck]:
 
 
 def _check_weights(config: Config) -> list[Finding]:
-    """Check that the weight files of a config exist and look like weights."""
+    """Check that the weight files of a config exist and look like weights. Nothing is downloaded."""
     findings = []
     for key, value, remedy in named_weights(config):
-        try:
-            with open(value, "rb") as file:
-                start = file.read(9)
-            is_weights = start.startswith(WEIGHT_STARTS) or start[8:] == SAFETENSORS_HEADER
-            found = "there" if is_weights else f"a file that starts with {start[:4]!r}"
-        except OSError as error:
-            found = (error.strerror or str(error)).lower()
-        findings.append(judged(f"weights: {key}", found, "a weight file", found == "there", remedy, (value,)))
+        found, otherwise = _state_of_weights(value), WRONG
+        if found == NOT_DOWNLOADED:
+            remedy, otherwise = f"python tools/weights.py fetch {value}, or leave it to the training", NOTE
+        findings.append(
+            judged(f"weights: {key}", found, "a weight file", found == "there", remedy, (value,), otherwise)
+        )
     return findings
+
+
+def _state_of_weights(value: str) -> str:
+    """``there``, :data:`NOT_DOWNLOADED`, or what is wrong with weights given by path, address or name."""
+    try:
+        reference = reference_of(value)
+        known = stored(reference) if reference is not None else None
+        if reference is not None and known is None:
+            return NOT_DOWNLOADED
+        with open(known.path if known is not None else value, "rb") as file:
+            start = file.read(9)
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "there" if is_weights(start) else f"a file that starts with {start[:4]!r}"
 
 
 def _read_images(checks: Sequence[SectionCheck], nproc: int, subset: bool) -> list[Finding]:

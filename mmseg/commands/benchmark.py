@@ -14,6 +14,7 @@ from mmseg.apis.arguments import (
     ImageSize,
     Parser,
     add_config_options,
+    weight_file,
     whole_number,
 )
 from mmseg.errors import ConfigError
@@ -39,7 +40,9 @@ def make_parser() -> Parser:
         "bf16 --batch 1 8",
     )
     parser.add_argument("config", type=Path, help="config file, .py or .json")
-    parser.add_argument("--checkpoint", type=Path, help="load the student's weights from this checkpoint")
+    parser.add_argument(
+        "--checkpoint", type=weight_file, help="load the student's weights from this file, address or name"
+    )
     parser.add_argument(
         "--output",
         choices=OUTPUT_NAMES,

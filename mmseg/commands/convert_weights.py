@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from mmseg.apis.arguments import Parser
+from mmseg.apis.arguments import Parser, weight_file
 from mmseg.errors import CheckpointError
 from mmseg.io.files import atomic_path
 
@@ -19,7 +19,7 @@ def make_parser() -> Parser:
         "and MMSegmentation 1.x files, for ImageNet or segmentation. Format and encoder are detected.",
         epilog="example: python tools/convert_weights.py downloads/mit-b5",
     )
-    parser.add_argument("source", type=Path, help="weight file or Hugging Face folder")
+    parser.add_argument("source", type=weight_file, help="weight file, Hugging Face folder, address or name")
     parser.add_argument("--out", type=Path, help="file to write (default: pretrained/<encoder>.pth)")
     parser.add_argument("--arch", help="accept only this encoder, e.g. mit_b5 (default: any)")
     parser.add_argument("--prefix", help="encoder to take if the file holds several, e.g. model.backbone_image")

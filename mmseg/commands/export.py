@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmseg.apis.arguments import LEAST_SIDE, OUTPUT_NAMES, ImageSize, Parser, add_config_options
+from mmseg.apis.arguments import LEAST_SIDE, OUTPUT_NAMES, ImageSize, Parser, add_config_options, weight_file
 from mmseg.errors import ConfigError
 
 
@@ -18,7 +18,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--work-dir", type=Path, help="work dir with <its name>.json and iter_*.pth")
     parser.add_argument("--config", type=Path, help="config file, .py or .json (default: the checkpoint's own)")
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint file, instead of a work dir")
+    parser.add_argument(
+        "--checkpoint", type=weight_file, help="checkpoint instead of a work dir: a file, an address or a name"
+    )
     parser.add_argument(
         "--model", choices=("student", "teacher"), default="student", help="weights to export (default: student)"
     )
@@ -46,7 +48,8 @@ def make_parser() -> Parser:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="output folder (default: export/ in the work dir, or next to the checkpoint)",
+        help="output folder (default: export/ in the work dir, or next to the checkpoint; work_dirs/<name>/export for "
+        "one that is downloaded)",
         former=("--out-dir",),
     )
     add_config_options(parser)
@@ -66,6 +69,7 @@ def main() -> None:
             "give either --work-dir or --checkpoint (and --config if the checkpoint does not contain its config)"
         )
     from mmseg.inference.export import export, export_work_dir
+    from mmseg.weights.table import folder_of
 
     options = {
         "model": args.model,
@@ -78,4 +82,4 @@ def main() -> None:
     if args.work_dir:
         export_work_dir(args.work_dir, args.out, **options)
     else:
-        export(args.config, args.checkpoint, args.out or args.checkpoint.parent / "export", **options)
+        export(args.config, args.checkpoint, args.out or folder_of(args.checkpoint) / "export", **options)

@@ -15,6 +15,7 @@ from mmseg.apis.arguments import (
     add_augmentation_option,
     add_config_options,
     add_content_map_option,
+    weight_file,
     whole_number,
 )
 from mmseg.system.text import printable
@@ -48,7 +49,7 @@ def make_parser() -> Parser:
     network = parser.add_argument_group("network", "given by a work dir or a checkpoint")
     network.add_argument("--work-dir", type=Path, help="work dir of a training, or a published checkpoint folder")
     network.add_argument("--config", type=Path, help="config file, .py or .json (default: the checkpoint's own)")
-    network.add_argument("--checkpoint", type=Path, help="checkpoint file")
+    network.add_argument("--checkpoint", type=weight_file, help="checkpoint: a file, an address or a name")
     network.add_argument(
         "--model", choices=("student", "teacher"), default="student", help="weights (default: student)"
     )

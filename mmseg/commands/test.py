@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmseg.apis.arguments import Parser, add_test_options, test_options
+from mmseg.apis.arguments import Parser, add_test_options, test_options, weight_file
 
 
 def make_parser() -> Parser:
@@ -14,11 +14,12 @@ def make_parser() -> Parser:
         epilog="example: python tools/test.py configs/fusion/<config>.py work_dirs/<run>/iter_40000.pth",
     )
     parser.add_argument("config", nargs="?", help="config file, .py or .json (default: the checkpoint's own)")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("checkpoint", type=weight_file, help="checkpoint: a file, an address or a name")
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="output folder (default: preds/ next to the checkpoint, preds_<options>/ with options)",
+        help="output folder (default: preds/ next to the checkpoint, preds_<options>/ with options; below "
+        "work_dirs/<name> for a checkpoint that is downloaded)",
         former=("--out-dir",),
     )
     add_test_options(parser)

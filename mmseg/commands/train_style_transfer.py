@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmseg.apis.arguments import Parser, whole_number
+from mmseg.apis.arguments import Parser, weight_file, whole_number
 from mmseg.style_transfer.settings import StyleTransferSettings
 
 # Field of the settings -> type, metavar, help of its option
@@ -52,7 +52,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--evaluate",
-        type=Path,
+        type=weight_file,
         metavar="GENERATOR",
         help="do not train; measure how close this generator brings held-out image changes to real event frames",
     )

@@ -197,7 +197,7 @@ TIMM_ENCODER = {
     "model_name": Key(
         Text("the name of a model of timm"), REQUIRED, "model with maps at strides 4 to 32, or a plain ViT"
     ),
-    "weights": Key(PathText(rooted=True), None, "file of its weights; 'timm' for timm's own download", none=True),
+    "weights": Key(PathText(rooted=True, weights=True), None, "its weights; 'timm' for timm's own download", none=True),
     "in_chans": ENCODER["in_chans"],
     "drop_path_rate": Key(
         Number(0, 1, below=True), None, "stochastic depth of the last block; None for timm's default", none=True
@@ -311,7 +311,9 @@ class PredictionMode:
 
 SEGMENTOR = {
     "decode_head": Key(HEADS, REQUIRED, "the decode head"),
-    "pretrained": Key(PathText(rooted=True, empty=True), None, "ImageNet weights of the encoders", none=True),
+    "pretrained": Key(
+        PathText(rooted=True, empty=True, weights=True), None, "ImageNet weights of the encoders", none=True
+    ),
     "train_type": Key(TRAIN_TYPE, None, "not used: uda.train_type is read", none=True),
     "train_cfg": Key(Unread(), None, "not used", none=True),
     "test_cfg": Key(section_of(PredictionMode), {"mode": "whole"}, "how images are predicted", none=True),

@@ -14,6 +14,7 @@ from mmseg.config.dotted import get_key
 from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.errors import ConfigError
 from mmseg.io.files import visible
+from mmseg.weights.table import is_remote
 
 DATASETS = ("cityscapes", "DSEC_Night", "dark_zurich")
 # Sections whose frame lists name data by their own paths, which are looked for below a root.
@@ -51,7 +52,7 @@ def set_root(config: Config, root: str | Path, options: Mapping[str, Any] | None
     """
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
-        if not isinstance(value, str) or value in ("", TIMM_WEIGHTS):
+        if not isinstance(value, str) or value in ("", TIMM_WEIGHTS) or is_remote(value):
             continue
         if key in (options or {}) and Path(value).exists():
             continue
@@ -104,7 +105,8 @@ def outside_root(config: Config, root: str | Path, options: Mapping[str, Any], f
 def _paths(config: Config, options: Mapping[str, Any], for_training: bool) -> Iterator[tuple[str, Path]]:
     for key in DATA_PATH_KEYS:
         value = get_key(config, key)
-        if isinstance(value, str) and value and key not in options and (for_training or key.startswith("data.test.")):
+        is_path = isinstance(value, str) and value and not is_remote(value)
+        if is_path and key not in options and (for_training or key.startswith("data.test.")):
             yield key, Path(value)
 
 

@@ -209,14 +209,17 @@ class PathText:
     Attributes:
         rooted: whether ``--root-path`` moves it, for configs of another machine.
         empty: whether the empty text is accepted, which means "none".
+        weights: whether it also takes an address or a known name, see :mod:`mmseg.weights`.
     """
 
     rooted: bool = False
     empty: bool = False
+    weights: bool = False
 
     @property
     def text(self) -> str:
-        return "a path" + (", or '' for none" if self.empty else "")
+        what = "a path, address or name of weights" if self.weights else "a path"
+        return what + (", or '' for none" if self.empty else "")
 
     def check(self, key: str, value: Any) -> None:
         # A file name may hold anything but the null character and what no encoding can write.

@@ -248,9 +248,11 @@ class RunConfig:
     )
     name: str = key(Text("the name of the run"), "run", "name of the run")
     work_dir: str | None = key(PathText(empty=True), None, "folder of the run", none=True)
-    load_from: str | None = key(PathText(empty=True), None, "checkpoint whose weights the run starts from", none=True)
+    load_from: str | None = key(
+        PathText(empty=True, weights=True), None, "checkpoint whose weights the run starts from", none=True
+    )
     resume_from: str | None = key(
-        PathText(empty=True), None, "checkpoint or work dir to resume from, or 'auto'", none=True
+        PathText(empty=True, weights=True), None, "checkpoint or work dir to resume from, or 'auto'", none=True
     )
     seed: int = key(Whole(0, 2**32 - 1), 0, "seed of all random draws", none=True)
     exp: str = key(Text("a text", r".*"), "", "name of the list of experiments", none=True)

@@ -142,7 +142,9 @@ class UDASettings:
     color_jitter_probability: float = key(SHARE, 0.2, "jitter when a uniform draw exceeds it, so 0.2 jitters in 80 %")
     debug_img_interval: int = key(Whole(-1), 1000, "iterations between pictures of the step; 0 or -1 for none")
     cyclegan_itrd2en_path: str = key(
-        PathText(rooted=True, empty=True), "", "weights of the style-transfer generator; '' uses the image change as is"
+        PathText(rooted=True, empty=True, weights=True),
+        "",
+        "weights of the style-transfer generator; '' uses the image change as is",
     )
     forward_cfg: Mapping[str, Any] = key(FORWARD, {}, "weights of the losses")
     mixed_image_to_mixed_isr: bool = key(

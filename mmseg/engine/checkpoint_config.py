@@ -14,6 +14,7 @@ from mmseg.config.load import load_config
 from mmseg.errors import ConfigError
 from mmseg.io.json_files import parse_json
 from mmseg.models.weights import load_file
+from mmseg.weights.store import local_file
 from mmseg.work_dir.layout import WorkDir
 
 
@@ -24,6 +25,7 @@ def config_of(
 
     Args:
         config: config file; None uses the config stored in the checkpoint.
+        checkpoint: path, address or name, see :func:`mmseg.weights.store.local_file`.
         options: dotted key -> value.
 
     Returns:
@@ -46,11 +48,12 @@ def carried_config(checkpoint: str | Path) -> Config:
     Raises:
         CMDAError: the checkpoint cannot be read, or contains no config.
     """
-    content = load_file(checkpoint)
+    path = local_file(checkpoint)
+    content = load_file(path)
     meta = content.get("meta") if isinstance(content, Mapping) else None
     text = meta.get("config") if isinstance(meta, Mapping) else None
     if not isinstance(text, str) or not text.strip():
-        name = WorkDir(Path(checkpoint)).config.name
+        name = WorkDir(path).config.name
         raise ConfigError(
             f"{checkpoint} contains no config; give the config file of its training, or put it next to the checkpoint "
             f"as {name}, its name in a work dir"
@@ -63,7 +66,7 @@ def carried_config(checkpoint: str | Path) -> Config:
         raise ConfigError(f"the config in {checkpoint} cannot be read ({error}); give the config file") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the config in {checkpoint} is not a dictionary; give the config file")
-    return config_from_data(values, where, Path(checkpoint).resolve().parent)
+    return config_from_data(values, where, path.resolve().parent)
 
 
 def _assignments(text: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from mmseg.config.dotted import flat, is_below
 from mmseg.config.keys import DATA_PATH_KEYS, IGNORED_KEYS
 from mmseg.config.kinds import is_whole
 from mmseg.engine.checkpoint import checkpoint_meta
-from mmseg.errors import CheckpointError, DataError, address_remedy
+from mmseg.errors import CheckpointError, DataError
 from mmseg.io.json_files import parse_json
 from mmseg.models.weights import has_right_checksums
 from mmseg.uda.streams import VARIANT_KEY
+from mmseg.weights.store import local_file
 from mmseg.work_dir.identity import RunIdentity, read_identity, state_of
 from mmseg.work_dir.layout import WorkDir
 
@@ -75,8 +76,8 @@ def choose_start(
     """Choose where a training starts.
 
     Args:
-        given: a checkpoint; a work dir, for its newest checkpoint; ``auto``, for the newest checkpoint of this run in
-            its own work dir, if there is one; or None.
+        given: a checkpoint, by path, address or name; a work dir, for its newest checkpoint; ``auto``, for the newest
+            checkpoint of this run in its own work dir, if there is one; or None.
         work_dir: folder of the run.
         new: identity of the run if it is a new one.
         config: the resolved config in JSON types.
@@ -98,15 +99,14 @@ def choose_start(
 
 def _given_start(given: str, work_dir: Path, new: RunIdentity) -> Start:
     """Start from a given checkpoint or folder."""
-    path, remark = Path(given), ""
+    path, remark = local_file(given), ""
     if path.is_dir():
         found, remark = newest_of_run(path, read_identity(path))
         if found is None:
             raise CheckpointError(f"{path} holds no checkpoint iter_<n>.pth to resume from")
         path = found
     elif not path.is_file():
-        remedy = address_remedy(given) or "give a checkpoint, a work dir, or auto"
-        raise CheckpointError(f"resume_from: {given} does not exist; {remedy}")
+        raise CheckpointError(f"resume_from: {given} does not exist; give a checkpoint, a work dir, or auto")
     meta = checkpoint_meta(path)
     here = path.parent.resolve() == work_dir.resolve()
     return Start(new.continued_from(meta) if here and meta else new, path, remark=remark)

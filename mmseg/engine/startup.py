@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from mmseg.config.dotted import flat, get_key, is_below
-from mmseg.config.keys import DATA_PATH_KEYS
+from mmseg.config.dotted import flat, is_below
 from mmseg.config.load import dump_config, plain
+from mmseg.config.named_files import named_weights
 from mmseg.config.run import RunConfig
 from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import checkpoint_meta
@@ -24,9 +25,11 @@ from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import ConfigError
 from mmseg.io.files import content_mark, digest, open_to_append, put_aside, remove_leftovers, write_text
-from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks, file_digests
+from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks
 from mmseg.parallel.distributed import ProcessRank, is_distributed
 from mmseg.system.text import name_fault
+from mmseg.weights.store import description_of, local_file
+from mmseg.weights.table import is_remote
 from mmseg.work_dir.identity import RunIdentity, state_of
 from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.lock import WorkDirInUse, WorkDirLock, in_use, running_holder
@@ -45,6 +48,7 @@ class Job:
         start: where the training starts.
         device: where it runs.
         process: rank of this process.
+        weights: what identifies the weights that it starts from, see :func:`fetch_weights`.
     """
 
     config: Config
@@ -53,6 +57,7 @@ class Job:
     start: Start
     device: torch.device
     process: ProcessRank
+    weights: Mapping[str, Mapping[str, Any]]
 
 
 def work_dir_of(run: RunConfig, given: str | Path | None) -> WorkDir:
@@ -94,6 +99,9 @@ def agree_on_start(config: Config, run: RunConfig, work_dir: WorkDir, process: P
         return choose_start(run.resume_from, work_dir.path, new, settings, process.world_size)
 
     start = broadcast_from_first(decide)
+    if start.checkpoint is not None and is_remote(run.resume_from):
+        # Processes of other machines have caches of their own.
+        start = replace(start, checkpoint=local_file(run.resume_from or ""))
     if start.checkpoint is not None:
         check_same_on_all_ranks(_described(start.checkpoint), "let all machines see the same work dir")
     return start
@@ -106,11 +114,38 @@ def _described(checkpoint: Path) -> dict[str, object]:
     return {"checkpoint": str(checkpoint), "its iteration": iteration, "its content": content_mark(checkpoint)}
 
 
-def check_same_inputs(config: Config, dataset: UDADataset) -> None:
-    """Check that all processes read the same weights and draw from the same samples.
+def fetch_weights(config: Config, note: Note) -> dict[str, dict[str, Any]]:
+    """Download what a config names by address or name: first the first process, then those of other machines.
 
     Args:
         config: the config as loaded.
+        note: prints a note for the user.
+
+    Returns:
+        Key -> what identifies its file, see :func:`mmseg.weights.store.description_of`.
+
+    Raises:
+        CheckpointError: no source has the file, or it cannot be stored.
+    """
+    named = {key: value for key, value, _ in named_weights(config)}
+    if is_remote(config.get("resume_from")):
+        named["resume_from"] = config["resume_from"]
+    remote = [value for value in named.values() if is_remote(value)]
+
+    def fetch() -> list[str]:
+        return [str(local_file(value)) for value in remote]
+
+    broadcast_from_first(fetch)
+    for value, path in zip(remote, fetch(), strict=True):
+        note(f"{value} is {path}")
+    return {key: description_of(value) for key, value in named.items()}
+
+
+def check_same_inputs(weights: Mapping[str, Mapping[str, Any]], dataset: UDADataset) -> None:
+    """Check that all processes read the same weights and draw from the same samples.
+
+    Args:
+        weights: see :func:`fetch_weights`.
         dataset: the training set.
 
     Raises:
@@ -118,10 +153,7 @@ def check_same_inputs(config: Config, dataset: UDADataset) -> None:
     """
     if not is_distributed():
         return
-    keys = (*(key for key in DATA_PATH_KEYS if key.startswith(("model.", "uda."))), "load_from")
-    seen: dict[str, object] = {
-        f"content of {path}": mark for path, mark in file_digests(get_key(config, k) for k in keys).items()
-    }
+    seen: dict[str, object] = {f"content of {known['given']}": known.get("sha256") for known in weights.values()}
     for part, samples in dataset.domains.items():
         seen[f"number of {part} samples"] = len(samples)
         seen[f"names of {part} samples"] = digest("\n".join(map(str, samples.cache_layout().rows)))
@@ -183,7 +215,7 @@ def run_log(job: Job, console: Console) -> Iterator[RunLog | SilentLog]:
 def _open_log(job: Job, console: Console) -> RunLog:
     """Write config and environment into the work dir and open its logs."""
     work_dir, config = job.work_dir, job.config
-    record = {**environment(job.device), "processes": job.process.world_size}
+    record = {**environment(job.device), "processes": job.process.world_size, "weights": job.weights}
     try:
         remove_leftovers(work_dir.path)
         aside = () if job.start.checkpoint else _put_metrics_aside(work_dir)
@@ -196,6 +228,8 @@ def _open_log(job: Job, console: Console) -> RunLog:
     except OSError as error:
         raise unwritable(work_dir, error) from error
     log.info("work dir %s, device %s, torch %s", work_dir, job.device, record["packages"]["torch"])
+    for key, known in job.weights.items():
+        log.info("%s: %s, SHA-256 %s", key, known["given"], known.get("sha256", "unknown"))
     if aside:
         log.info("note: moved the results of an earlier run aside: %s", ", ".join(aside))
     earlier = work_dir.checkpoints()

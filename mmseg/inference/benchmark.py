@@ -121,7 +121,8 @@ def benchmark(
 
     Args:
         config_path: any config.
-        checkpoint: checkpoint whose student is measured; None for random weights, which are equally fast.
+        checkpoint: checkpoint whose student is measured, by path, address or name; None for random weights,
+            which are equally fast.
         output: output of the model; by default that of a test.
         size: (height, width) of the images.
         precisions: keys of :data:`.PRECISIONS`.

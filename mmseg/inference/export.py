@@ -31,6 +31,7 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.system.printing import say
 from mmseg.uda.streams import uses_isr_fusion
+from mmseg.weights.table import is_remote
 from mmseg.work_dir.layout import WorkDir
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -146,7 +147,7 @@ def export(
 
     Args:
         config_path: config of the training; None takes the one in the checkpoint.
-        checkpoint: its checkpoint.
+        checkpoint: its checkpoint: a path, address or name, see :func:`mmseg.weights.store.local_file`.
         out_dir: folder of the files ``<model>_<output>_<height>x<width>[_labels].onnx`` and ``.pt2``.
         model: ``student`` or ``teacher``.
         formats: keys of :data:`FORMATS`.
@@ -179,7 +180,7 @@ def export(
     origin = {
         "model": model,
         "config": Path(taken_from).name,
-        "checkpoint": f"{Path(checkpoint).resolve().parent.name}/{Path(checkpoint).name}",
+        "checkpoint": _name_of(checkpoint),
     }
     files = []
     try:
@@ -195,6 +196,11 @@ def export(
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
     return files
+
+
+def _name_of(checkpoint: str | Path) -> str:
+    path = Path(checkpoint)
+    return str(checkpoint) if is_remote(checkpoint) else f"{path.resolve().parent.name}/{path.name}"
 
 
 def _check_formats(formats: Iterable[str]) -> None:

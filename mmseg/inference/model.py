@@ -202,7 +202,7 @@ def init_model(
 
     Args:
         config: config file of the training, or the config itself; None takes the one in the checkpoint.
-        checkpoint: its checkpoint.
+        checkpoint: its checkpoint: a path, address or name, see :func:`mmseg.weights.store.local_file`.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         model: ``student`` or ``teacher``.
         precision: of the networks, see :func:`mmseg.engine.numerics.set_precision`.

@@ -12,6 +12,7 @@ from typing import Any
 from mmseg.config.dotted import get_key
 from mmseg.errors import ConfigError, did_you_mean
 from mmseg.uda.streams import VARIANT_KEY, Variant, variant_of
+from mmseg.weights.table import is_remote, known_weights
 
 SOURCE, TARGET = "data.train.source", "data.train.target"
 # The car's hood covers the rows of a DSEC frame below this one.
@@ -163,7 +164,11 @@ def encoder_keys(arch: str, base: Base) -> dict[str, Any]:
     encoders = ("backbone_image", "backbone_events") if base.has_second_input else ("backbone",)
     changes: dict[str, Any] = {f"model.{encoder}.type": arch for encoder in encoders}
     weights = base.get("model.pretrained")
-    if weights:
+    if weights and is_remote(weights):
+        # A name has the number of its encoder at its end; what an address holds shows when it is read.
+        named = weights[:-1] + arch[-1]
+        changes |= {"model.pretrained": named} if {weights, named} <= known_weights().keys() else {}
+    elif weights:
         changes["model.pretrained"] = PurePosixPath(weights).with_name(f"{arch}.pth").as_posix()
     channels = ENCODER_CHANNELS.get(arch, WIDE_CHANNELS)
     if list(base.get("model.decode_head.in_channels") or WIDE_CHANNELS) != channels:

@@ -83,11 +83,14 @@ class ResnetGenerator(nn.Module):
 def load_generator(path: str | Path) -> ResnetGenerator:
     """Build the frozen generator from its weights; the published ones are 64 channels wide.
 
+    Args:
+        path: path, address or name, see :func:`mmseg.weights.store.local_file`.
+
     Raises:
         CheckpointError: the file is missing or does not fit.
     """
     weights = load_weights_file(
-        path, hint="see pretrained/README.md, or set uda.cyclegan_itrd2en_path='' to train without it"
+        path, hint="see docs/weights.md, or set uda.cyclegan_itrd2en_path='' to train without it"
     )
     first = weights.get("model.1.weight")
     width = len(first) if first is not None and first.dim() == 4 else PUBLISHED_WIDTH

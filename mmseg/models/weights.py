@@ -10,26 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file as load_safetensors
 from torch import Tensor
 
 from mmseg.config.kinds import shown
-from mmseg.errors import CheckpointError, address_remedy
+from mmseg.errors import CheckpointError, did_you_mean, first_line
 from mmseg.io.read_errors import READ_ERRORS
+from mmseg.weights.kinds import is_safetensors
+from mmseg.weights.store import local_file
+from mmseg.weights.table import known_weights
 
 
 def load_file(path: str | Path, hint: str = "") -> Any:
-    """Read a torch file on the CPU: plain data and tensors only, after checking its checksums.
+    """Read a torch or safetensors file on the CPU: plain data and tensors only, after checking its checksums.
+
+    The one place where weights of any origin are read.
+
+    Args:
+        path: path, address or name, see :func:`mmseg.weights.store.local_file`.
+        hint: remedy for a file that cannot be read.
 
     Raises:
-        CheckpointError: the file is missing, cut short, damaged, or holds pickled code.
+        CheckpointError: the file is missing, cannot be downloaded, is cut short, damaged, or holds pickled code.
     """
-    path = Path(path)
+    given, path = str(path), local_file(path)
     remedy = f"; {hint}" if hint else ""
     if not path.is_file():
-        hint = address_remedy(path) or hint
-        raise CheckpointError(f"weight file {path} does not exist{f'; {hint}' if hint else ''}")
+        meant = did_you_mean(given, known_weights())
+        raise CheckpointError(f"weight file {path} does not exist{meant}{remedy}")
     with path.open("rb") as file:
         start = file.read(64)
+    if is_safetensors(start):
+        return _read_safetensors(path, remedy)
     # A zip archive (torch >= 1.6) or a pickle; anything else is a web page or a pointer file saved instead.
     if not start.startswith((b"PK", b"\x80")):
         shown = start.decode("ascii", "replace").split("\n")[0][:40]
@@ -47,6 +60,16 @@ def load_file(path: str | Path, hint: str = "") -> Any:
         ) from error
     except Exception as error:  # torch's reader passes on any exception that a strange pickle causes
         raise CheckpointError(f"{path} is cut short or damaged; get it again{remedy}") from error
+
+
+def _read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    try:
+        weights = load_safetensors(path)
+    # its own errors, and those for number formats that torch lacks
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged ({first_line(error)}); get it again{remedy}") from error
+    check_tensors(weights, path)
+    return weights
 
 
 def _at_least_16_bits(x: Tensor) -> Tensor:

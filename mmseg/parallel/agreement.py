@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch.distributed as dist
 
 from mmseg.errors import CMDAError, ConfigError
-from mmseg.io.files import content_mark
 from mmseg.parallel.distributed import cpu_group, is_distributed
 
 T = TypeVar("T")
@@ -70,8 +68,3 @@ def check_same_on_all_ranks(what: Mapping[str, object], remedy: str) -> None:
             f"process {rank}, on {host}, has other values than the first process of the training: {listed}{more}; "
             f"{remedy}"
         )
-
-
-def file_digests(paths: Iterable[str | Path | None]) -> dict[str, str]:
-    """Digest of each path that is a file, for comparison between machines."""
-    return {str(path): content_mark(path) for path in paths if path and Path(path).is_file()}

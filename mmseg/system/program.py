@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "cache-events": "tools/cache_events.py",
         "make-manifest": "tools/make_manifest.py",
         "manifest-statistics": "tools/manifest_statistics.py",
+        "weights": "tools/weights.py",
         "convert-weights": "tools/convert_weights.py",
         "make-style-transfer-data": "tools/make_style_transfer_data.py",
         "train-style-transfer": "tools/train_style_transfer.py",

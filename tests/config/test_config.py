@@ -289,8 +289,8 @@ def test_switches_that_are_not_there_are_refused(published):
         ("data.train.source.dataset_path", r"data/README\.md"),
         ("data.train.source_json_root", r"tools/convert_datasets/cityscapes\.py"),
         ("data.train.target.dataset_txt_path", r"create_dsec_dataset_txt\.py"),
-        ("model.pretrained", r"pretrained/README\.md"),
-        ("uda.cyclegan_itrd2en_path", r"pretrained/README\.md"),
+        ("model.pretrained", r"docs/weights\.md"),
+        ("uda.cyclegan_itrd2en_path", r"docs/weights\.md"),
     ],
 )
 def test_missing_files_are_named(published, tmp_path, key, remedy):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_tools import load_json, u01
+from helpers.hugging_face import as_hugging_face
 from torch import nn
 
 from mmseg.errors import CheckpointError
@@ -205,37 +206,6 @@ def test_hugging_face_module_names_and_bin(tmp_path, run):
     run("bin", "--out", "two.pth")
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pth", "two.pth"))
     assert_equal(one, two)
-
-
-def as_hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names of Hugging Face files, written out name by name, for machines without that package."""
-    changes = (
-        ("attn.q.", "attention.self.query."),
-        ("attn.proj.", "attention.output.dense."),
-        ("attn.sr.", "attention.self.sr."),
-        ("attn.norm.", "attention.self.layer_norm."),
-        ("mlp.fc1.", "mlp.dense1."),
-        ("mlp.fc2.", "mlp.dense2."),
-        ("norm1.", "layer_norm_1."),
-        ("norm2.", "layer_norm_2."),
-    )
-    result = {}
-    for name, tensor in state.items():
-        head, rest = name.split(".", 1)
-        stage = int(head[-1]) - 1
-        if head.startswith("patch_embed"):
-            result[f"segformer.encoder.patch_embeddings.{stage}.{rest.replace('norm.', 'layer_norm.')}"] = tensor
-        elif head.startswith("norm"):
-            result[f"segformer.encoder.layer_norm.{stage}.{rest}"] = tensor
-        elif ".attn.kv." in name:
-            kind = name.rpartition(".")[2]
-            place = f"segformer.encoder.block.{stage}.{rest.split('.')[0]}.attention.self"
-            result[f"{place}.key.{kind}"], result[f"{place}.value.{kind}"] = tensor.chunk(2)
-        else:
-            for ours, theirs in changes:
-                rest = rest.replace(ours, theirs) if f".{ours}" in f".{rest}" else rest
-            result[f"segformer.encoder.block.{stage}.{rest}"] = tensor
-    return result | {"classifier.weight": torch.zeros(1000, 256), "classifier.bias": torch.zeros(1000)}
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])

@@ -265,7 +265,10 @@ def test_checkpoint_of_another_model_is_refused(project, trained):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.pretrained": "pretrained/mit_b5.pth"}, "pretrained/README.md says where to get it"),
+        (
+            {"model.pretrained": "pretrained/mit_b5.pth"},
+            "model.pretrained=mit_b5 downloads it, or docs/weights.md says",
+        ),
         ({"data.train.target.dataset_txt_path": "none.txt"}, "create it with create_dsec_dataset_txt.py"),
         ({"data.train.source.dataset_path": "nowhere"}, "data.train.source.dataset_path: nowhere does not exist"),
         ({"data.train.rare_class_sampling.min_pixels": 10**6}, "lower data.train.rare_class_sampling.min_pixels"),

@@ -15,7 +15,7 @@ import pytest
 from helpers.command_tools import SCRIPTS, load_script
 from numba.core import caching
 
-from mmseg.apis.arguments import Parser
+from mmseg.apis.arguments import Parser, weight_file
 from mmseg.errors import ConfigError, run_as_script
 from mmseg.io.files import atomic_path, remove_leftovers, write_text
 from mmseg.system import interpreter
@@ -295,4 +295,6 @@ def test_address_in_the_place_of_a_path(arguments):
     parser.add_argument("--many", nargs="+", type=Path)
     with pytest.raises(ConfigError, match="this is an address, and nothing is downloaded here"):
         parser.parse_args(arguments)
+    parser.add_argument_group("group").add_argument("--weights", type=weight_file)
+    assert parser.parse_args(["--weights", "https://example.org/x.pth"]).weights == "https://example.org/x.pth"
     assert parser.parse_args(["--file", "c:/data/x", "--folder", "a:b", "--many", "x", "./https:"])

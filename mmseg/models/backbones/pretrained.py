@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg.errors import CheckpointError, ConfigError
+from mmseg.models.backbones.conversion import convert_encoder
+from mmseg.models.backbones.mit import MixVisionTransformer
 from mmseg.models.backbones.timm_encoder import TimmEncoder
 from mmseg.models.weights import check_finite, load_weights_file, report_mismatch
 
 
 def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load an ImageNet file of the SegFormer authors (``mit_b*.pth``) into ``encoder``.
+    """Load an ImageNet file into ``encoder``: its own state dict, as that of the SegFormer authors (``mit_b*.pth``).
 
-    Its classifier (``head.*``) is left out; every other key must fit.
+    A classifier (``head.*``) is left out; every other key must fit. A MiT encoder also takes the other layouts of
+    :mod:`mmseg.models.backbones.conversion`, such as that of Hugging Face.
+
+    Args:
+        encoder: the encoder.
+        path: path, address or name, see :func:`mmseg.weights.store.local_file`.
 
     Raises:
         CheckpointError: the file is missing, unreadable or for another encoder.
     """
-    weights = load_weights_file(path, hint="see pretrained/README.md for where to get it")
+    weights = load_weights_file(path, hint="docs/weights.md says where to get it")
     weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
-    message = report_mismatch(encoder.state_dict(), weights)
+    expected = encoder.state_dict()
+    if expected.keys().isdisjoint(weights) and isinstance(encoder, MixVisionTransformer):
+        weights = _converted(weights, path)
+    message = report_mismatch(expected, weights)
     if message:
         raise CheckpointError(
             f"{path} does not fit the encoder {type(encoder).__name__} ({message}); give model.pretrained the "
@@ -30,6 +40,13 @@ def load_pretrained_encoder(encoder: nn.Module, path: str | Path) -> None:
         )
     check_finite(weights, path, "get the file again")
     encoder.load_state_dict(weights)
+
+
+def _converted(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    try:
+        return convert_encoder(weights).state_dict
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; give model.pretrained the file of a MiT encoder") from error
 
 
 def load_pretrained_encoders(encoders: Sequence[nn.Module], path: str | Path) -> None:
