@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -32,15 +33,33 @@ def fill_value(name: str, shape) -> np.ndarray:
     return (u - 0.5) * 2 * math.sqrt(3 / np.prod(shape[1:]))
 
 
-def fill(module: nn.Module) -> nn.Module:
-    """Fill a module by the names of its state dict; of aliased tensors the first name wins."""
+class WithoutDraws(TorchFunctionMode):
+    """Modules built in this context draw no initial weights; for those that :func:`fill` fills."""
+
+    DRAWS = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.erfinv_})
+
+    def __torch_function__(self, function, types, arguments=(), settings=None):
+        return arguments[0] if function in self.DRAWS else function(*arguments, **(settings or {}))
+
+
+def fill(module: nn.Module, made: dict[str, Tensor] | None = None) -> nn.Module:
+    """Fill a module by the names of its state dict; of aliased tensors the first name wins.
+
+    Args:
+        made: values for modules with the same names and shapes; those that are missing are added.
+    """
     seen = set()
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if tensor.data_ptr() in seen and tensor.numel() > 0:
                 continue
             seen.add(tensor.data_ptr())
-            tensor.copy_(torch.from_numpy(np.asarray(fill_value(name, tuple(tensor.shape)))))
+            value = None if made is None else made.get(name)
+            if value is None or value.shape != tensor.shape:
+                value = torch.from_numpy(np.asarray(fill_value(name, tuple(tensor.shape))))
+                if made is not None:
+                    made[name] = value = value.to(tensor.dtype)
+            tensor.copy_(value)
     return module
 
 

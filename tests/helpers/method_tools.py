@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input, load_json
+from helpers.small_encoder import TEST_CHANNELS, TEST_ENCODER
 from mmseg.classes import CLASSES
 from mmseg.config.uda import UDASettings
-from mmseg.models.backbones.mit import ARCHITECTURES, MixVisionTransformer
-from mmseg.registry import BACKBONES, UDA
+from mmseg.registry import UDA
 from mmseg.uda.draws import JitterFactors, StepDraws
 from mmseg.uda.segmentors import build_segmentor
 
@@ -93,19 +93,6 @@ def golden_batch(variant: str, step: int, n: int, height: int, width: int, block
 
 
 SIDE = 64
-# A MiT of one block a stage, for tests in which its size is not the point.
-TEST_ENCODER, TEST_CHANNELS = "mit_test", [16, 32, 80, 128]
-ARCHITECTURES[TEST_ENCODER] = ((1, 1, 1, 1), tuple(TEST_CHANNELS))
-
-
-@BACKBONES.register_module(name=TEST_ENCODER)
-class TestEncoder(MixVisionTransformer):
-    """See :data:`TEST_ENCODER`."""
-
-    __test__ = False
-
-    def __init__(self, **settings) -> None:
-        super().__init__(TEST_ENCODER, **settings)
 
 
 def small_method(**settings) -> nn.Module:
@@ -141,8 +128,16 @@ def small_batch() -> dict:
 
 
 def dark_zurich_method(train_type: str, **changes) -> nn.Module:
-    cfg = load_json("configs/work_dir_cs2dz.json")["model"]["decode_head"]
-    head = {**cfg, "decoder_params": {**cfg["decoder_params"], "train_type": train_type}}
-    model = without_dropout(small_model("cs2dz", decode_head=head))
+    """A variant for Dark Zurich with the smallest encoders, without dropout."""
+    cfg = load_json("configs/work_dir_cs2dz.json")["model"]
+    head, encoder = cfg["decode_head"], dict(type=TEST_ENCODER)
+    params = {**head["decoder_params"], "train_type": train_type, "embed_dims": 16}
+    parts = dict(
+        backbone_image=encoder,
+        backbone_events=encoder,
+        fusion_module={**cfg["fusion_module"], "in_channels": TEST_CHANNELS},
+        decode_head={**head, "in_channels": TEST_CHANNELS, "channels": 16, "decoder_params": params},
+    )
+    model = without_dropout(small_model("cs2dz", **parts))
     settings = dict(pseudo_threshold=0.0, pseudo_weight_ignore_top=0, pseudo_weight_ignore_bottom=0)
     return UDA.build(uda_settings("cs2dz", type="DACS", model=model, train_type=train_type, **settings | changes))

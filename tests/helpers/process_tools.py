@@ -53,6 +53,7 @@ class Server:
         *arguments: object,
         before: str = "",
         cwd: Path | None = None,
+        quick_end: bool = False,
         **environment: str,
     ) -> "Started":
         """Start a script.
@@ -60,6 +61,7 @@ class Server:
         Args:
             folder: of what it prints; created.
             before: code that runs in the process before the script, to prepare what is to happen to it.
+            quick_end: whether it ends without taking Python apart, once its threads and exit functions are done.
         """
         folder.mkdir(parents=True, exist_ok=True)
         order = {
@@ -68,6 +70,7 @@ class Server:
             "arguments": [str(a) for a in arguments],
             "before": before,
             "cwd": str(cwd or folder),
+            "quick_end": quick_end,
             "environment": environment,
         }
         self.process.stdin.write(json.dumps(order) + "\n")

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from helpers.golden_tools import events_input, fill, image_input, label_input
-from helpers.method_tools import TEST_CHANNELS, TEST_ENCODER, uda_settings
+from helpers.method_tools import uda_settings
+from helpers.small_encoder import TEST_CHANNELS, TEST_ENCODER
 from mmseg.config.run import Optimizer
 from mmseg.engine import graphs
 from mmseg.engine.graphs import ReplayingRunner

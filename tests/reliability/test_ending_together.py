@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.process_tools import Server, Started, wait_until
-from helpers.script_tools import ROOT
+from helpers.script_tools import PUBLISHED_ENCODERS, ROOT
 from helpers.training_tools import LIGHT, LONG, config_of
 
 from mmseg.models.weights import has_right_checksums
@@ -204,7 +204,7 @@ CityscapesICDataset.sample = fail
 def torchrun(server: Server, project: Path, folder: Path) -> Started:
     """torchrun with two real processes, in their second iteration."""
     folder.mkdir()
-    values = {**LONG, "data.workers_per_gpu": 1}
+    values = {**PUBLISHED_ENCODERS, **LONG, "data.workers_per_gpu": 1}
     (folder / "config.json").write_text(json.dumps(config_of(project, **values).to_dict(), default=list))
     arguments = ["--nproc_per_node=2", f"--master_port={free_port()}", str(ROOT / "tools" / "train.py"), "config.json"]
     arguments += ["--work-dir", "run", "--launcher", "pytorch"]

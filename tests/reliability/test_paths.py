@@ -1,12 +1,12 @@
 """Odd paths, a read-only data root, and runs that interfere with each other."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.process_tools import server
 from helpers.script_tools import PUBLISHED, ROOT, SMALL, make_project, run
 
 from mmseg.io.files import atomic_path, remove_leftovers
@@ -43,30 +43,46 @@ def test_odd_names_of_all_folders(project, tmp_path):
 
 
 # Root can write anywhere except on a file system mounted read-only.
-READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77; shift; exec "$@"'
+READ_ONLY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+new_mounts, private, bind, remount_read_only = 0x20000, 0x44000, 0x1000, 0x1021
+folder = os.environ['READ_ONLY'].encode()
+refused = libc.unshare(new_mounts) or libc.mount(b'none', b'/', None, private, None)
+refused = refused or libc.mount(folder, folder, None, bind, None)
+if refused or libc.mount(folder, folder, None, remount_read_only, None):
+    sys.exit('no mount')
+try:
+    open(folder + b'/written', 'w')
+except OSError:
+    pass
+else:
+    sys.exit('not read-only')
+"""
 
 
 def test_a_read_only_data_root(project, tmp_path):
     """Training, with nothing written next to the data."""
-    command = [sys.executable, str(ROOT / "my_run_experiments.py"), "--root_path", str(project)]
-    command += ["--base_config", str(ROOT / PUBLISHED), "--name", "reader", "--cfg-options", *options()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    folders = [path for path in (project, *project.rglob("*")) if path.is_dir()]
-    if os.geteuid() == 0:
-        if not shutil.which("unshare"):
-            pytest.skip("root needs unshare to have something that it cannot write")
-        command = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(project), *command]
-        folders = []
+    arguments = ("--root_path", project, "--base_config", ROOT / PUBLISHED, "--name", "reader")
+    as_root = os.geteuid() == 0
+    folders = [] if as_root else [path for path in (project, *project.rglob("*")) if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)
     try:
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        started = server().start(
+            tmp_path,
+            "my_run_experiments.py",
+            *(*arguments, "--cfg-options", *options()),
+            before=READ_ONLY if as_root else "",
+            READ_ONLY=str(project),
+        )
+        status = started.wait()
     finally:
         for folder in folders:
             folder.chmod(0o755)
-    if result.returncode == 77 or result.stderr.startswith("unshare:"):
+    if started.stderr == "no mount\n":
         pytest.skip("file systems cannot be mounted here")
-    assert result.returncode == 0, result.stderr
+    assert status == 0, started.stderr
     assert list(tmp_path.glob("work_dirs/local-basic/*_reader_*/iter_1.pth"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.process_tools import Server, Started, wait_until
-from helpers.script_tools import PUBLISHED, ROOT, SMALL
+from helpers.script_tools import PUBLISHED, ROOT, SMALL_PUBLISHED
 from helpers.training_tools import LIGHT, LONG, QUICK, config_of
 from rich.console import Console
 
@@ -429,7 +429,7 @@ else:
 
 def launch(server: Server, project: Path, folder: Path) -> Started:
     """Two runs, one after the other, by the launcher; the first has begun."""
-    values = {**SMALL, **QUICK, **LONG}
+    values = {**SMALL_PUBLISHED, **QUICK, **LONG}
     started = server.start(
         folder,
         "my_run_experiments.py",

@@ -246,7 +246,7 @@ def project(tmp_path_factory) -> Path:
     for path in (folder / "data" / "cityscapes").glob("*.json"):
         path.unlink()
     (folder / "pretrained").mkdir()
-    torch.save(fill(ResnetGenerator()).state_dict(), folder / "pretrained" / "cityscapes_ICD_to_dsec_EN.pth")
+    torch.save(fill(ResnetGenerator(width=8)).state_dict(), folder / "pretrained" / "cityscapes_ICD_to_dsec_EN.pth")
     return folder
 
 

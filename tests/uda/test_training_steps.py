@@ -8,10 +8,20 @@ that hold for any kernels.
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
-from helpers.golden_tools import GoldenArrays, assert_clear_classes, assert_within, double, fill, load_json
+from helpers.golden_tools import (
+    GoldenArrays,
+    WithoutDraws,
+    assert_clear_classes,
+    assert_within,
+    double,
+    fill,
+    load_json,
+)
 from helpers.method_tools import golden_batch, image_model, reference_draws, small_model, uda_settings, without_dropout
 from torch import Tensor, nn
 
@@ -81,6 +91,19 @@ def generator_file(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    """Weights of all variants by their names, made when they are first needed."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def no_garbage():
+    """A run takes gigabytes, and its parts refer to each other."""
+    yield
+    gc.collect()
+
+
 class GoldenRun:
     """The training of one variant, from the weights and draws of the reference.
 
@@ -89,7 +112,7 @@ class GoldenRun:
         teacher_logits: of the last pseudo-label, at the size of the image.
     """
 
-    def __init__(self, variant: str, changes: dict, generator_file: str) -> None:
+    def __init__(self, variant: str, changes: dict, generator_file: str, weights: dict[str, Tensor]) -> None:
         self.variant, self.golden = variant, load_json(f"c07_dacs_{variant}.json")
         self.arrays = GoldenArrays(f"c07_dacs_{variant}.npz")
         published = "cs2dz" if variant.startswith("cs2dz") else "cs2dsec"
@@ -101,8 +124,10 @@ class GoldenRun:
             cyclegan_itrd2en_path=generator_file,
             **changes,
         )
-        model = image_model() if self.settings["train_type"] == "cs2dsec_image" else small_model(published)
-        method = fill(without_dropout(UDA.build({**self.settings, "type": "DACS", "model": model})))
+        with WithoutDraws():
+            model = image_model() if self.settings["train_type"] == "cs2dsec_image" else small_model(published)
+            method = UDA.build({**self.settings, "type": "DACS", "model": model})
+        fill(without_dropout(method), weights)
         self.method: nn.Module = double(method.train())
         self.initial = {k: v.clone() for k, v in method.model.state_dict().items()}
         published = load_json("configs/work_dir_cs2dsec.json")["optimizer"]
@@ -151,8 +176,8 @@ class GoldenRun:
         return result, label, draws
 
 
-def run_golden_steps(variant: str, changes: dict, generator_file: str) -> None:
-    run = GoldenRun(variant, changes, generator_file)
+def run_golden_steps(variant: str, changes: dict, generator_file: str, weights: dict[str, Tensor]) -> None:
+    run = GoldenRun(variant, changes, generator_file, weights)
     floor = noise_floor()
     for number in range(len(run.golden["steps"])):
         result, label, draws = run.step(number)
@@ -219,11 +244,11 @@ def check_weights(run: GoldenRun, floor: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_three_steps(variant, generator_file):
-    run_golden_steps(variant, VARIANTS[variant], generator_file)
+def test_three_steps(variant, generator_file, weights):
+    run_golden_steps(variant, VARIANTS[variant], generator_file, weights)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("variant", VARIANTS_512)
-def test_step_512(variant, generator_file):
-    run_golden_steps(variant, VARIANTS_512[variant], generator_file)
+def test_step_512(variant, generator_file, weights):
+    run_golden_steps(variant, VARIANTS_512[variant], generator_file, weights)

@@ -9,6 +9,7 @@ import torch
 from helpers.golden_tools import (
     FORWARD,
     GoldenArrays,
+    WithoutDraws,
     assert_within,
     double,
     events_input,
@@ -24,6 +25,7 @@ from helpers.method_tools import (
     golden_batch,
     image_model,
     reference_draws,
+    small_method,
     small_model,
     uda_settings,
     without_dropout,
@@ -77,14 +79,22 @@ LOSS_CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """Weights of all cases by their names, made when they are first needed."""
+    return {}
+
+
 @pytest.mark.parametrize("case", LOSS_CASES)
-def test_losses_and_gradients(case):
+def test_losses_and_gradients(case, weights):
     golden = load_json("c06_losses.json")["cases"][case]
     published, settings, events_drawn, sharing = LOSS_CASES[case]
     cfg = load_json(f"configs/work_dir_{published}.json")["model"]["decode_head"]
     head = {**cfg, "decoder_params": {**cfg["decoder_params"], **sharing}}
     alone = case.startswith("cs2dsec_image")
-    model = fill(without_dropout(image_model() if alone else small_model(published, decode_head=head)))
+    with WithoutDraws():
+        model = image_model() if alone else small_model(published, decode_head=head)
+    fill(without_dropout(model), weights)
     method = UDA.build(uda_settings(published, type="DACS", model=model, **settings))
     passes = method.plan.passes(events_drawn)
     shape = (2, 3, 64, 64)
@@ -142,7 +152,7 @@ def test_source_only_is_the_first_half_of_the_step():
     """The baseline leaves the gradients that the loss on the source alone gives."""
     batch = golden_batch("cs2dsec_isr", 0, 2, 64, 64, 16)
     draws, _ = reference_draws(0, batch["source"]["label"], None, 0)
-    method = without_dropout(UDA.build(uda_settings(type="DACS", model=small_model(), source_only=True)))
+    method = small_method(source_only=True)
     result = method.train_step(batch, draws)
     streams = {"image", "events", "fusion", "img_self_res"}
     assert set(result.logs) == {"decode.loss_seg", "decode.acc_seg", *(f"decode.ce_{name}" for name in streams)}
@@ -237,9 +247,9 @@ def test_edges_of_a_label():
 
 
 def test_consistency_reaches_the_image_encoder_alone():
-    model = without_dropout(small_model())
     settings = dict(train_type=ONE_SECOND_INPUT, isr_no_fusion=True, lambda_feature_consistency=2.0)
-    method = UDA.build(uda_settings(type="DACS", model=model, **settings))
+    with torch.device("meta"):
+        method = UDA.build(uda_settings(type="DACS", model=small_model(), **settings))
     assert method.plan.passes(False).source_consistency == 2.0
     assert method.plan.passes(True).source_consistency == 0.0
     features = [torch.rand(1, 4, 2, 2, requires_grad=True) for _ in range(2)]
@@ -290,7 +300,8 @@ def test_a_stream_that_is_never_drawn_is_not_loaded():
 
 
 def test_fuse_both_needs_its_module():
-    model = small_model(fusion_isr_module={"type": ""})
+    with torch.device("meta"):
+        model = small_model(fusion_isr_module={"type": ""})
     with pytest.raises(ConfigError, match=r"model\.fusion_isr_module\.type"):
         UDA.build(uda_settings(type="DACS", model=model, fuse_both_ice_and_e=True))
 
@@ -307,7 +318,8 @@ def test_optimizer_settings():
 
 
 def test_optimizer_holds_the_student_once():
-    model = small_model()
+    with torch.device("meta"):
+        model = small_model()
     optimizer = build_optimizer(model, build(Optimizer, load_json("configs/work_dir_cs2dsec.json")["optimizer"]))
     grouped = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
@@ -355,7 +367,8 @@ def test_teacher_moves_parameters_and_keeps_buffers():
 
 
 def test_teacher_runs_in_train_mode_without_noise():
-    method = UDA.build(uda_settings(type="DACS", model=small_model()))
+    with torch.device("meta"):
+        method = UDA.build(uda_settings(type="DACS", model=small_model()))
     assert method.ema_model.training
     assert not method.ema_model.decode_head.dropout.training
     assert not method.ema_model.backbone_image.block1[1].drop_path.training
@@ -519,5 +532,5 @@ def test_bad_settings_are_named():
         UDASettings(train_type=TOGETHER, shift_type="up")
     with pytest.raises(ConfigError, match=r"unknown config key 'uda\.forward_cfg\.loss_weight\.isr'"):
         UDASettings(train_type=TOGETHER, forward_cfg=dict(loss_weight=dict(isr=1)))
-    with pytest.raises(ConfigError, match="did you mean 'cs2dsec_image\\+events_together'"):
+    with torch.device("meta"), pytest.raises(ConfigError, match="did you mean 'cs2dsec_image\\+events_together'"):
         UDA.build(uda_settings(type="DACS", model=small_model(), train_type="cs2dsec_image+event_together"))
