@@ -46,7 +46,7 @@ def start(order: dict) -> int:
     os.environ.update(order["environment"])
     sys.argv = [order["script"], *order["arguments"]]
     path = [entry for entry in order["environment"].get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), *path]
+    sys.path[:0] = [str((ROOT / order["script"]).parent), str(ROOT), str(ROOT / "tests"), *path]
     exec(order["before"], {})
     if order["quick_end"]:
         run_and_end_quickly(str(ROOT / order["script"]))

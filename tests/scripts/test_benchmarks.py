@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_tools import GOLDEN
+from helpers.script_tools import run
+from helpers.small_encoder import TEST_CHANNELS, TEST_ENCODER
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -182,14 +183,24 @@ def test_kinds_of_operations(names, kind):
     assert kind_of(names) == kind
 
 
+def small_config(folder: Path) -> Path:
+    """The toy city's config with the smallest encoders."""
+    encoder, channels = {"type": TEST_ENCODER, "_delete_": True}, {"in_channels": TEST_CHANNELS}
+    head = {**channels, "channels": 16, "decoder_params": {"embed_dims": 16}}
+    model = dict(backbone_image=encoder, backbone_events=encoder, fusion_module=channels, decode_head=head)
+    path = folder / "small.py"
+    path.write_text(f"_base_ = [{str(ROOT / 'configs' / 'demo' / 'cmda_toy_city.py')!r}]\nmodel = {model!r}\n")
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["step", "inference"])
 def test_roofline(work, monkeypatch, tmp_path):
     monkeypatch.setitem(roofline.MATRIX_SIDE, "cpu", 256)
     monkeypatch.setitem(roofline.COPIED, "cpu", 2**20)
-    config, path = ROOT / "configs" / "demo" / "cmda_toy_city.py", tmp_path / "x.json"
+    path = tmp_path / "x.json"
     words = f"--work {work} --precision fp32 bf16 --size 64 --batch 1 --repetitions 1 --device cpu --json {path}"
-    monkeypatch.setattr(sys, "argv", ["roofline.py", str(config), *words.split()])
+    monkeypatch.setattr(sys, "argv", ["roofline.py", str(small_config(tmp_path)), *words.split()])
     roofline.main()
     rows = json.loads(path.read_text())["rows"]
     assert [row["precision"] for row in rows] == ["fp32", "bf16"]
@@ -225,9 +236,7 @@ def test_work_of_a_step():
 @pytest.mark.slow
 def test_the_report_of_a_device(tmp_path):
     """All parts that a CPU has, at a tiny size; a part that cannot run is named, and does not stop the rest."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_report.py"), "--device", "cpu", "--tiny"]
-    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run("benchmarks/gpu_report.py", "--device", "cpu", "--tiny", "--out", tmp_path)
     (path,) = tmp_path.glob("*.json")
     report = json.loads(path.read_text())
     assert report["left_out"] == []
