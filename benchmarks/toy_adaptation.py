@@ -1,9 +1,11 @@
-"""Contribution of each part of CMDA on the toy city: night mIoU of five trainings, over several seeds.
+"""Contribution of each part of CMDA on the toy city: night mIoU of seven trainings, over several seeds.
 
 (a) source only, (b) self-training on images only, (c) CMDA, (d) CMDA without the Image Content-Extractor, (e) CMDA
-without events; for Dark Zurich (a) to (c). All use the same network sizes, crops, learning rates and number of
-iterations, and start from a network of the same architecture trained on the labelled days, shared by the seeds.
-Finished runs are not repeated, so an interrupted benchmark continues where it stopped.
+without events, (m) CMDA with masked image consistency, (x) with masks that differ between the modalities; for Dark
+Zurich (a) to (c). All use the same network sizes, crops, learning rates and number of iterations, and start from the
+same network that has learned the labelled days: ``configs/demo/toy_day.pth``, for (b) its part for images; for Dark
+Zurich, one that is trained first. Finished runs are not repeated, so an interrupted benchmark continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ TARGETS = {
         "c": ("CMDA", "cmda_toy_city", ALL_OUTPUTS),
         "d": ("CMDA without ICE", "cmda_without_ice_toy_city", ALL_OUTPUTS),
         "e": ("CMDA without events", "cmda_without_events_toy_city", IMAGE),
+        "m": ("CMDA, masked consistency", "cmda_mic_toy_city", ALL_OUTPUTS),
+        "x": ("CMDA, cross-modal masking", "cmda_crossmodal_mic_toy_city", ALL_OUTPUTS),
     },
     "dark_zurich": {
         "a": ("source only", "source_only_toy_dark_zurich", WITH_CONTENT_MAP),
@@ -46,13 +50,14 @@ TARGETS = {
         "c": ("CMDA", "cmda_toy_dark_zurich", WITH_CONTENT_MAP),
     },
 }
-# target -> variants that share a start -> config of the start, trained only on the labelled days
-STARTS = {
-    "dsec": {"acde": "source_only_toy_city", "b": "image_only_toy_city"},
-    "dark_zurich": {"ac": "source_only_toy_dark_zurich", "b": "image_only_toy_dark_zurich"},
-}
+# The start of the trainings towards DSEC
+DAY_NETWORK = PROJECT / "configs" / "demo" / "toy_day.pth"
+# Towards Dark Zurich: variants that share a start -> config of the start, trained only on the labelled days
+STARTS = {"ac": "source_only_toy_dark_zurich", "b": "image_only_toy_dark_zurich"}
 START_SEED = 0
-COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
+# Regions of the night image whose mIoU is listed
+REGIONS = ("dark", "glare", "boundary")
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,10 +80,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--variants", help="variants to train, e.g. ac (default: all for the target)")
     parser.add_argument("--seeds", type=whole_numbers, default="0,1,2", help="training seeds (default: %(default)s)")
     parser.add_argument(
-        "--iterations", type=whole_number(1), default=400, help="iterations of each (default: %(default)s)"
+        "--iterations", type=whole_number(1), default=1500, help="iterations of each (default: %(default)s)"
     )
     parser.add_argument(
-        "--start-iterations", type=whole_number(1), default=160, help="iterations of the start (default: %(default)s)"
+        "--start-iterations",
+        type=whole_number(1),
+        default=160,
+        help="Dark Zurich: iterations of the start (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
@@ -132,7 +140,7 @@ def root_options(target: str, data: Path) -> list[str]:
 def work_dir(variant: str, seed: int, args: argparse.Namespace) -> Path:
     """Folder of a run; its name tells data, length and precision."""
     name = TARGETS[args.target][variant][1]
-    length = f"{args.start_iterations}+{args.iterations}"
+    length = f"{args.start_iterations}+{args.iterations}" if args.target == "dark_zurich" else f"{args.iterations}"
     precision = "" if args.precision == "fp32" else f"_{args.precision}"
     return args.out / f"{variant}_{name}_{args.data.resolve().name}_{length}{precision}_seed{seed}"
 
@@ -157,7 +165,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     print(f"training {folder.name}", flush=True)
     options = [*root_options(args.target, args.data), f"runner.max_iters={iterations}", *more]
-    options += [f"evaluation.interval={max(1, iterations // 4)}", f"checkpoint_config.interval={iterations}"]
+    options += [f"evaluation.interval={max(1, iterations // 5)}", f"checkpoint_config.interval={iterations}"]
     base = PROJECT / "configs" / "demo" / f"{config}.py"
     command = ("tools/train.py", base, "--work-dir", folder, "--cfg-options", *options)
     script(*command, log=folder / "benchmark.out", threads=threads)
@@ -165,18 +173,31 @@ def train(
 
 
 def start(config: str, args: argparse.Namespace, threads: int | None) -> Path:
-    """Checkpoint of a network trained on the labelled days."""
+    """Checkpoint of a network trained on the labelled days, for Dark Zurich."""
     folder = args.out / f"start_{config}_{args.data.resolve().name}_{args.start_iterations}"
     return train(config, folder, args.start_iterations, args, threads, f"seed={START_SEED}", "uda.source_only=True")
+
+
+def starts(args: argparse.Namespace, pool: ThreadPoolExecutor, threads: int | None) -> dict[str, Path]:
+    """Variant -> checkpoint that it starts from."""
+    if args.target == "dsec":
+        found = dict.fromkeys(args.variants, DAY_NETWORK)
+        if "b" in args.variants:
+            from toy_day_network import image_part
+
+            found["b"] = args.out / "day_network_images.pth"
+            image_part(DAY_NETWORK, found["b"])
+        return found
+    jobs = {v: pool.submit(start, config, args, threads) for v, config in STARTS.items() if set(v) & set(args.variants)}
+    return {variant: job.result() for variants, job in jobs.items() for variant in variants}
 
 
 def run(variant: str, seed: int, args: argparse.Namespace, threads: int | None) -> None:
     """Train and test one variant with one seed, unless done already."""
     _, config, outputs = TARGETS[args.target][variant]
     folder = work_dir(variant, seed, args)
-    (begin,) = (path for variants, path in args.starts.items() if variant in variants)
     # Seeds must differ from that of the start.
-    options = (f"seed={seed + 1}", f"load_from={begin}", f"precision={args.precision}")
+    options = (f"seed={seed + 1}", f"load_from={args.starts[variant]}", f"precision={args.precision}")
     train(config, folder, args.iterations, args, threads, *options)
     for output, words in outputs.items():
         if not scores_file(folder, output).is_file():
@@ -202,11 +223,12 @@ def mean_sd(values: list[float]) -> str:
 
 def table(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
     """Rows of the table of scores."""
-    rows = [["training", "output", "mIoU", "pixel accuracy", "mIoU of each seed"]]
+    rows = [["training", "output", "mIoU", "pixel accuracy", *(f"mIoU, {r}" for r in REGIONS), "mIoU of each seed"]]
     for variant, output, found in results(args, seeds):
         scores = [result["scores"] for result in found]
         each = ", ".join(f"{100 * score['mIoU']:.1f}" for score in scores)
         columns = [mean_sd([score[key] for score in scores]) for key in ("mIoU", "aAcc")]
+        columns += [mean_sd([result["regions"][region]["mIoU"] for result in found]) for region in REGIONS]
         rows.append([title(variant, args), output, *columns, each])
     return rows
 
@@ -291,12 +313,7 @@ def main() -> None:
         script("tools/make_toy_data.py", args.data, *more, log=args.out / "toy_data.out")
     threads = max(1, (os.cpu_count() or 1) // args.workers) if args.workers > 1 else None
     with ThreadPoolExecutor(args.workers) as pool:
-        begins = {
-            variants: pool.submit(start, config, args, threads)
-            for variants, config in STARTS[args.target].items()
-            if set(variants) & set(args.variants)
-        }
-        args.starts = {variants: begin.result() for variants, begin in begins.items()}
+        args.starts = starts(args, pool, threads)
         # Seed by seed, so that an interrupted benchmark has complete comparisons.
         jobs = [pool.submit(run, variant, seed, args, threads) for seed in seeds for variant in args.variants]
         try:

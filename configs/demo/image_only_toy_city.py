@@ -8,12 +8,12 @@ model = dict(
 data = dict(
     workers_per_gpu=1,
     train=dict(
-        source=dict(image_resize_size=(320, 160), image_crop_size=(160, 160)),
-        target=dict(after_crop_resize_size=(160, 160)),
-        rare_class_sampling=dict(min_pixels=300, min_crop_ratio=0.25),
+        source=dict(image_resize_size=(512, 256), image_crop_size=(256, 256)),
+        target=dict(after_crop_resize_size=(256, 256)),
+        rare_class_sampling=dict(min_pixels=500, min_crop_ratio=0.25),
     ),
-    val=dict(test_resize_size=(176, 256)),
-    test=dict(test_resize_size=(176, 256)),
+    val=dict(test_resize_size=(282, 410)),
+    test=dict(test_resize_size=(282, 410)),
 )
 uda = dict(alpha=0.99, pseudo_threshold=0.8, debug_img_interval=100)
 optimizer = dict(lr=6e-4)

@@ -1,31 +1,34 @@
-"""Demonstrate CMDA on a generated toy city: data, training, test, comparison."""
+"""Demonstrate CMDA on a generated toy city: data, day network, adaptation to the night, test, comparison."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg.apis.arguments import Parser
+from mmseg.config.published import find_config
 from mmseg.errors import CMDAError
 from mmseg.io.json_files import read_json
 from mmseg.system.program import command_line, spelled
 from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.metrics_file import read_metrics
 
-# Number of night images in the picture that compares both trainings
+# Number of night images in the picture that compares both networks
 PICTURES = 4
 RUNS = Path("work_dirs") / "local-basic"
+# Tests of the network that adaptation starts from
+BEFORE = Path("work_dirs") / "demo_day_network"
+DAY_NETWORK = "toy_day.pth"
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        description="Generate a toy city in the formats of the real data sets, train a network on the labelled day, "
-        "adapt it to the night with CMDA, test both with my_test.py and compare them. Runs are written to "
-        "work_dirs/local-basic/.",
+        description="Generate a toy city in the formats of the real data sets, test a network that has learned such "
+        "cities by day, adapt it to the night with CMDA, test it again and compare. Runs are written to "
+        "work_dirs/.",
         epilog="example: python tools/demo.py",
     )
     parser.add_argument(
@@ -38,9 +41,9 @@ def make_parser() -> Parser:
         help="size of the toy city (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the toy city and of both trainings (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of the toy city and of the training (default: %(default)s)"
     )
-    parser.add_argument("--iterations", type=int, help="iterations of each training (default: as in the configs)")
+    parser.add_argument("--iterations", type=int, help="iterations of the training (default: as in its config)")
     return parser
 
 
@@ -74,8 +77,8 @@ def make_city(args: argparse.Namespace) -> None:
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
 
 
-def train(config: str, args: argparse.Namespace, start: Path | None = None) -> Path:
-    """Train a config of ``configs/demo``, starting from a checkpoint if given, and return the work dir."""
+def train(config: str, args: argparse.Namespace) -> Path:
+    """Train a config of ``configs/demo``, and return the work dir."""
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
@@ -83,8 +86,6 @@ def train(config: str, args: argparse.Namespace, start: Path | None = None) -> P
         options.append("data.train.rare_class_sampling.min_pixels=10")
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
-    if start:
-        options.append(f"load_from={start}")
     command = ["--root-path", args.data, "--base-config", f"{config}_toy_city", "--name", f"demo_{config}"]
     run("my_run_experiments.py", *command, "--cfg-options", *options)
     return next(path for path in set(RUNS.glob("*")) - before if experiment_of(path.name) == f"demo_{config}")
@@ -95,17 +96,30 @@ def newest_checkpoint(work_dir: Path) -> Path:
     return WorkDir(work_dir).checkpoints()[-1].resolve()
 
 
-def test(work_dir: Path, outputs: Sequence[str], args: argparse.Namespace) -> dict[str, dict]:
-    """Test outputs of a run and return the ``metrics.json`` of each."""
+def test_day_network(args: argparse.Namespace) -> dict[str, dict]:
+    """Test the network that has learned the days by day, on images, and at night; return both ``metrics.json``."""
+    weights = find_config("day_toy_city").with_name(DAY_NETWORK)
+    days = f"data.test.manifest={Path(args.data) / 'day_val.jsonl'}"
+    tests = {
+        "day": ("day_toy_city", "--output", "image", "--cfg-options", days),
+        "night": ("source_only_toy_city", "--output", "fusion", "--root-path", args.data),
+    }
+    for when, (config, *options) in tests.items():
+        run("tools/test.py", config, str(weights), "--out", str(BEFORE / when), *options)
+    return {when: read_metrics(BEFORE / when / "metrics.json") for when in tests}
+
+
+def test(work_dir: Path, args: argparse.Namespace) -> dict[str, dict]:
+    """Test the outputs of a run at night and return the ``metrics.json`` of each."""
     results = {}
-    for output in outputs:
+    for output in ("image", "events", "fusion"):
         run("my_test.py", "--work-dir", str(work_dir), "--root-path", args.data, "--output", output)
         results[output] = read_metrics(WorkDir(work_dir).predictions((output,)).metrics)
     return results
 
 
-def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
-    """Print the scores of both trainings side by side."""
+def compare(before: dict[str, dict], cmda: dict[str, dict]) -> None:
+    """Print the scores before and after adaptation side by side."""
     from rich.console import Console
 
     from mmseg.system.printing import TextTable
@@ -113,14 +127,16 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     def percent(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f}"
 
-    table = TextTable(title="IoU on the night test images, in percent")
+    table = TextTable(title="IoU on test streets, in percent")
     table.add_column("class")
-    columns = [(name, result) for results in (source_only, cmda) for name, result in results.items()]
-    for i, (name, _) in enumerate(columns):
-        table.add_column(f"{'source only' if i < len(source_only) else 'CMDA'}\n{name}", justify="right")
+    titles = {"day": "day network\nby day", "night": "day network\nat night"}
+    columns = [(titles[when], result) for when, result in before.items()]
+    columns += [(f"CMDA, {output}\nat night", result) for output, result in cmda.items()]
+    for title, _ in columns:
+        table.add_column(title, justify="right")
     classes = columns[0][1]["per_class"]
     for name in classes:
-        values = [result["per_class"][name]["IoU"] for _, result in columns]
+        values = [result["per_class"].get(name, {}).get("IoU") for _, result in columns]
         if any(value is not None for value in values):
             table.add_row(name, *map(percent, values))
     table.add_section()
@@ -129,8 +145,8 @@ def compare(source_only: dict[str, dict], cmda: dict[str, dict]) -> None:
     Console().print(table)
 
 
-def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
-    """Draw night images with both predictions and the label, and return the path of the picture."""
+def draw(cmda: Path, args: argparse.Namespace) -> Path:
+    """Draw night images, predictions before and after adaptation, and labels; return the path of the picture."""
     import cv2
     import numpy as np
 
@@ -155,8 +171,11 @@ def draw(source_only: Path, cmda: Path, args: argparse.Namespace) -> Path:
         sample = dataset[int(index)]
         name = f"{sample['img_metas']['name']}.png"
         seen = {
-            title: color_label(np.asarray(open_label(WorkDir(folder).predictions(("fusion",)).path / name)))
-            for title, folder in (("source only", source_only), ("CMDA", cmda))
+            title: color_label(np.asarray(open_label(folder / name)))
+            for title, folder in (
+                ("day network", BEFORE / "night"),
+                ("CMDA", WorkDir(cmda).predictions(("fusion",)).path),
+            )
         }
         given = {"night": image_picture(sample["warp_image"]), "events": signed_picture(sample["events_vg"])}
         pictures = {**given, **seen, "truth": label_picture(sample["label"])}
@@ -174,16 +193,14 @@ def main() -> None:
     args = parse_args()
     started = time.monotonic()
     make_city(args)
-    source_only = train("source_only", args)
-    # Adaptation starts from a network trained on the day.
-    cmda = train("cmda", args, newest_checkpoint(source_only))
-    baseline = test(source_only, ("fusion",), args)
-    scores = test(cmda, ("image", "events", "fusion"), args)
+    before = test_day_network(args)
+    cmda = train("cmda", args)
+    scores = test(cmda, args)
     print()
-    compare(baseline, scores)
-    print(f"comparison:          {draw(source_only, cmda, args)}")
+    compare(before, scores)
+    print(f"comparison:          {draw(cmda, args)}")
     print(f"toy city:            {Path(args.data) / 'contact_sheet.png'}")
     print(f"training pictures:   {cmda / 'pictures'}")
     print(f"CMDA panels:         {WorkDir(cmda).predictions(('fusion',)).panels}")
-    print(f"source-only panels:  {WorkDir(source_only).predictions(('fusion',)).panels}")
+    print(f"day network panels:  {BEFORE / 'night' / 'panels'}")
     print(f"finished in {(time.monotonic() - started) / 60:.1f} minutes")

@@ -14,7 +14,7 @@ def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         description="Write OUT/data/cityscapes, OUT/data/DSEC_Night (and OUT/data/dark_zurich), the two frame lists, "
-        "manifests of the night frames (night_train.jsonl, night_test.jsonl), toy_city.json (statistics, with "
+        "manifests (night_train.jsonl, night_test.jsonl, day_val.jsonl), toy_city.json (statistics, with "
         "complete: true once everything is written), toy_city_files.txt (the files that --force replaces) and "
         "contact_sheet.png.",
         epilog="example: python tools/make_toy_data.py work_dirs/toy --size small --workers 2",

@@ -78,13 +78,17 @@ def _day(task: Task) -> Outcome:
     train = task.kind == "day"
     rng = np.random.default_rng([task.seed, _DAY if train else _DAY_VAL, task.index])
     picture = scenes.day_picture(rng, task.settings.day_width, task.settings.day_height, DAY_STEP)
-    city = CITIES[task.index % len(CITIES)] if train else VAL_CITY
-    name = f"{city}_{task.index:06d}_000019"
     writers.write_cityscapes(
-        task.root / "cityscapes", "train" if train else "val", name, picture.image, picture.label,
+        task.root / "cityscapes", "train" if train else "val", day_name(task), picture.image, picture.label,
         picture.change if train else None,
     )  # fmt: skip
     return Outcome(task.kind, [scenes.class_pixels(picture.label)])
+
+
+def day_name(task: Task) -> str:
+    """``<city>_<sequence>_<frame>`` of a street by day."""
+    city = CITIES[task.index % len(CITIES)] if task.kind == "day" else VAL_CITY
+    return f"{city}_{task.index:06d}_000019"
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,17 @@ def write_cityscapes(
 ) -> None:
     """Write one labelled day image of ``<city>_<sequence>_<frame>``, and its image change if given."""
     city = name.split("_")[0]
-    write_png(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", image)
+    write_png(day_files(root, split, name)[0], image)
     write_png(root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", label_ids(train_ids))
     if change is not None:
         write_png(root / "leftImg8bit_IC1" / split / city / f"{name}_leftImg8bit.png", change)
+
+
+def day_files(root: Path, split: str, name: str) -> tuple[Path, Path]:
+    """Image of ``<city>_<sequence>_<frame>``, and its label map of train ids, which the conversion writes."""
+    city = name.split("_")[0]
+    image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
+    return image, root / "gtFine" / split / city / f"{name}_gtFine_labelTrainIds.png"
 
 
 def write_night_frame(sequence: Path, frame: int, image: np.ndarray, train_ids: np.ndarray | None) -> None:

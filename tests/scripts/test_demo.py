@@ -1,4 +1,4 @@
-"""The demo from one end to the other, at the smallest size: data, both trainings, their tests, the table."""
+"""The demo from one end to the other, at the smallest size: data, day network, training, tests, the table."""
 
 import contextlib
 import io
@@ -44,22 +44,34 @@ def test_its_scripts_are_those_of_a_user(capfd):
         demo.run("tools/make_toy_data.py", "--nothing")
 
 
-def test_both_trainings_are_tested_and_compared(demo):
+def test_both_networks_are_tested_and_compared(demo):
     folder, printed = demo
-    runs = {re.sub(r"\d+_\d+_demo_(.*)_.{5}", r"\1", path.name): path for path in (folder / "work_dirs").glob("*/*")}
-    assert set(runs) == {"source_only", "cmda"}
-    assert [path.parent.name for path in runs["source_only"].glob("preds*/metrics.json")] == ["preds_fusion"]
-    for output in ("image", "events", "fusion"):
-        scores = json.loads((runs["cmda"] / f"preds_{output}" / "metrics.json").read_text())
-        assert scores["output"] == output
+    (run,) = (folder / "work_dirs" / "local-basic").glob("*")
+    assert re.fullmatch(r"\d+_\d+_demo_cmda_.{5}", run.name)
+    found = {output: run / f"preds_{output}" / "metrics.json" for output in ("image", "events", "fusion")}
+    found |= {when: folder / "work_dirs" / "demo_day_network" / when / "metrics.json" for when in ("day", "night")}
+    for name, path in found.items():
+        scores = json.loads(path.read_text())
+        assert scores["output"] == {"day": "image", "night": "fusion"}.get(name, name)
         assert f"{100 * scores['scores']['mIoU']:.1f}" in printed
     assert re.search(r"mIoU .*\d", printed)
     assert re.search(r"road .*\d", printed)
 
 
+def test_the_day_network_knows_days_and_fails_at_night(demo):
+    """On a single day street and four night frames, in the input size of its training."""
+    folder, _ = demo
+    day, night = (
+        json.loads((folder / "work_dirs" / "demo_day_network" / when / "metrics.json").read_text())["scores"]
+        for when in ("day", "night")
+    )
+    assert day["aAcc"] > 0.85
+    assert night["aAcc"] < 0.6
+
+
 def test_it_names_pictures_that_exist(demo):
     folder, printed = demo
-    lines = "comparison|toy city|training pictures|CMDA panels|source-only panels"
+    lines = "comparison|toy city|training pictures|CMDA panels|day network panels"
     named = re.findall(rf"^(?:{lines}): +(.*)$", printed, re.MULTILINE)
     assert len(named) == 5
     for path in named:
