@@ -19,6 +19,7 @@ import flops
 import gpu_report
 import plain
 import roofline
+import toy_day_network
 from operations import REST, WorkCounter, kind_of
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
@@ -253,3 +254,20 @@ def test_a_part_of_the_report_that_fails(tmp_path):
     report.part("c", "", lambda: {"x": 1.0}, least=1000)
     assert report.parts == {"b": [{"x": 1.0}]}
     assert report.left_out == ["a: ZeroDivisionError: division by zero", "c: no time was left"]
+
+
+def test_images_part_of_the_day_network(tmp_path):
+    """The start of the self-training on images only fits its config, and holds the weights of the fused network."""
+    from mmseg.config.load import effective, load_config
+    from mmseg.engine.checkpoint import load_segmentor, segmentor_weights
+    from mmseg.uda.segmentors import build_segmentor
+
+    demo, out = ROOT / "configs" / "demo", tmp_path / "images.pth"
+    toy_day_network.image_part(demo / "toy_day.pth", out)
+    config = effective(load_config(demo / "image_only_toy_city.py", {"model.pretrained": None}))
+    part = load_segmentor(build_segmentor(config["model"]), out).state_dict
+    whole = segmentor_weights(demo / "toy_day.pth").state_dict
+    for ours, theirs in (("backbone.", "backbone_image."), ("decode_head.conv_seg", "decode_head.conv_seg")):
+        names = [name for name in part if name.startswith(ours)]
+        assert names
+        assert all(part[name].equal(whole[name.replace(ours, theirs)]) for name in names)
