@@ -1,5 +1,5 @@
-# The network toy_day.pth, from which the other trainings on the toy city start: 4,000 iterations on the labelled days of
-# 1,400 other streets, evaluated on days. It was trained on a GPU, in bf16, on
+# The network toy_day.pth, from which the other trainings on the toy city start: 4,000 iterations on the labelled days
+# of 1,400 other streets, evaluated on days. It was trained on a GPU, in bf16, on
 # python tools/make_toy_data.py POOL --seed 1000 --day 1400 --night-streets 1 --test-streets 1 --substeps 4
 # and converted by benchmarks/toy_day_network.py.
 _base_ = ["./source_only_toy_city.py"]

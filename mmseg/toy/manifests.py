@@ -1,4 +1,4 @@
-"""Manifests of a toy city: its night, for training on it as on your own footage, and its labelled days for validation."""
+"""Manifests of a toy city: its night, for training as on your own footage, and its labelled days for validation."""
 
 from __future__ import annotations
 
