@@ -154,7 +154,18 @@ class PositionMaps:
         self._maps: dict[tuple[Path | None, Size, Size], np.ndarray | None] = {}
 
     def of(self, alignment: Alignment, frame: ManifestFrame, size: Size, image_size: Size) -> np.ndarray | None:
-        """See :func:`position_map`."""
+        """See :func:`position_map`.
+
+        Raises:
+            DataError: also for images of several sizes, if a matrix maps events to their pixels.
+        """
+        others = {known for _, _, known in self._maps} - {image_size}
+        if alignment.matrix is not None and others:
+            height, width = others.pop()
+            raise DataError(
+                f"{frame.image} is {image_size[1]}x{image_size[0]}, images before it {width}x{height}; the mapping of "
+                "events is for images of one size"
+            )
         key = (frame.rectify_map or alignment.rectify_map, size, image_size)
         if key not in self._maps:
             self._maps[key] = position_map(alignment, frame, size, image_size)

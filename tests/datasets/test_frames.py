@@ -427,6 +427,14 @@ def test_a_rectify_map_into_larger_images(footage):
     assert np.allclose(found[:, 0, 1], (np.arange(48) + 0.5) * 2 - 0.5)
 
 
+def test_a_matrix_is_for_images_of_one_size(footage):
+    make_images(footage / "images", ["b.png"], (32, 24))
+    recording(footage / "b.npz")
+    events = {"mapping": "homography", "matrix": np.eye(3).tolist()}
+    with pytest.raises(DataError, match=r"line 3: .*b\.png is 32x24, images before it 64x48; the mapping of"):
+        night(footage, LINE, B | {"events": "b.npz"}, header=HEADER | {"events": events})
+
+
 def test_many_recordings_are_not_all_kept_open(footage, monkeypatch):
     monkeypatch.setattr("mmseg.datasets.frames.KEPT_OPEN", 1)
     lines = []

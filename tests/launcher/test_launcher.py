@@ -616,18 +616,26 @@ def test_notes_on_fusion_where_nothing_is_fused(root, kind):
 def existing(tmp_path_factory) -> Path:
     """A root where everything that a config names exists, empty."""
     folder = tmp_path_factory.mktemp("root")
-    for name in ("data/cityscapes", "data/dark_zurich", "pretrained"):
+    own = {
+        "data/own": ("train", "val"),
+        "data/muses": ("night_train", "night_val"),
+        "data/DSEC_Semantic": ("train", "test"),
+    }
+    for name in ("data/cityscapes", "data/dark_zurich", "pretrained", *own):
         (folder / name).mkdir(parents=True)
     for name in ("mit_b5.pth", "cityscapes_ICD_to_dsec_EN.pth"):
         (folder / "pretrained" / name).touch()
     for name in ("night_dataset_warp.txt", "night_test_dataset_warp.txt"):
         (folder / name).touch()
+    for name, manifests in own.items():
+        for manifest in manifests:
+            (folder / name / f"{manifest}.jsonl").touch()
     return folder
 
 
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in ("fusion", "ablations", "baselines", "beyond")
+    for folder in ("fusion", "ablations", "baselines", "beyond", "own")
     for path in (ROOT / "configs" / folder).glob("*.py")
 )
 

@@ -7,13 +7,22 @@ import cv2
 import numpy as np
 import pytest
 from helpers.golden_tools import GOLDEN
+from helpers.layout_trees import LABELS, make_dsec_sequence, make_muses
 from helpers.script_tools import ROOT, SMALL, run
 from PIL import Image
 
+from mmseg.config.class_sets import class_set_of
+from mmseg.config.load import effective
+from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.manifest import read_manifest
+from mmseg.launcher.child import plan_child
+from mmseg.preparation.layouts import Selection
+from mmseg.preparation.layouts.find import find
+from mmseg.preparation.manifests import write_manifest
 
 FRAMES, RATE, WIDTH, HEIGHT = 8, 20, 160, 120
 START = 1_000_000
+MUSES = json.loads((GOLDEN / "muses_projection.json").read_text())
 SMALL_OWN = {
     **{key: value for key, value in SMALL.items() if not key.startswith("data.train.target")},
     "data.workers_per_gpu": 1,
@@ -100,6 +109,33 @@ def test_a_folder_of_images_with_labels(project):
     metrics = json.loads((work_dir / "preds_fusion" / "metrics.json").read_text())
     assert metrics["samples"] == 2
     assert 0 <= metrics["scores"]["mIoU"] <= 1
+
+
+@pytest.mark.parametrize(("config", "classes"), [("cs2muses", 19), ("cs2dsec_semantic", 11)])
+def test_configs_of_published_sets(tmp_path, config, classes):
+    """What the launcher trains and tests: samples that source, network and class set fit."""
+    if config == "cs2muses":
+        make_muses(tmp_path / "data/muses", MUSES[0]["calib"], (960, 540))
+        night = {"time_of_day": ("night",)}
+        wanted = {f"night_{split}": ("muses", {"split": split, **night}) for split in ("train", "val")}
+        folder = tmp_path / "data/muses"
+    else:
+        folder = tmp_path / "data/DSEC_Semantic"
+        for name in ("zurich_city_00_a", "zurich_city_13_a"):
+            make_dsec_sequence(folder / name, 4)
+        wanted = {split: ("dsec-semantic", {"split": split}) for split in ("train", "test")}
+    for name, (layout, selection) in wanted.items():
+        write_manifest(folder / f"{name}.jsonl", find(layout, folder, Selection(**selection)))
+    child = plan_child(ROOT / f"configs/own/{config}.py", "n", str(tmp_path), {"model.pretrained": None})
+    settings = effective(child.resolved, for_training=True)
+    assert settings["model"]["decode_head"]["num_classes"] == classes
+    target = build_dataset(settings["data"]["train"]["target"], class_set_of(settings))
+    sample = target.sample(0, target.draw(np.random.default_rng(0)))
+    assert {key: value.shape for key, value in sample.items()} == dict.fromkeys(target.outputs, (3, 512, 512))
+    test = build_dataset(settings["data"]["test"], class_set_of(settings))
+    sample = test[0]
+    assert sample["events_vg"].shape[1:] == test.prediction_size
+    assert sample["label"].unique().tolist() == list(LABELS[classes])
 
 
 # ------------------------------------------------------------------------------------------- the tool
