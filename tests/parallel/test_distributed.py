@@ -1,8 +1,10 @@
 """Trainings in several processes: two processes train as one does on the joint batch."""
 
+import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,6 +120,12 @@ def process(rank: int, port: int, folder: Path, freeze: bool) -> None:
         train(process, 1, folder, freeze)
 
 
+def start_two(function: Callable[..., None], *arguments: object) -> None:
+    """Run a function in two processes, which are forked from one that has imported what takes longest."""
+    multiprocessing.set_forkserver_preload(["torch._dynamo"])
+    mp.start_processes(function, (free_port(), *arguments), nprocs=2, start_method="forkserver")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -132,14 +140,14 @@ def load(path: Path) -> dict:
 def whole(tmp_path_factory) -> Path:
     """Folder of two processes that trained together without a break."""
     folder = tmp_path_factory.mktemp("whole")
-    mp.start_processes(process, (free_port(), folder, False), nprocs=2, start_method="spawn")
+    start_two(process, folder, False)
     return folder
 
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_two_processes_hold_one_network(tmp_path, whole, freeze):
     if freeze:
-        mp.start_processes(process, (free_port(), tmp_path, freeze), nprocs=2, start_method="spawn")
+        start_two(process, tmp_path, freeze)
     first, second = (load((tmp_path if freeze else whole) / f"rank{rank}_of_2.pth") for rank in (0, 1))
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name  # running statistics included
@@ -156,7 +164,7 @@ def test_two_processes_hold_one_network(tmp_path, whole, freeze):
 
 def test_two_processes_stop_together_and_go_on(tmp_path, whole):
     """One is told to stop; the checkpoint of both leads to the weights of an uninterrupted run, bit for bit."""
-    mp.start_processes(resumed_process, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    start_two(resumed_process, tmp_path)
     for rank in (0, 1):
         expected, resumed = (load(folder / f"rank{rank}_of_2.pth") for folder in (whole, tmp_path))
         for name, tensor in expected.items():

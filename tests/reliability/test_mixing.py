@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.process_tools import Started, server
 from helpers.script_tools import ROOT
 from rich.console import Console
 
@@ -439,31 +440,25 @@ run_as_script(main)
 """
 
 
-def start_process(rank: int, environment: dict[str, str], port: int, *words: str) -> subprocess.Popen:
+def start_process(folder: Path, rank: int, environment: dict[str, str], port: int, *words: str) -> Started:
     variables = {
-        **os.environ,
         **environment,
         "SLURM_PROCID": str(rank),
         "SLURM_NTASKS": "2",
         "SLURM_LOCALID": str(rank),
-    }
-    variables |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", PROCESS, *words]
-    return subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # it ends before the script
+    return server().start(folder, "tools/train.py", *words, before=PROCESS + "sys.exit(0)", **variables)
 
 
-def ends(*processes: subprocess.Popen) -> list[tuple[int, str, str]]:
+def ends(*processes: Started) -> list[tuple[int, str, str]]:
     try:
-        outputs = [process.communicate(timeout=120) for process in processes]
+        return [(process.wait(120), process.stdout, process.stderr) for process in processes]
     finally:
         for process in processes:
-            process.kill()
-    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+            process.kill_session()
 
 
 def free_port() -> int:
@@ -472,18 +467,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_two_jobs_at_one_port_do_not_train_into_each_other():
+def test_two_jobs_at_one_port_do_not_train_into_each_other(tmp_path):
     port = free_port()
-    first = start_process(0, job(1), port, "1", "go")
-    stray = start_process(1, job(2), port, "1", "go")
+    first = start_process(tmp_path / "first", 0, job(1), port, "1", "go")
+    stray = start_process(tmp_path / "stray", 1, job(2), port, "1", "go")
     ((status, _, errors),) = ends(stray)
     assert status == 2
     assert re.search(r"^error: at 127\.0\.0\.1:\d+ another training waits for its processes \(1 .*this is 2 ", errors)
-    late = start_process(0, job(2), port, "1", "go")
+    late = start_process(tmp_path / "late", 0, job(2), port, "1", "go")
     ((status, _, errors),) = ends(late)
     assert status == 2
     assert re.search(r"^error: 127\.0\.0\.1:\d+ is taken already.*set MASTER_PORT", errors)
-    second = start_process(1, job(1), port, "1", "go")
+    second = start_process(tmp_path / "second", 1, job(1), port, "1", "go")
     assert [end[:2] for end in ends(first, second)] == [(0, "first\n"), (0, "first\n")]
 
 
@@ -497,9 +492,9 @@ def test_two_jobs_at_one_port_do_not_train_into_each_other():
         ((("1", "fail"), ("1", "fail")), "error: the first cannot decide"),
     ],
 )
-def test_processes_that_disagree_end_with_one_message(words, message):
+def test_processes_that_disagree_end_with_one_message(tmp_path, words, message):
     port = free_port()
-    found = ends(*(start_process(rank, job(1), port, *words[rank]) for rank in (0, 1)))
+    found = ends(*(start_process(tmp_path / str(rank), rank, job(1), port, *words[rank]) for rank in (0, 1)))
     assert [end[0] for end in found] == [2, 2]
     assert re.search(message, found[0][2])
     assert found[1][2] == ""
