@@ -43,6 +43,6 @@ class DarkZurichCheck(SectionCheck):
             findings += check_image_files(self.files, subset)
         if self.split == "train":
             number = len(DARK_ZURICH.names(self.root, "test"))
-            remedy = "extract the archive of the test split; a submission to the evaluation server needs it"
+            remedy = "extract the archive of the test split, for predictions only: its evaluation server is closed"
             findings.append(unneeded_count("Dark Zurich test night images", number, PUBLISHED["test"], subset, remedy))
         return findings

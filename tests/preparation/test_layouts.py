@@ -233,6 +233,10 @@ def test_the_protocol_of_ess(tmp_path):
         (lambda s: (s / "11classes").rename(s / "x"), r"has no label maps: none of .*semantic/left/11classes/data, "),
         (lambda s: (s / "zurich_city_13_a_semantic_timestamps.txt").write_text("5\n"), "has 1 lines for 4 label maps"),
         (lambda s: (s / "zurich_city_13_a_semantic_timestamps.txt").unlink(), "has no times of its labels: neither"),
+        (
+            lambda s: (s / "images/timestamps.txt").write_text("5\n6\n7\n8\n"),
+            r"no image is left; 0 images; 4 left out: images/timestamps\.txt has no image at the time",
+        ),
         (lambda s: (s / "warp_images").rename(s / "x"), "neither .*warp_images nor .*ev_inf holds.*warp_images.py"),
         (lambda s: (s / "events/left/rectify_map.h5").unlink(), r"rectify_map\.h5 does not exist; extract it from"),
         (lambda s: (s / "events/left/events.h5").unlink(), "holds none of zurich_city_13_a, .*with events: none"),

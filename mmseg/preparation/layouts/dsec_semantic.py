@@ -32,6 +32,7 @@ SEQUENCES = {
 LABELS = ("semantic/left/{n}classes/data", "semantic/{n}classes/data", "{n}classes")
 LABEL_TIMES = ("semantic/timestamps.txt", "{name}_semantic_timestamps.txt")
 CLASS_SETS = {"11": DSEC_11.name, "19": CITYSCAPES_19.name}
+NO_IMAGE_THEN = "images/timestamps.txt has no image at the time of their label"
 IDENTITY = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
@@ -63,7 +64,7 @@ def _frames(sequence: Path, classes: str, lines: Lines) -> list[Frame]:
     for number, (label, time) in enumerate(zip(labels, times, strict=True)):
         image = images.get(number_at.get(time, -1) if number_at else number)
         if image is None:
-            lines.content.left_out[NO_IMAGE] += 1
+            lines.content.left_out[NO_IMAGE_THEN if number_at and time not in number_at else NO_IMAGE] += 1
         else:
             frames.append(Frame(image, time, dict(WINDOW), label))
     return frames
