@@ -388,6 +388,11 @@ def add_test_options(parser: Parser) -> None:
     )
     add_content_map_option(parser)
     add_augmentation_option(parser)
+    parser.add_argument(
+        "--without",
+        choices=("events", "image"),
+        help="zeros in place of a modality, as if it failed; shows how far scores fall",
+    )
     parser.add_argument("--root-path", help="folder with data/ and pretrained/, for a config from another machine")
     parser.add_argument(
         "--no-panels", action="store_true", help="do not write panels (image | events | prediction | label)"
@@ -409,4 +414,5 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
         "image_isr": args.image_isr,
         "train_isr_parms": args.train_isr_parms,
         "tta": args.tta,
+        "without": args.without,
     }

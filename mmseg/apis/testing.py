@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.data_root import use_root
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
+from mmseg.datasets.base import EvaluationSet
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
@@ -23,16 +25,18 @@ from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, evaluate
+from mmseg.evaluation.missing import missing_streams
 from mmseg.evaluation.submission import SERVER_CLOSED, VAL_IS_HARDER, check_classes, write_submission
-from mmseg.evaluation.tables import print_scores
+from mmseg.evaluation.tables import fall_table, print_scores
 from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
 from mmseg.system.printing import say, track
-from mmseg.weights.store import description_of
+from mmseg.weights.store import description_of, local_file
 from mmseg.weights.table import folder_of, is_remote
 from mmseg.work_dir.layout import TestFolder, WorkDir
-from mmseg.work_dir.results import TestChoices, results_folder, set_aside
+from mmseg.work_dir.metrics_file import read_metrics
+from mmseg.work_dir.results import TestChoices, is_result_of, results_folder, set_aside
 
 Tell = Callable[[str], None]
 
@@ -68,6 +72,7 @@ def test(
     console: Console | None = None,
     manifest: str | None = None,
     tta: str | None = None,
+    without: str | None = None,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
 
@@ -87,6 +92,8 @@ def test(
         panels: also write panels.
         console: where messages go; stdout by default.
         tta: test-time augmentation, e.g. ``flip,0.75,1.0,1.25``; None for none.
+        without: ``events`` or ``image``: test with zeros in its place, and compare with the complete test, which is run
+            first if its results are not in its folder (next to ``out_dir``, if that is given).
 
     Raises:
         CMDAError: bad input.
@@ -104,59 +111,128 @@ def test(
         cfg_options=dict(cfg_options or {}),
         precision=precision,
         tta=augmentation.name if augmentation else "",
+        without=without or "",
     )
+    ready = _ready(config_path, checkpoint, root_path, choices, tell)
+    folder = Path(out_dir or results_folder(folder_of(checkpoint), choices))
+    if without:
+        aside = folder.with_name(f"{folder.name}_complete") if out_dir else None
+        complete = _complete_scores(ready, aside, panels, console)
+        ready = replace(ready, tested={**ready.tested, "complete": complete})
+    result = _run(ready, folder, panels, console)
+    if without and result.scores is not None:
+        console.print(fall_table(ready.tested["complete"], result, without))
+    return result
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that a test needs.
+
+    Attributes:
+        checkpoint: the tested checkpoint.
+        choices: what the user chose.
+        config: config with the choices applied.
+        dataset, output: test set, and tested output of the model.
+        predictor: predicts with the model.
+        tested: what is tested, for ``metrics.json``.
+        missing: input streams that are replaced by zeros.
+    """
+
+    checkpoint: str | Path
+    choices: TestChoices
+    config: Config
+    dataset: EvaluationSet
+    output: str
+    predictor: Predictor
+    tested: Mapping[str, Any]
+    missing: frozenset[str] = frozenset()
+
+
+def _ready(
+    config_path: str | Path | None, checkpoint: str | Path, root_path: str | None, choices: TestChoices, tell: Tell
+) -> _Ready:
+    """Read the config, build test set and network, and load its weights."""
     device = choose_device()
-    check_precision(precision, device)
+    check_precision(choices.precision, device)
     config, config_source = _read_config(config_path, checkpoint, root_path, choices, tell)
     output = choose_test_set(config, choices)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)
     check_test_set(segmentor, dataset, output, "data.test")
+    missing = missing_streams(choices.without, segmentor, dataset, output)
     tell(dataset.read_from)
-    for_server = dataset if type(dataset) is DarkZurichICDataset and dataset.split == "test" else None
-    if for_server is not None:
-        check_classes(for_server.classes)
+    if _for_server(dataset):
+        check_classes(dataset.classes)
         tell(f"note: {SERVER_CLOSED}")
-    _load_weights(segmentor, checkpoint, model, dataset.classes, tell)
-    out_dir = out_dir or results_folder(folder_of(checkpoint), choices)
+    _load_weights(segmentor, checkpoint, choices.model, dataset.classes, tell)
     tested = _description(config, config_source, checkpoint, segmentor, choices)
     # fp32 as the evaluations of an fp32 training; torch by itself lets a GPU round the factors of convolutions.
-    dtype = set_precision(precision, device)
-    kept = set_aside(out_dir, tested, output)
-    if kept:
-        tell(f"the results of another test in {out_dir} are kept in {kept}")
+    dtype = set_precision(choices.precision, device)
     segmentor.to(device).eval()
     recorder = recorder_for(device, value_of(config, "cuda_graphs"))
+    augmentation = TestTimeAugmentation.parse(choices.tta)
     if augmentation:
         tell(augmentation.describe())
+    predictor = Predictor(segmentor, device, dtype, recorder, tell, augmentation)
+    return _Ready(checkpoint, choices, config, dataset, output, predictor, tested, missing)
+
+
+def _for_server(dataset: EvaluationSet) -> bool:
+    """Whether predictions of a test set are packed for the server of Dark Zurich."""
+    return type(dataset) is DarkZurichICDataset and dataset.split == "test"
+
+
+def _run(ready: _Ready, out_dir: Path, panels: bool, console: Console) -> Evaluation:
+    """Predict the test set, and write and print the results."""
+    tell = partial(say, console)
+    device = ready.predictor.device
+    kept = set_aside(out_dir, ready.tested, ready.output)
+    if kept:
+        tell(f"the results of another test in {out_dir} are kept in {kept}")
     progress = partial(track, console=console, disable=not console.is_terminal)
     try:
         result = evaluate(
-            segmentor,
-            dataset,
-            output,
+            ready.predictor.segmentor,
+            ready.dataset,
+            ready.output,
             device,
             out_dir,
             panels=panels,
             color=True,
-            workers=value_of(config, "data.workers_per_gpu") if device.type == "cuda" else 0,
+            workers=value_of(ready.config, "data.workers_per_gpu") if device.type == "cuda" else 0,
             progress=partial(progress, description=f"testing on {device}"),
-            tested=tested,
-            predictor=Predictor(segmentor, device, dtype, recorder, tell, augmentation),
+            tested=ready.tested,
+            predictor=ready.predictor,
+            missing=ready.missing,
         )
         print_scores(result, console)
-        if isinstance(dataset, DarkZurichICDataset) and dataset.split == "val":
+        if isinstance(ready.dataset, DarkZurichICDataset) and ready.dataset.split == "val":
             tell(f"note: {VAL_IS_HARDER}")
         tell(f"predictions (also in colour) and metrics.json in {out_dir}")
         tell(report_of_test(out_dir))
-        if for_server is not None:
-            predictions = {name: Path(out_dir) / name for name in for_server.file_names}
+        if isinstance(ready.dataset, DarkZurichICDataset) and _for_server(ready.dataset):
+            predictions = {name: out_dir / name for name in ready.dataset.file_names}
             packing = partial(progress, description="writing the submission")
             archive = write_submission(predictions, TestFolder(out_dir).submission, packing)
             tell(f"submission for the Dark Zurich server, checked and packed: {archive}")
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     return result
+
+
+def _complete_scores(ready: _Ready, folder: Path | None, panels: bool, console: Console) -> Mapping[str, Any]:
+    """Scores of the same test with all inputs: those in its folder if they are of this test, else it is run first."""
+    choices = replace(ready.choices, without="")
+    folder = folder or results_folder(folder_of(ready.checkpoint), choices)
+    tested = {**ready.tested, "without": ""}
+    metrics = TestFolder(folder).metrics
+    # A training that went on may have written the checkpoint anew.
+    written = local_file(ready.checkpoint).stat().st_mtime
+    if not is_result_of(folder, tested, ready.output) or written > metrics.stat().st_mtime:
+        say(console, f"the test with all inputs comes first, into {folder}")
+        _run(replace(ready, choices=choices, tested=tested, missing=frozenset()), folder, panels, console)
+    return read_metrics(metrics)["scores"]
 
 
 def _read_config(
@@ -187,6 +263,7 @@ def _description(
         "mode": segmentor.test_cfg.mode,
         "precision": choices.precision,
         "tta": choices.tta,
+        "without": choices.without,
         "test_set": plain(config.data.test.to_dict()),
     }
 

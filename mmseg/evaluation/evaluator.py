@@ -23,6 +23,7 @@ from mmseg.engine.prediction import Copies, Predictor, one_behind
 from mmseg.engine.stages import Stages
 from mmseg.errors import CMDAError, DataError, own_message
 from mmseg.evaluation.metrics import FrameScores, Scores, none_if_nan, scores
+from mmseg.evaluation.missing import with_zeros
 from mmseg.evaluation.regions import RegionScores, count_pixels, input_grey, region_scores, whole
 from mmseg.io.files import write_text
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -90,6 +91,7 @@ def evaluate(
     tested: Mapping[str, Any] | None = None,
     skip_bad_samples: bool = False,
     predictor: Predictor | None = None,
+    missing: frozenset[str] = frozenset(),
 ) -> Evaluation:
     """Predict every sample of a test set with a model in eval mode.
 
@@ -110,6 +112,7 @@ def evaluate(
         tested: what was tested, for ``metrics.json``.
         skip_bad_samples: leave out frames with unusable files, and list them in ``metrics.json`` (``left_out``).
         predictor: predicts with the model; by default in the precision of its weights, without CUDA graphs.
+        missing: input streams that are replaced by zeros, see :func:`.missing_streams`. Panels still show them.
 
     Raises:
         DataError: a frame has unusable files; with ``skip_bad_samples``, all frames have.
@@ -129,7 +132,7 @@ def evaluate(
     write = partial(_write_frame, output=output, files=files, color=color, panels=panels, classes=dataset.classes)
     try:
         with Stages() as stages:
-            predicted = one_behind(_begun(predictor, read(loader, progress), dataset, output, left_out))
+            predicted = one_behind(_begun(predictor, read(loader, progress), dataset, output, left_out, missing))
             for frame in stages.each(write, predicted):
                 titles = frame.titles
                 if frame.counts is None:
@@ -181,7 +184,12 @@ class _WrittenFrame:
 
 
 def _begun(
-    predictor: Predictor, batches: Iterable[Mapping[str, Any]], dataset: EvaluationSet, output: str, left_out: list[str]
+    predictor: Predictor,
+    batches: Iterable[Mapping[str, Any]],
+    dataset: EvaluationSet,
+    output: str,
+    left_out: list[str],
+    missing: frozenset[str],
 ) -> Iterator[Callable[[], _Frame]]:
     """Start the prediction of each sample; calling a result waits for it. Fills ``left_out``."""
 
@@ -195,7 +203,8 @@ def _begun(
             left_out += batch[UNUSABLE]
             continue
         streams = {stream: batch[key] for stream, key in dataset.TEST_STREAMS.items() if key in batch}
-        yield partial(finish, predictor.begin(streams, output, dataset.prediction_size), batch, streams)
+        begun = predictor.begin(with_zeros(streams, missing), output, dataset.prediction_size)
+        yield partial(finish, begun, batch, streams)
 
 
 def _write_frame(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from mmseg.evaluation.evaluator import Evaluation
 from mmseg.evaluation.metrics import Scores
+from mmseg.evaluation.missing import falls
 from mmseg.evaluation.regions import DISTANCE, REGIONS, RegionScores
 from mmseg.system.printing import TextTable, say
 
@@ -51,6 +53,16 @@ def region_table(regions: Sequence[RegionScores]) -> Table:
         summary = region.scores.summary()
         values = [region.share, *(summary[key] for key in means), summary["aAcc"]]
         table.add_row(f"{region.name}: {REGIONS[region.name]}", *map(_percent, values))
+    return table
+
+
+def fall_table(complete: Mapping[str, Any], result: Evaluation, without: str) -> Table:
+    """How far the means fall without a modality, in percent; ``complete`` are those with all inputs, in [0, 1]."""
+    table = TextTable(title=f"without {'the ' if without == 'image' else ''}{without}: how far scores fall")
+    for i, column in enumerate(("", "all inputs", f"without {without}", "difference")):
+        table.add_column(column, justify="right" if i else "left")
+    for key, (before, after) in falls(complete, result.as_dict().get("scores", {})).items():
+        table.add_row(key, _percent(before), _percent(after), f"{100 * (after - before):+.2f}")
     return table
 
 

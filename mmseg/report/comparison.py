@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Score:
         classes: IoU by class name.
         regions: mean IoU over the valid classes by region, see :mod:`mmseg.evaluation.regions`.
         folder: where the test left its files; None if only the log has the scores.
+        missing: mean IoU over the valid classes by modality that zeros replaced.
     """
 
     iteration: int
@@ -48,6 +49,7 @@ class Score:
     classes: Mapping[str, float] = field(default_factory=dict)
     regions: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
+    missing: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Row:
     classes: Mapping[str, list[float]]
     regions: Mapping[str, list[float]]
     series: tuple[tuple[Score, ...], ...] = ()
+    missing: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
@@ -117,6 +120,7 @@ def read_run(work_dir: str | Path) -> RunScores:
     except ConfigError:
         raise ConfigError(f"{config_path}: seed is {shown(seed)}; give {SEED.text}") from None
     found: dict[tuple[str, str], dict[int, Score]] = {}
+    missing: dict[tuple[tuple[str, str], int], dict[str, float]] = {}
     predicted = (test.metrics for test in files.existing_predictions())
     # if something was tested twice, the later test counts
     tests = sorted(predicted, key=lambda path: (path.stat().st_mtime_ns, path))
@@ -125,23 +129,42 @@ def read_run(work_dir: str | Path) -> RunScores:
         if not metrics["scores"]:
             continue
         iteration = tested_iteration(metrics) or 0
-        classes = {c: 100 * v["IoU"] for c, v in metrics["per_class"].items() if v.get("IoU") is not None}
-        output = metrics.get("output") or NO_SCORE
-        if "train_isr_parms" in path.parent.name:
-            output += " (train_isr_parms)"
-        if metrics.get("tta"):
-            output += f" (tta {metrics['tta']})"
-        if isinstance(metrics.get("options"), dict) and metrics["options"]:
-            output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
-        of = found.setdefault((metrics.get("model") or "student", output), {})
-        shares = {key: metrics["scores"].get(key) for key in MEANS}
-        means = {key: 100 * share for key, share in shares.items() if share is not None}
-        shares = {name: main_score(region)[1] for name, region in metrics["regions"].items()}
-        regions = {name: 100 * share for name, share in shares.items() if share is not None}
-        of[iteration] = Score(iteration, means, classes, regions, path.parent)
+        output = _output_of(metrics, path.parent.name)
+        kind = metrics.get("model") or "student", output
+        if metrics.get("without"):
+            share = main_score(metrics["scores"])[1]
+            if share is not None:
+                missing.setdefault((kind, iteration), {})[metrics["without"]] = 100 * share
+        else:
+            found.setdefault(kind, {})[iteration] = _score_of(metrics, iteration, path.parent)
+    for (kind, iteration), scores in missing.items():
+        of = found.setdefault(kind, {})
+        of[iteration] = replace(of.get(iteration, Score(iteration, {})), missing=scores)
     _add_logged(found, files)
-    scores = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
-    return RunScores(name, seed, _experiment(config), scores)
+    by_kind = {key: tuple(of[i] for i in sorted(of)) for key, of in found.items()}
+    return RunScores(name, seed, _experiment(config), by_kind)
+
+
+def _output_of(metrics: Mapping[str, Any], folder: str) -> str:
+    """Tested output, with what else was chosen for the test."""
+    output = metrics.get("output") or NO_SCORE
+    if "train_isr_parms" in folder:
+        output += " (train_isr_parms)"
+    if metrics.get("tta"):
+        output += f" (tta {metrics['tta']})"
+    if isinstance(metrics.get("options"), dict) and metrics["options"]:
+        output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
+    return output
+
+
+def _score_of(metrics: Mapping[str, Any], iteration: int, folder: Path) -> Score:
+    """Scores of one test with all inputs."""
+    classes = {c: 100 * v["IoU"] for c, v in metrics["per_class"].items() if v.get("IoU") is not None}
+    shares = {key: metrics["scores"].get(key) for key in MEANS}
+    means = {key: 100 * share for key, share in shares.items() if share is not None}
+    shares = {name: main_score(region)[1] for name, region in metrics["regions"].items()}
+    regions = {name: 100 * share for name, share in shares.items() if share is not None}
+    return Score(iteration, means, classes, regions, folder)
 
 
 def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDir) -> None:
@@ -192,6 +215,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
     last = [scores[-1] for scores in series]
     classes = dict.fromkeys(name for score in last for name in score.classes)
     regions = dict.fromkeys(name for score in last for name in score.regions)
+    missing = dict.fromkeys(name for score in last for name in score.missing)
     best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in MEANS}
     return Row(
         name=name,
@@ -204,6 +228,7 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
         classes={name: [score.classes[name] for score in last if name in score.classes] for name in classes},
         regions={name: [score.regions[name] for score in last if name in score.regions] for name in regions},
         series=tuple(series),
+        missing={name: [score.missing[name] for score in last if name in score.missing] for name in missing},
     )
 
 
@@ -232,12 +257,20 @@ class _Table:
 def _overview(rows: Sequence[Row]) -> _Table:
     header = ["", "run", "seeds", "model", "output", "iteration"]
     header += [*MEANS.values(), *(f"best {title}" for title in MEANS.values())]
+    missing = _missing(rows)
+    header += [f"mIoU without {name}" for name in missing]
     lines = []
     for number, row in enumerate(rows, 1):
         iterations = ", ".join(dict.fromkeys(map(str, row.iterations))) or NO_SCORE
         line = [str(number), row.name, ", ".join(map(str, row.seeds)), row.model, row.output, iterations]
-        lines.append([*line, *(mean_sd(scores[key]) for scores in (row.final, row.best) for key in MEANS)])
+        line += [mean_sd(scores[key]) for scores in (row.final, row.best) for key in MEANS]
+        lines.append([*line, *(mean_sd(row.missing.get(name, [])) for name in missing)])
     return _Table(header, lines, range(1, 5))
+
+
+def _missing(rows: Sequence[Row]) -> list[str]:
+    """Modalities without which a row was tested."""
+    return sorted({name for row in rows for name in row.missing})
 
 
 def _by_class(rows: Sequence[Row]) -> _Table:
@@ -286,6 +319,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     regions = dict.fromkeys(name for row in rows for name in row.regions)
     classes = dict.fromkeys(name for row in rows for name in row.classes)
     columns = [title for key in MEANS for title in (key, f"best {key}")]
+    columns += [f"mIoU without {name}" for name in _missing(rows)]
     columns += [f"mIoU {name}" for name in regions]
     columns += [f"IoU {name}" for name in classes]
     header = ["run", "seeds", "model", "output", "iteration"]
@@ -297,6 +331,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
         line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
         line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
         means = [scores[key] for key in MEANS for scores in (row.final, row.best)]
+        means += [row.missing.get(name, []) for name in _missing(rows)]
         means += [row.regions.get(name, []) for name in regions]
         for values in (*means, *(row.classes.get(name, []) for name in classes)):
             line.append(f"{statistics.fmean(values):.4f}" if values else "")

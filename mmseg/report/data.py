@@ -360,7 +360,8 @@ def label_tests(tests: Sequence[Test], several_runs: bool) -> list[Test]:
     def parts(test: Test) -> Iterable[list[str]]:
         run = [runs[test.run.folder].name if test.run else test.folder.name] if several_runs else []
         model = [] if test.model == "student" else [test.model]
-        start = [*run, test.output, *model, *([f"tta {test.metrics['tta']}"] if test.metrics.get("tta") else [])]
+        chosen = [f"{key} {test.metrics[key]}" for key in ("without", "tta") if test.metrics.get(key)]
+        start = [*run, test.output, *model, *chosen]
         yield start
         yield [*start, *([] if test.iteration is None else [f"iteration {test.iteration}"])]
         yield [*start, test.folder.name]

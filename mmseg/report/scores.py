@@ -65,6 +65,7 @@ def _tested(test: Test) -> str:
         "options": ", ".join(f"{key}={value}" for key, value in options.items()),
         "mode": metrics.get("mode"),
         "test-time augmentation": metrics.get("tta"),
+        "zeros in place of": metrics.get("without"),
         "test set": " ".join(str(v) for v in (test_set.get("type"), test_set.get("split"), where) if v),
         "images": metrics.get("samples"),
         "folder": test.folder,

@@ -22,6 +22,7 @@ FIELDS: dict[str, Kind] = {
     "output": NAME,
     "model": NAME,
     "tta": Text("a text", ".*"),
+    "without": Text("a text", ".*"),
     "checkpoint": PathText(empty=True),
     "config": PathText(empty=True),
 }
@@ -31,16 +32,17 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """Content of ``metrics.json``: scores and IoU by class in [0, 1] or None, the tested output, model and iteration.
 
     ``scores``, ``per_class`` and ``regions`` are objects, empty where the test had no labels. Earlier versions wrote no
-    ``regions``.
+    ``regions``. ``complete`` are the scores with all inputs, in a test without a modality.
 
     Raises:
         ConfigError: it cannot be read, or has unexpected content; the message names the file and the entry.
     """
     content = read_json(path, REMEDY, error=ConfigError)
-    for key in ("scores", "per_class", "regions", "test_set"):
+    for key in ("scores", "per_class", "regions", "complete", "test_set"):
         content[key] = _object(content.get(key), path, key)
-    for name, value in content["scores"].items():
-        _check(value, SCORE, path, f"scores.{name}")
+    for key in ("scores", "complete"):
+        for name, value in content[key].items():
+            _check(value, SCORE, path, f"{key}.{name}")
     for name, values in content["per_class"].items():
         for key, value in _object(values, path, f"per_class.{name}").items():
             _check(value, SCORE, path, f"per_class.{name}.{key}")

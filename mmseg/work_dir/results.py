@@ -17,7 +17,7 @@ from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import TestFolder, WorkDir
 
 # Entries of metrics.json that say what was tested, in addition to the name of the checkpoint.
-SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta")
+SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta", "without")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TestChoices:
         precision: of the network, see :func:`mmseg.engine.numerics.set_precision`.
         manifest: manifest of images to test on; None leaves the test set to the config.
         tta: test-time augmentation by its :attr:`.TestTimeAugmentation.name`; '' for none.
+        without: modality that zeros replace, ``events`` or ``image``; '' for none.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -48,6 +49,7 @@ class TestChoices:
     precision: str = "fp32"
     manifest: str | None = None
     tta: str = ""
+    without: str = ""
 
 
 def results_folder(parent: str | Path, choices: TestChoices) -> Path:
@@ -67,11 +69,20 @@ def results_folder(parent: str | Path, choices: TestChoices) -> Path:
         "train_isr_parms" if choices.train_isr_parms else None,
         choices.split,
         Path(choices.manifest).stem if choices.manifest else None,
+        f"without_{choices.without}" if choices.without else None,
         f"tta_{choices.tta.replace(',', '_')}" if choices.tta else None,
         choices.precision if choices.precision != "fp32" else None,
         f"options_{digest}" if choices.cfg_options else None,
     ]
     return WorkDir(parent).predictions(tuple(filter(None, names))).path
+
+
+def is_result_of(folder: str | Path, tested: Mapping[str, Any], output: str) -> bool:
+    """Whether a folder holds the complete results of a test; arguments as of :func:`set_aside`."""
+    try:
+        return _identity(read_json(TestFolder(folder).metrics)) == _identity({**plain(dict(tested)), "output": output})
+    except (DataError, ValueError, AttributeError):
+        return False
 
 
 def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Path | None:
@@ -113,10 +124,11 @@ def set_aside(out_dir: str | Path, tested: Mapping[str, Any], output: str) -> Pa
 
 
 def _identity(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What was tested, from ``metrics.json``; earlier versions wrote neither options, mode, precision nor tta."""
+    """What was tested, from ``metrics.json``; earlier versions wrote only some of it."""
     known = {key: metrics.get(key) for key in (*SETTINGS, "output")}
     known["options"] = known["options"] or {}
     known["mode"] = known["mode"] or "whole"
     known["precision"] = known["precision"] or "fp32"
     known["tta"] = known["tta"] or ""
+    known["without"] = known["without"] or ""
     return json.loads(json.dumps({**known, "checkpoint": Path(str(metrics.get("checkpoint") or "")).name}, default=str))

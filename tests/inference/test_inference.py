@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_tools import GOLDEN
+from helpers.network_tools import make_network, write_list
 from helpers.picture_tools import EPS, bomb, write_video
 from helpers.prediction_tools import StandIn
 from PIL import Image
@@ -22,7 +23,6 @@ from PIL import Image
 from mmseg.apis import infer, inference_model, init_model, testing
 from mmseg.classes import PALETTE
 from mmseg.config.augmentation import TestTimeAugmentation
-from mmseg.config.load import dump_config, load_config
 from mmseg.engine.prediction import Predictor
 from mmseg.errors import CMDAError, ConfigError, DataError
 from mmseg.evaluation.evaluator import evaluate
@@ -31,7 +31,6 @@ from mmseg.inference.pictures import PictureTimes, open_pictures, picture_times,
 from mmseg.io.videos import Video
 from mmseg.models.low_precision import PRECISIONS
 from mmseg.registry import DATASETS
-from mmseg.uda.segmentors import build_segmentor
 from mmseg.visualization.films import CODECS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,21 +44,6 @@ EVENTS = {
 CPU = torch.device("cpu")
 # Whole frames, as the published network sees them.
 WHOLE = {"data.test.test_resize_size": None, "data.train.source.image_resize_size": (1024, 512)}
-
-
-def make_network(folder: Path, name: str, **changes) -> dict[str, Path]:
-    """Config and checkpoint of a demo network with random weights, whose labels vary within an image."""
-    config = load_config(ROOT / "configs" / "demo" / f"{name}.py", {"model.pretrained": None, **changes})
-    torch.manual_seed(0)
-    states = {}
-    for prefix in ("model", "ema_model"):
-        segmentor = build_segmentor(config.model.to_dict())
-        torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=2)
-        states |= {f"{prefix}.{key}": value for key, value in segmentor.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{folder.name}.json").write_text(dump_config(config))
-    torch.save({"state_dict": states}, folder / "iter_1.pth")
-    return {"config": folder / f"{folder.name}.json", "checkpoint": folder / "iter_1.pth"}
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +74,6 @@ def photos(tmp_path) -> Path:
         coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     return folder
-
-
-def write_list(path: Path, *numbers: str) -> None:
-    """Frame list of some test frames of the sequence."""
-    lines = (GOLDEN / "c10_dsec_txt" / "night_test_dataset_warp.txt").read_text().splitlines()
-    path.write_text("\n".join(line for line in lines if "09_a" in line and any(n in line for n in numbers)))
 
 
 @pytest.mark.parametrize(("resized", "tta"), [(None, None), ((176, 256), None), ((88, 128), "flip,0.75,1")])
