@@ -382,9 +382,10 @@ def add_test_options(parser: Parser) -> None:
     )
     images.add_argument(
         "--split",
-        choices=("val", "test"),
-        help="Dark Zurich: val gives scores, test a submission in the format of the evaluation server, which has "
-        "taken none since January 2026 (default: the config's, val)",
+        choices=("val", "test", "train"),
+        help="train: pseudo-labels of the images that the training adapts to; Dark Zurich: val gives scores, test a "
+        "submission in the format of the evaluation server, which has taken none since January 2026 (default: the "
+        "config's test set)",
     )
     add_content_map_option(parser)
     add_augmentation_option(parser)
@@ -392,6 +393,12 @@ def add_test_options(parser: Parser) -> None:
         "--without",
         choices=("events", "image"),
         help="zeros in place of a modality, as if it failed; shows how far scores fall",
+    )
+    parser.add_argument(
+        "--pseudo-labels",
+        action="store_true",
+        help="write label, confidence and overlay of every image, with or without labels, and no scores; goes on where "
+        "an earlier run stopped",
     )
     parser.add_argument("--root-path", help="folder with data/ and pretrained/, for a config from another machine")
     parser.add_argument(
@@ -415,4 +422,5 @@ def test_options(args: argparse.Namespace) -> dict[str, Any]:
         "train_isr_parms": args.train_isr_parms,
         "tta": args.tta,
         "without": args.without,
+        "pseudo_labels": args.pseudo_labels,
     }

@@ -26,9 +26,10 @@ from mmseg.engine.prediction import Predictor, recorder_for
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.evaluation.evaluator import Evaluation, evaluate
 from mmseg.evaluation.missing import missing_streams
+from mmseg.evaluation.pseudo_labels import identity, write_pseudo_labels
 from mmseg.evaluation.submission import SERVER_CLOSED, VAL_IS_HARDER, check_classes, write_submission
 from mmseg.evaluation.tables import fall_table, print_scores
-from mmseg.evaluation.test_set import build_test, check_test_set, choose_test_set, default_output
+from mmseg.evaluation.test_set import TRAIN_SPLIT, build_test, check_test_set, choose_test_set, default_output
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.report.page import write_report
 from mmseg.system.printing import say, track
@@ -36,7 +37,7 @@ from mmseg.weights.store import description_of, local_file
 from mmseg.weights.table import folder_of, is_remote
 from mmseg.work_dir.layout import TestFolder, WorkDir
 from mmseg.work_dir.metrics_file import read_metrics
-from mmseg.work_dir.results import TestChoices, is_result_of, results_folder, set_aside
+from mmseg.work_dir.results import TestChoices, is_result_of, results_folder, set_aside, set_aside_pseudo_labels
 
 Tell = Callable[[str], None]
 
@@ -73,6 +74,7 @@ def test(
     manifest: str | None = None,
     tta: str | None = None,
     without: str | None = None,
+    pseudo_labels: bool = False,
 ) -> Evaluation:
     """Test a checkpoint on the config's test set.
 
@@ -94,6 +96,8 @@ def test(
         tta: test-time augmentation, e.g. ``flip,0.75,1.0,1.25``; None for none.
         without: ``events`` or ``image``: test with zeros in its place, and compare with the complete test, which is run
             first if its results are not in its folder (next to ``out_dir``, if that is given).
+        pseudo_labels: write label, confidence and overlay of every image in place of scores and panels, see
+            :func:`mmseg.evaluation.pseudo_labels.write_pseudo_labels`; ``split="train"`` implies it.
 
     Raises:
         CMDAError: bad input.
@@ -112,9 +116,12 @@ def test(
         precision=precision,
         tta=augmentation.name if augmentation else "",
         without=without or "",
+        pseudo_labels=pseudo_labels or split == TRAIN_SPLIT,
     )
     ready = _ready(config_path, checkpoint, root_path, choices, tell)
     folder = Path(out_dir or results_folder(folder_of(checkpoint), choices))
+    if choices.pseudo_labels:
+        return _predict(ready, folder, console)
     if without:
         aside = folder.with_name(f"{folder.name}_complete") if out_dir else None
         complete = _complete_scores(ready, aside, panels, console)
@@ -219,6 +226,35 @@ def _run(ready: _Ready, out_dir: Path, panels: bool, console: Console) -> Evalua
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
     return result
+
+
+def _predict(ready: _Ready, out_dir: Path, console: Console) -> Evaluation:
+    """Write pseudo-labels."""
+    tell = partial(say, console)
+    device = ready.predictor.device
+    record = {**ready.tested, "output": ready.output, **identity(ready.dataset, local_file(ready.checkpoint))}
+    if ready.dataset.left_out:
+        tell(f"note: {ready.dataset.left_out}")
+    try:
+        kept = set_aside_pseudo_labels(out_dir, record)
+        if kept:
+            tell(f"the earlier results in {out_dir} are kept in {kept}")
+        result = write_pseudo_labels(
+            ready.predictor,
+            ready.dataset,
+            ready.output,
+            out_dir,
+            workers=value_of(ready.config, "data.workers_per_gpu") if device.type == "cuda" else 0,
+            progress=partial(
+                track, console=console, disable=not console.is_terminal, description=f"predicting on {device}"
+            ),
+            missing=ready.missing,
+        )
+    except OSError as error:
+        raise ConfigError(f"{out_dir} cannot be written ({error.strerror}); choose another folder") from error
+    tell(f"{ready.output} output: {result.headline()}")
+    tell(f"labels, confidence and overlays in {out_dir}")
+    return Evaluation(ready.output, result.samples, None)
 
 
 def _complete_scores(ready: _Ready, folder: Path | None, panels: bool, console: Console) -> Mapping[str, Any]:

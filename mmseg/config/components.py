@@ -98,6 +98,7 @@ DSEC = {
     "isr_type": Key(Choice(("real_time",)), "real_time", "content maps are extracted while loading"),
     "shift_type": SHIFT_TYPE,
     "isr_parms": ISR_PARMS,
+    "skip_frames_without_events": Key(Flag(), False, "a test leaves out frames without events, as training does"),
     "cache": CACHE,
     "auto_threshold": Key(OFF, False, "a threshold chosen per image"),
     "shift_3_channel": Key(OFF, False, "a different shift per channel"),

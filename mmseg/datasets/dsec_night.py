@@ -70,6 +70,7 @@ class DSECDataset(Dataset):
         isr_type: ``real_time``, the content map is extracted while loading.
         shift_type: shift of the content map; ``random`` derives it from the crop's corner.
         isr_parms: parameters of the content map.
+        skip_frames_without_events: leave frames without events out of a test, too, as training does.
         cache: folder made by ``tools/cache_events.py``, to read voxel grids and images from.
         root_path: folder in which the sequences of the list are looked for first, see
             :func:`mmseg.datasets.dsec_frames.find_sequence`.
@@ -106,12 +107,14 @@ class DSECDataset(Dataset):
         isr_type: str = "real_time",
         shift_type: str = "rightdown",
         isr_parms: IsrParms = None,
+        skip_frames_without_events: bool = False,
         cache: str | Path | None = None,
         root_path: str | Path | None = None,
     ) -> None:
         where = type(self).__name__
         self.outputs = check_outputs(outputs, OUTPUTS, f"{where}.outputs")
         self.is_training = bool(crop_size)
+        self.skips_without_events = self.is_training or skip_frames_without_events
         self.crop: Size = pair(crop_size or FRAME)
         check_crop(self.crop[::-1], FRAME[::-1], f"{where}.crop_size")
         self.test_size: Size = pair(test_resize_size or self.prediction_size)
@@ -165,7 +168,7 @@ class DSECDataset(Dataset):
     def _event_windows(
         self, frames: list[DSECFrame], list_path: str | Path
     ) -> tuple[list[DSECFrame], list[tuple[int, int]]]:
-        """First and last event of every frame. Training leaves out frames without events; a test must not."""
+        """First and last event of every frame. Training leaves out frames without events, a test on request."""
         if "events_vg" not in self.outputs:
             return frames, [(0, 0)] * len(frames)
         index = {f.sequence_dir: read_event_index(f.index_file) for f in frames} if not self.events_num else {}
@@ -186,9 +189,9 @@ class DSECDataset(Dataset):
         if empty:
             first = f"{empty[0].sequence} frame {empty[0].frame}"
             message = f"{list_path}: {len(empty)} of {len(frames)} frames have no events to look back on ({first})"
-            if not usable or not self.is_training:
+            if not usable or not self.skips_without_events:
                 raise DataError(f"{message}; take them off the list or lower image_change_range")
-            self.left_out = f"{message}; they are left out of training"
+            self.left_out = f"{message}; they are left out" + (" of training" if self.is_training else "")
         return usable, windows
 
     def __len__(self) -> int:

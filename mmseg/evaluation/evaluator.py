@@ -194,7 +194,7 @@ def _begun(
     """Start the prediction of each sample; calling a result waits for it. Fills ``left_out``."""
 
     def finish(copies: Copies, batch: Mapping[str, Any], streams: Mapping[str, Tensor]) -> _Frame:
-        draw = partial(_sample_pictures, streams, dataset.TEST_STREAMS, dataset.prediction_size)
+        draw = partial(sample_pictures, streams, dataset.TEST_STREAMS, dataset.prediction_size)
         image = streams["image"][0] if "image" in streams else None
         return _Frame(batch["img_metas"]["name"][0], copies.arrays()["label"][0], batch.get("label"), image, draw)
 
@@ -297,7 +297,7 @@ def details(
     return "{\n " + ",\n ".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
 
 
-def _sample_pictures(
+def sample_pictures(
     streams: Mapping[str, Tensor], keys: Mapping[str, str], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """Pictures (H, W, 3) of ``size`` by stream. If streams share an output of the sample, only the last is drawn."""

@@ -10,6 +10,7 @@ from mmseg.config.class_sets import class_set_of
 from mmseg.config.load import check_config, effective, get_key
 from mmseg.datasets.base import EvaluationSet, SampleStreams
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
+from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.frames import FramesDataset
 from mmseg.datasets.labels import build_dataset
 from mmseg.engine.networks import empty_segmentor
@@ -20,6 +21,10 @@ from mmseg.models.segmentors.fusion_encoder_decoder import OUTPUT_STREAMS
 from mmseg.registry import DATASETS, check_contract
 from mmseg.work_dir.results import TestChoices
 
+# Keys of a data set that say where its images are.
+LOCATION_KEYS = ("dataset_txt_path", "root_path", "dataset_path")
+# Split that stands for the target of the training.
+TRAIN_SPLIT = "train"
 # Keys of a data set that decide on the content map of a sample.
 ISR_KEYS = ("isr_parms", "shift_type", "dz_isr_data_type", "high_resolution_isr")
 
@@ -39,18 +44,22 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
     kind = get_key(config, "data.test.type")
     dataset = DATASETS.get(kind or "")
     is_dark_zurich = dataset is not None and issubclass(dataset, DarkZurichICDataset)
-    if (choices.split or choices.image_isr) and not is_dark_zurich:
-        option = "--split" if choices.split else "--image-isr"
+    of_zurich = choices.split not in (None, TRAIN_SPLIT)
+    if (of_zurich or choices.image_isr) and not is_dark_zurich:
+        option = f"--split {choices.split}" if of_zurich else "--image-isr"
         raise ConfigError(f"{option} is for Dark Zurich; data.test.type is {kind!r}")
     if choices.image_isr and choices.output not in (None, "fusion"):
         raise ConfigError(
             f"--image-isr tests the fused output of image and content map, not {choices.output!r}; leave one out"
         )
     output = "fusion" if choices.image_isr else choices.output
-    if choices.split:
+    if of_zurich:
         config.data.test.split = choices.split
     if choices.train_isr_parms:
         use_training_isr(config)
+    if choices.split == TRAIN_SPLIT:
+        use_target(config)
+        dataset = DATASETS.get(config.data.test.type)
     if choices.manifest:
         use_manifest(config, choices.manifest)
         dataset = FramesDataset
@@ -59,7 +68,40 @@ def choose_test_set(config: Config, choices: TestChoices) -> str | None:
         known = dataset.streams_for(given) if dataset is FramesDataset else dataset.TEST_STREAMS
         streams = [known[stream] for stream in OUTPUT_STREAMS[output]]
         config.data.test.outputs = list(dict.fromkeys([*given, *streams]))
+    if choices.pseudo_labels and "outputs" in config.data.test:
+        config.data.test.outputs = [name for name in config.data.test.outputs if name != "label"]
     return output
+
+
+def use_target(config: Config) -> None:
+    """Replace the images of ``data.test`` by those of the training's target, in place: whole, prepared as in tests.
+
+    Raises:
+        ConfigError: there is no target, or it cannot take the place of the test set.
+    """
+    target = get_key(config, "data.train.target")
+    if not isinstance(target, Mapping):
+        raise ConfigError("--split train: the config has no section 'data.train.target'")
+    test = config.data.test
+    of_target, of_test = (DATASETS.get(section.get("type") or "") for section in (target, test))
+    if of_target is not None and issubclass(of_target, FramesDataset):
+        use_manifest(config, target["manifest"])
+        return
+    if of_target is None or of_target is not of_test:
+        raise ConfigError(
+            f"--split train: data.train.target.type is {target.get('type')!r} and data.test.type {test.get('type')!r}; "
+            "both must be the same, or the target a manifest"
+        )
+    for key in LOCATION_KEYS:
+        test.pop(key, None)
+        if key in target:
+            test[key] = target[key]
+    # A cache belongs to the inputs of a training.
+    test.pop("cache", None)
+    if issubclass(of_target, DarkZurichICDataset):
+        test.split = target.get("split") or TRAIN_SPLIT
+    elif issubclass(of_target, DSECDataset):
+        test.skip_frames_without_events = True
 
 
 def use_training_isr(config: Config) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
@@ -24,7 +23,7 @@ from mmseg.inference.pictures import ImageFiles, open_pictures, picture_times
 from mmseg.io.videos import Picture, Video
 from mmseg.system.printing import say, text_column
 from mmseg.visualization.films import Codec, Film, film_file
-from mmseg.visualization.panels import color_label, save_picture
+from mmseg.visualization.panels import color_label, confidence_picture, overlay_picture, save_picture
 
 # Kind of file -> its folder below the output folder.
 SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
@@ -366,9 +365,9 @@ def _drawn(step: _Predicted, save: Sequence[str], opacity: float, classes: Class
     color = color_label(prediction.label, classes)
     pictures = {"label": prediction.label, "color": color}
     if "overlay" in save:
-        pictures["overlay"] = cv2.addWeighted(color, opacity, step.image[: len(color)], 1 - opacity, 0)
+        pictures["overlay"] = overlay_picture(color, step.image[: len(color)], opacity)
     if "confidence" in save and prediction.confidence is not None:
-        pictures["confidence"] = np.rint(prediction.confidence * 255).astype(np.uint8)
+        pictures["confidence"] = confidence_picture(prediction.confidence)
     return pictures
 
 

@@ -51,6 +51,16 @@ def weight_picture(weight: Tensor) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
+def confidence_picture(confidence: np.ndarray) -> np.ndarray:
+    """Probabilities (H, W) in [0, 1] -> (H, W) uint8 in 0..255."""
+    return np.rint(confidence * 255).astype(np.uint8)
+
+
+def overlay_picture(colors: np.ndarray, image: np.ndarray, opacity: float) -> np.ndarray:
+    """Colours over an image, both (H, W, 3) uint8, with an opacity of 0..1."""
+    return cv2.addWeighted(colors, opacity, image, 1 - opacity, 0)
+
+
 def label_picture(label: Tensor, classes: ClassSet = CITYSCAPES_19) -> np.ndarray:
     """Classes (H, W) -> (H, W, 3) uint8 RGB."""
     return color_label(label.detach().cpu().numpy(), classes)

@@ -60,6 +60,8 @@ class TestFolder:
         report: the HTML page.
         color, panels: folders with a picture per frame.
         submission, archive: folder for the Dark Zurich server, and the same packed.
+        record, frames: of pseudo-labels: what was predicted, and a line per image.
+        confidence, overlay: of pseudo-labels: folders with a picture per image.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -73,6 +75,10 @@ class TestFolder:
         self.panels = self.path / "panels"
         self.submission = self.path / "submission"
         self.archive = self.path / "submission.zip"
+        self.record = self.path / "pseudo_labels.json"
+        self.frames = self.path / "frames.jsonl"
+        self.confidence = self.path / "confidence"
+        self.overlay = self.path / "overlay"
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -92,11 +98,16 @@ class TestFolder:
         """Inputs, prediction and label of a frame side by side."""
         return self.panels / f"{frame}.png"
 
+    def pseudo_label(self, frame: str) -> tuple[Path, Path, Path]:
+        """Label, confidence and overlay of an image."""
+        name = f"{frame}.png"
+        return self.path / name, self.confidence / name, self.overlay / name
+
     def holds_result(self, path: Path) -> bool:
         """Whether a path in this folder is named like something that a test writes."""
         if path.is_dir() and not path.is_symlink():
-            return path in (self.color, self.panels, self.submission)
-        files = (self.metrics, self.details, self.report, self.archive)
+            return path in (self.color, self.panels, self.submission, self.confidence, self.overlay)
+        files = (self.metrics, self.details, self.report, self.archive, self.record, self.frames)
         return path in files or path.suffix == ".png"
 
 
