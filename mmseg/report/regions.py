@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mmseg.report.data import Test
-from mmseg.report.markup import NO_VALUE, bar_cell, key_mark, percent, table
+from mmseg.report.markup import NO_VALUE, bar_cell, best_of, key_mark, percent, table
 
 
 def regions_section(tests: Sequence[Test]) -> str:
@@ -24,7 +24,7 @@ def regions_section(tests: Sequence[Test]) -> str:
     rows = []
     for name, definition in regions.items():
         values = [test.region_score(name) for test in tests]
-        best = max((v for v in values if v is not None), default=None) if len(tests) > 1 else None
+        best = best_of(values)
         cells = "".join(bar_cell(value, best, test.color) for value, test in zip(values, tests, strict=True))
         share = next((test.regions[name].get("share") for test in tests if name in test.regions), None)
         title = f'{escape(name)} <small class="note">{escape(definition)}</small>'
