@@ -9,20 +9,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-# files of half a minute and more, by their time
+# files of twenty seconds and more, by their time
 LONGEST_FIRST = (
     "uda/test_training_steps.py",
-    "reliability/test_stopping.py",
     "reliability/test_resume.py",
+    "reliability/test_stopping.py",
     "scripts/test_scripts.py",
+    "uda/test_uda.py",
     "reliability/test_ending_together.py",
-    "scripts/test_own_footage.py",
-    "scripts/test_extend.py",
-    "scripts/test_demo.py",
-    "models/test_timm_encoder.py",
     "engine/test_graphs.py",
-    "inference/test_inference.py",
+    "scripts/test_benchmarks.py",
+    "launcher/test_launcher.py",
+    "scripts/test_demo.py",
+    "parallel/test_distributed.py",
+    "scripts/test_extend.py",
     "test_classes.py",
+    "scripts/test_docs.py",
+    "models/test_timm_encoder.py",
+    "scripts/test_own_footage.py",
+    "reliability/test_paths.py",
+    "inference/test_export.py",
+    "inference/test_inference.py",
+    "reliability/test_compiled_loops.py",
 )
 # Tests that send signals start their processes from here: what a starter such as nohup ignores is not ignored there.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
