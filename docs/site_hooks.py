@@ -15,10 +15,9 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 # file of the repository -> page of the site
 PAGES = {
-    "README.md": "repository/readme.md",
+    "README.md": "index.md",
     "CHANGELOG.md": "repository/changes.md",
     "CONTRIBUTING.md": "repository/contributing.md",
-    "data/README.md": "repository/data.md",
 }
 LINK = re.compile(r"(?P<open>!?\[(?P<text>[^\]]*)\]\()(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`(~?)([^`]+)`")

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "compare": "tools/compare_runs.py",
         "report": "tools/report.py",
         "figure": "tools/figure.py",
+        "model-card": "tools/make_model_card.py",
         "check-submission": "tools/check_submission.py",
         "benchmark": "tools/benchmark.py",
     },

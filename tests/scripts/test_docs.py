@@ -146,6 +146,8 @@ OPTIONS_OF_OTHERS = {
     "--no-onednn": "pytest",
     "--figures": "pytest",
     "--exhaustive": "pytest",
+    "--no-deps": "pip",
+    "--wheel-dir": "pip",
 }
 
 

@@ -1,0 +1,69 @@
+"""The model card of a run."""
+
+import hashlib
+import json
+
+import pytest
+from helpers.command_tools import load_script
+from helpers.run_tools import make_run, write
+
+from mmseg.errors import ConfigError
+from mmseg.report.model_card import AUTHOR_ENTRIES, write_card
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    config = {
+        "model": {"type": "FusionEncoderDecoder", "pretrained": "/home/someone/night/pretrained/mit_b5.pth"},
+        "train_type": "cs2dsec_image+events_together",
+        "load_from": "C:\\users\\someone\\work_dirs\\a | b\\iter_4.pth",
+        "runner": {"max_iters": 4},
+    }
+    found = make_run(tmp_path, "a", **config)
+    (found / "iter_2.pth").write_bytes(b"older")
+    (found / "iter_4.pth").write_bytes(b"weights")
+    (found / "best_mIoU_18_iter_2.pth").write_bytes(b"best")
+    write(found / "environment.json", {"cmda": "9.9", "gpu": {"name": "Night 1"}, "packages": {"torch": "3.0"}})
+    return found
+
+
+def test_card(work_dir):
+    card = write_card(work_dir)
+    assert f"| iter_4.pth | 7 | `{hashlib.sha256(b'weights').hexdigest()}` |" in card
+    assert "best_mIoU_18_iter_2.pth" in card
+    assert "| iter_2.pth" not in card
+    assert "| pretrained weights | pretrained/mit_b5.pth |" in card
+    assert "someone" not in card
+    assert "work_dirs/a \\| b/iter_4.pth |" in card
+    assert "| 1 | a | 0 | student | fusion | 4 | 30.00 |" in card.replace(work_dir.name, "a")
+    assert all(text in card for text in ("| CMDA | 9.9 |", "| GPU name | Night 1 |", "| torch | 3.0 |", "event-camera"))
+    assert card.count("*fill in: ") == len(AUTHOR_ENTRIES)
+
+
+def test_card_of_a_bare_or_broken_run(tmp_path, work_dir):
+    (work_dir / "environment.json").write_text(json.dumps({"gpu": [1], "packages": 3}))
+    assert "| CMDA |" not in write_card(work_dir)
+    write(tmp_path / "bare" / "bare.json", {})
+    assert "No test or evaluation left scores." in write_card(tmp_path / "bare")
+    (work_dir / "environment.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"environment\.json is not valid JSON"):
+        write_card(work_dir)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="is not a work dir"):
+        write_card(tmp_path / "empty")
+
+
+def test_script_keeps_what_was_filled_in(work_dir, monkeypatch, capsys):
+    def run(*words: object) -> None:
+        monkeypatch.setattr("sys.argv", ["make_model_card.py", *map(str, words)])
+        load_script("tools/make_model_card.py").main()
+
+    run(work_dir)
+    card = work_dir / "model_card.md"
+    assert capsys.readouterr().out == f"wrote {card}; fill in what is marked\n"
+    card.write_text("mine")
+    with pytest.raises(ConfigError, match="already exists; add --force"):
+        run(work_dir)
+    assert card.read_text() == "mine"
+    run(work_dir, "--force")
+    assert card.read_text().startswith("---\n")
