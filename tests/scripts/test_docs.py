@@ -148,6 +148,7 @@ OPTIONS_OF_OTHERS = {
     "--exhaustive": "pytest",
     "--no-deps": "pip",
     "--wheel-dir": "pip",
+    "--version": "cmda",
 }
 
 
@@ -170,9 +171,13 @@ NAMES_OF_OTHERS = {"ColorJitter"}
 
 
 def source_words() -> set[str]:
-    """Every word of the project's Python files."""
+    """Every word of the Python files, and the names of weights."""
     folders = ("mmseg", "tools", "configs", "benchmarks", "tests", "examples")
-    files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    files = [
+        ROOT / "mmseg" / "weights.toml",
+        *ROOT.glob("*.py"),
+        *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
+    ]
     return set().union(*(re.findall(r"\w+", path.read_text(encoding="utf-8")) for path in files))
 
 
