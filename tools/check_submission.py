@@ -1,4 +1,4 @@
-"""Check a Dark Zurich submission before you upload it to the evaluation server."""
+"""Check a Dark Zurich submission, in the format of the evaluation server."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Downloads of weights from a server on this machine that fails in the ways of real ones."""
 
 import hashlib
+import io
 import multiprocessing
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers.file_server import Reply, serving
+from rich.console import Console
 
 from mmseg.commands import weights as command
 from mmseg.errors import CheckpointError
@@ -63,6 +65,14 @@ def test_a_file_is_downloaded_once(home, capsys):
     assert path.name == "mit_b5.pth"
     assert path.is_relative_to(home)
     assert "downloading" in capsys.readouterr().err
+
+
+def test_a_terminal_shows_a_bar():
+    shown = io.StringIO()
+    with serving(CONTENT) as server:
+        local_file(server.url("[bold]x.pth"), Console(file=shown, force_terminal=True, width=120))
+    assert "bold_x.pth" in shown.getvalue()
+    assert "1.0/1.0 MB" in shown.getvalue()
 
 
 def test_what_is_a_path_stays_one(tmp_path, monkeypatch):

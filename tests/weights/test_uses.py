@@ -28,6 +28,7 @@ from mmseg.models.backbones.pretrained import load_pretrained_encoder
 from mmseg.models.resnet_generator import ResnetGenerator, load_generator
 from mmseg.models.weights import load_file
 from mmseg.registry import BACKBONES
+from mmseg.weights.store import local_file
 from mmseg.work_dir.identity import RunIdentity
 
 CONFIG = ROOT / "configs" / "fusion" / "cs2dsec_image+events_together_b5.py"
@@ -148,6 +149,18 @@ def test_a_check_of_the_data_tells_what_is_there(published, tmp_path):
             load_config(CONFIG, {"model.pretrained": server.url("x.pth"), "uda.cyclegan_itrd2en_path": ""}), print
         )
     assert _check_weights(published)[0].state == "ok"
+
+
+def test_a_run_does_not_start_from_a_file_that_was_changed(tmp_path):
+    content = torch_bytes({})
+    with serving(content) as server:
+        options = {"model.pretrained": server.url("x.pth"), "uda.cyclegan_itrd2en_path": ""}
+        config = load_config(CONFIG, {**options, "resume_from": server.url("x.pth")})
+        known = fetch_weights(config, print)
+        assert known.keys() == {"model.pretrained", "resume_from"}
+        local_file(server.url("x.pth")).write_bytes(content[::-1])
+        with pytest.raises(CheckpointError, match="when it arrived; remove"):
+            fetch_weights(config, print)
 
 
 def test_resuming_from_an_address(tmp_path):
