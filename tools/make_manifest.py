@@ -1,4 +1,4 @@
-"""Make a manifest of your own images or video, with or without events and labels."""
+"""Make a manifest of your own images or video, or of a published data set, with or without events and labels."""
 
 import sys
 from pathlib import Path
