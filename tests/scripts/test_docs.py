@@ -185,7 +185,7 @@ def test_names_in_the_text_exist():
     words = source_words() | NAMES_OF_OTHERS
     for path in DOCUMENTS:
         for span in code_spans(path):
-            if re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", span) and not re.search(r"\.(py|json|md|png)$", span):
+            if re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", span) and not re.search(r"\.(py|json|md|pdf|png)$", span):
                 named = [word for word in span.split(".") if "_" in word or re.match(r"[A-Z][a-z]+[A-Z]", word)]
                 assert set(named) <= words, f"{name_of(path)} names {span}"
 
