@@ -132,6 +132,8 @@ class ClassSet:
             unless ``from_cityscapes`` is False.
         ignored: stored label ids that become the ignored label, besides 255 itself.
         from_cityscapes: whether stored label ids are Cityscapes train ids.
+        cityscapes: for a set with label ids of its own: for each class, the Cityscapes train ids that become it; None
+            without a map from them.
     """
 
     name: str
@@ -140,6 +142,7 @@ class ClassSet:
     sources: tuple[tuple[int, ...], ...]
     ignored: tuple[int, ...] = ()
     from_cityscapes: bool = True
+    cityscapes: tuple[tuple[int, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -159,6 +162,14 @@ class ClassSet:
         """The same classes, for label maps that hold the indices of the classes."""
         indices = tuple((index,) for index in range(len(self)))
         return replace(self, sources=indices, ignored=(), from_cityscapes=False)
+
+    def of_cityscapes(self) -> ClassSet | None:
+        """The same classes for label maps of Cityscapes train ids; None without a map from them."""
+        if self.from_cityscapes or self.cityscapes is None:
+            return self if self.from_cityscapes else None
+        used = {train_id for ids in self.cityscapes for train_id in ids}
+        ignored = tuple(train_id for train_id in range(len(CLASSES)) if train_id not in used)
+        return replace(self, sources=self.cityscapes, ignored=ignored, from_cityscapes=True, cityscapes=None)
 
     def absent(self, absent_ids: Collection[int]) -> tuple[int, ...]:
         """Indices of the classes that label maps without some Cityscapes train ids cannot contain."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,6 +190,93 @@ def test_class_statistics_are_mapped(tmp_path):
     ]
     assert read_files_by_class(tmp_path, street) == {0: [("a.png", 12), ("b.png", 3)], 2: [("b.png", 4)]}
     assert read_class_pixels(tmp_path) == entries
+
+
+OWN = {
+    "name": "own2",
+    "labels": "own",
+    "classes": [
+        {"name": "free", "color": [9, 0, 0], "from": [3], "cityscapes": ["road", "sidewalk"]},
+        {"name": "car", "color": [0, 9, 0], "from": [7], "cityscapes": [13]},
+    ],
+    "ignore_cityscapes": [name for name in CLASSES if name not in ("road", "sidewalk", "car")],
+}
+
+
+def test_own_label_ids_with_a_cityscapes_source(mini_project):
+    """A data set with its own label ids and Cityscapes are mapped into the same classes."""
+    own = class_set(OWN)
+    assert own.label_map == {3: 0, 7: 1, 255: 255}
+    mapped = own.of_cityscapes()
+    assert mapped.label_map == {0: 0, 1: 0, 13: 1, 255: 255} | {i: 255 for i in range(2, 19) if i != 13}
+    assert (mapped.names, mapped.palette) == (own.names, own.palette)
+    assert mapped.absent([13]) == (1,)
+    assert DSEC_11.of_cityscapes() is DSEC_11
+    settings = dict(type="CityscapesICDataset", dataset_path=str(mini_project / "data/cityscapes"))
+    source = build_dataset(settings, own)
+    draw = source.draw(np.random.default_rng(0))
+    stored = build_dataset(settings, CITYSCAPES_19).sample(0, draw)["label"]
+    assert torch.equal(source.sample(0, draw)["label"], torch.tensor(mapped.label_table())[stored])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (OWN | {"ignore_cityscapes": []}, "what becomes of building, wall.*add each to 'cityscapes' of a class or to"),
+        (
+            OWN | {"ignore_cityscapes": [*OWN["ignore_cityscapes"], "car"]},
+            r"names the label 13 \(car\) twice",
+        ),
+        (changed(ignore_cityscapes=["car"]), "in both 'from' and 'cityscapes'; use 'from', or set labels to 'own'"),
+        (OWN | {"ignore_cityscapes": 3}, "ignore_cityscapes is 3; give a list"),
+    ],
+)
+def test_bad_maps_from_cityscapes(content, message):
+    with pytest.raises(ConfigError, match=message):
+        class_set(content)
+
+
+def test_a_head_that_knows_its_number(root):
+    """A head from outside without an argument num_classes gets none; its number must be that of the class set."""
+    from mmseg.models.decode_heads.daformer_head import DAFormerHead
+    from mmseg.registry import HEADS
+    from mmseg.uda.segmentors import check_number_of_classes
+
+    class TwoClasses(DAFormerHead):
+        def __init__(self, in_channels, channels, decoder_params):
+            super().__init__(in_channels, channels, decoder_params=decoder_params, num_classes=2)
+
+    HEADS.register_module(name="TwoClasses", module=TwoClasses)
+    try:
+        published = root / "configs/baselines/cs2dsec_image_source_only_b5.py"
+        options = {"model.decode_head.type": "TwoClasses", "model.decode_head.num_classes": None}
+        config = load_config(published, options)
+        del config.model.decode_head["num_classes"]
+        assert "num_classes" not in effective(config)["model"]["decode_head"]
+        head = TwoClasses(
+            [4, 4, 4, 4], 8, dict(effective(config)["model"]["decode_head"]["decoder_params"], embed_dims=8)
+        )
+        check_number_of_classes(SimpleNamespace(decode_head=head), class_set(OWN))
+        with pytest.raises(ConfigError, match="TwoClasses has num_classes 2, but the class set 'cityscapes19' has 19"):
+            check_number_of_classes(SimpleNamespace(decode_head=head), CITYSCAPES_19)
+    finally:
+        HEADS.module_dict.pop("TwoClasses")
+
+
+def test_a_number_of_classes_without_a_class_set(root):
+    published = root / "configs/fusion/cs2dsec_image+events_together_b5.py"
+    with pytest.raises(ConfigError, match=r"num_classes is 8, but the class set 'cityscapes19' has 19.*key 'classes'"):
+        effective(load_config(published, {"model.decode_head.num_classes": 8}))
+
+
+def test_checkpoints_are_compared_before_anything_runs(mini_project, tmp_path):
+    from mmseg.apis import train
+
+    path = tmp_path / "other.pth"
+    torch.save({"meta": {"CLASSES": list(DSEC_11.names)}, "state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match=r"other\.pth was trained on the 11 classes of 'dsec11'"):
+        train(config_of(mini_project, load_from=path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_checkpoints_of_other_classes_are_refused():

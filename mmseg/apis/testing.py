@@ -13,12 +13,13 @@ from rich.console import Console
 
 from mmseg.classes import ClassSet
 from mmseg.config.augmentation import TestTimeAugmentation
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.data_root import use_root
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values, plain
 from mmseg.datasets.base import EvaluationSet
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
-from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
+from mmseg.engine.checkpoint import check_classes_of, checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_precision, set_precision
@@ -163,6 +164,7 @@ def _ready(
     device = choose_device()
     check_precision(choices.precision, device)
     config, config_source = _read_config(config_path, checkpoint, root_path, choices, tell)
+    check_classes_of(checkpoint, class_set_of(config))
     output = choose_test_set(config, choices)
     segmentor, dataset = build_test(config)
     output = output or default_output(segmentor, dataset)

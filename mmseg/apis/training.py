@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mmseg.engine.build import build_datasets
 from mmseg.engine.build import check_training as check_training
+from mmseg.engine.checkpoint import check_classes_of
 from mmseg.engine.environment import choose_device
 from mmseg.engine.numerics import check_numerics
 from mmseg.engine.shutdown import as_message
@@ -64,7 +65,11 @@ def _train(config: Config, given: str | Path | None, console: Console, process: 
     check_numerics(run.numerics, device)
     work_dir = work_dir_of(run, given)
     note = partial(say, console)
+    if run.load_from:
+        check_classes_of(run.load_from, run.class_set)
     start = agree_on_start(config, run, work_dir, process, note)
+    if start.checkpoint is not None:
+        check_classes_of(start.checkpoint, run.class_set)
     if start.is_finished and start.checkpoint is not None:
         if process.is_main:
             note(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")

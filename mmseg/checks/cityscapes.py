@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line, published_count, unneeded_count
 from mmseg.checks.images import ImageFiles, ImageKind, check_image_files
 from mmseg.checks.section import SectionCheck
-from mmseg.classes import CLASSES, IGNORE_LABEL
+from mmseg.classes import CITYSCAPES_19, IGNORE_LABEL, ClassSet
 from mmseg.config.components import RareClassSampling
 from mmseg.config.fields import parse
 from mmseg.datasets.class_statistics import (
@@ -34,8 +34,8 @@ class CityscapesCheck(SectionCheck):
         statistics: folder of the checked class statistics, to compare label maps with; None before a check.
     """
 
-    def __init__(self, settings: Mapping[str, Any], training: bool) -> None:
-        super().__init__(settings, training)
+    def __init__(self, settings: Mapping[str, Any], training: bool, classes: ClassSet = CITYSCAPES_19) -> None:
+        super().__init__(settings, training, classes)
         self.statistics: Path | None = None
         self.root, self.split = Path(settings["dataset_path"]), settings["split"]
         self.names = sorted(CITYSCAPES.names(self.root, self.split))
@@ -79,11 +79,11 @@ class CityscapesCheck(SectionCheck):
         self.statistics = root
         findings: list[Finding] = []
         try:
-            entries = read_class_pixels(root)
+            entries = read_class_pixels(root, self.classes)
         except DataError as error:
             findings.append(_unusable(STATISTICS_FILES[0], error))
         try:
-            files_by_class = read_files_by_class(root)
+            files_by_class = read_files_by_class(root, self.classes)
         except DataError as error:
             findings.append(_unusable(STATISTICS_FILES[1], error))
         if findings:
@@ -94,14 +94,14 @@ class CityscapesCheck(SectionCheck):
         cases = sorted(known ^ names)
         images = judged("class statistics: images", f"{len(known):,}", expected, known == names, CONVERT, cases)
         least = parse(RareClassSampling, "data.train.rare_class_sampling", sampling).min_pixels
-        return [images, *_class_findings(files_by_class, least)]
+        return [images, *_class_findings(files_by_class, least, self.classes.names)]
 
     def check_labels(self, counted: Mapping[Path, Mapping[int, int]], subset: bool) -> list[Finding]:
         """Compare the class statistics with the label maps."""
         if self.statistics is None:
             return []
         try:
-            entries = read_class_pixels(self.statistics)
+            entries = read_class_pixels(self.statistics, self.classes)
         except DataError:
             return []  # reported by check_statistics
         stored = {file_key(e["file"]): {int(c): n for c, n in e.items() if c != "file"} for e in entries}
@@ -118,15 +118,17 @@ def _unusable(name: str, error: DataError) -> Finding:
     return Finding(f"class statistics: {name}", "not usable", "usable", WRONG, CONVERT, (case,))
 
 
-def _class_findings(files_by_class: Mapping[int, Sequence[tuple[str, int]]], least: int) -> list[Finding]:
+def _class_findings(
+    files_by_class: Mapping[int, Sequence[tuple[str, int]]], least: int, names: Sequence[str]
+) -> list[Finding]:
     """Classes that no image shows, or none with more than ``least`` pixels."""
-    present = [c for c in range(len(CLASSES)) if files_by_class.get(c)]
-    lacking = [CLASSES[c] for c in present if not any(pixels > least for _, pixels in files_by_class[c])]
+    present = [c for c in range(len(names)) if files_by_class.get(c)]
+    lacking = [names[c] for c in present if not any(pixels > least for _, pixels in files_by_class[c])]
     remedy = "lower data.train.rare_class_sampling.min_pixels"
     title = f"class statistics: classes with an image of over {least:,} pixels"
     findings = [all_of(title, len(present), lacking, "that occur", remedy)]
-    absent = [CLASSES[c] for c in range(len(CLASSES)) if c not in present]
+    absent = [names[c] for c in range(len(names)) if c not in present]
     if absent:
         remedy = "the source cannot teach these classes; the published Cityscapes has all of them"
-        findings.append(all_of("class statistics: classes", len(CLASSES), absent, "present", remedy, NOTE))
+        findings.append(all_of("class statistics: classes", len(names), absent, "present", remedy, NOTE))
     return findings

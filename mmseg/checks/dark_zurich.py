@@ -9,6 +9,7 @@ from typing import Any
 from mmseg.checks.findings import Finding, published_count, unneeded_count
 from mmseg.checks.images import ImageFiles, ImageKind, check_image_files
 from mmseg.checks.section import SectionCheck
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.layouts import DARK_ZURICH, dark_zurich_split
 
 PUBLISHED = {"train": 2416, "val": 50, "test": 151}
@@ -18,8 +19,8 @@ SIZE = (1920, 1080)
 class DarkZurichCheck(SectionCheck):
     """Checks of a section of ``DarkZurichICDataset``."""
 
-    def __init__(self, settings: Mapping[str, Any], training: bool) -> None:
-        super().__init__(settings, training)
+    def __init__(self, settings: Mapping[str, Any], training: bool, classes: ClassSet = CITYSCAPES_19) -> None:
+        super().__init__(settings, training, classes)
         self.root = Path(settings["dataset_path"])
         self.split = dark_zurich_split(settings["split"], settings["test_mode"])
         self.files = tuple(self._files())

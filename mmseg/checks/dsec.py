@@ -21,7 +21,7 @@ from mmseg.checks.findings import (
 )
 from mmseg.checks.images import ImageFiles, ImageKind, check_headers
 from mmseg.checks.section import SectionCheck
-from mmseg.classes import CLASSES, DSEC_ABSENT_CLASSES, IGNORE_LABEL
+from mmseg.classes import CITYSCAPES_19, DSEC_ABSENT_CLASSES, IGNORE_LABEL, ClassSet
 from mmseg.datasets.dsec_frames import DSECFrame, describe_folders, read_event_index, read_frame_list
 from mmseg.errors import DataError
 from mmseg.events.recording import HEIGHT, WIDTH
@@ -43,8 +43,8 @@ class DSECCheck(SectionCheck):
         problem: why not.
     """
 
-    def __init__(self, settings: Mapping[str, Any], training: bool) -> None:
-        super().__init__(settings, training)
+    def __init__(self, settings: Mapping[str, Any], training: bool, classes: ClassSet = CITYSCAPES_19) -> None:
+        super().__init__(settings, training, classes)
         self.title = "DSEC train" if training else "DSEC test"
         self.path = Path(settings["dataset_txt_path"])
         self.problem = ""
@@ -90,7 +90,7 @@ class DSECCheck(SectionCheck):
         total: Counter[int] = Counter()
         for values in counted.values():
             total.update(values)
-        return [_classes_finding(self.title, total, subset)]
+        return [_classes_finding(self.title, total, subset, self.classes)]
 
     def _held_out(self) -> Finding:
         inside = [
@@ -169,18 +169,21 @@ class DSECCheck(SectionCheck):
         ]
 
 
-def _classes_finding(title: str, values: Mapping[int, int], subset: bool) -> Finding:
+def _classes_finding(title: str, values: Mapping[int, int], subset: bool, classes: ClassSet) -> Finding:
     """Classes in the labels of a test.
 
     Args:
         title: of the frame list.
-        values: pixels by value over all labels.
+        values: pixels by class over all labels.
         subset: accept any classes, since part of the published data may have any.
+        classes: class set of the labels.
     """
-    absent = [c for c in range(len(CLASSES)) if not values.get(c)]
+    absent = [c for c in range(len(classes)) if not values.get(c)]
     ignored = values.get(IGNORE_LABEL, 0) / max(1, sum(values.values()))
-    found = f"without {', '.join(CLASSES[c] for c in absent) or 'none'}; {ignored:.0%} ignored"
-    published = f"without {', '.join(CLASSES[c] for c in DSEC_ABSENT_CLASSES)}"
-    expected = f"any (published: {published})" if subset else published
-    good = subset or tuple(absent) == DSEC_ABSENT_CLASSES
+    found = f"without {', '.join(classes.names[c] for c in absent) or 'none'}; {ignored:.0%} ignored"
+    usual = classes.absent(DSEC_ABSENT_CLASSES)
+    published = f"without {', '.join(classes.names[c] for c in usual) or 'none'}"
+    any_is_good = subset or not classes.from_cityscapes
+    expected = f"any (published: {published})" if any_is_good else published
+    good = any_is_good or tuple(absent) == usual
     return judged(f"{title} labels: classes", found, expected, good, GET_LABELS)

@@ -13,8 +13,10 @@ from pathlib import Path
 from rich.console import Console
 
 from mmseg.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
+from mmseg.classes import CITYSCAPES_19, ClassSet
+from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.errors import DataError
-from mmseg.io.image_files import open_image, open_label, read_header
+from mmseg.io.image_files import open_image, read_header
 from mmseg.io.png_files import ImageHeader
 from mmseg.system.printing import track
 
@@ -55,11 +57,12 @@ class ImageTask:
 
     path: Path
     kind: ImageKind
+    classes: ClassSet = CITYSCAPES_19
 
 
 @dataclass(frozen=True)
 class ImageContent:
-    """Content of an image: pixels by value (labels only), and whether all have the same value."""
+    """Content of an image: pixels by class (labels only), and whether all have the same value."""
 
     values: dict[int, int]
     uniform: bool
@@ -174,7 +177,8 @@ def read_image(task: ImageTask) -> ImageContent:
         DataError: see :func:`.open_image`, or :func:`.open_label` for a label.
     """
     if task.kind is ImageKind.LABEL:
-        image = open_label(task.path)
+        stored = open_stored_label(task.path, "", task.classes)
+        image = to_classes(stored, task.classes, task.path)
     else:
         image = open_image(task.path, "RGB" if task.kind is ImageKind.IMAGE else "L")
     extrema = image.getextrema()
@@ -186,11 +190,13 @@ def read_image(task: ImageTask) -> ImageContent:
 
 
 def content_findings(
-    files: ImageFiles, outcomes: Sequence[tuple[ImageTask, ImageContent | DataError]]
+    files: ImageFiles, outcomes: Sequence[tuple[ImageTask, ImageContent | DataError]], classes: ClassSet = CITYSCAPES_19
 ) -> list[Finding]:
-    """Findings from the outcomes of :func:`read_image`."""
+    """Findings from the outcomes of :func:`read_image`; ``classes`` are those of the tasks."""
     bad = [one_line(outcome) for _, outcome in outcomes if isinstance(outcome, DataError)]
-    expected = "readable, values 0..18 and 255" if files.kind is ImageKind.LABEL else "readable"
+    expected = "readable"
+    if files.kind is ImageKind.LABEL:
+        expected += ", " + ("values 0..18 and 255" if classes.from_cityscapes else f"label ids of {classes.name!r}")
     findings = [all_of(f"{files.title}: content", len(outcomes), bad, expected, files.remedy)]
     uniform = [t.path for t, outcome in outcomes if isinstance(outcome, ImageContent) and outcome.uniform]
     if uniform:

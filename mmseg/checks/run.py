@@ -12,13 +12,16 @@ from mmseg.checks.cityscapes import CityscapesCheck
 from mmseg.checks.dark_zurich import DarkZurichCheck
 from mmseg.checks.dsec import DSECCheck
 from mmseg.checks.findings import NOTE, WRONG, Finding, judged
-from mmseg.checks.frames import FramesCheck
+from mmseg.checks.frames import FramesCheck, ManifestCheck
 from mmseg.checks.images import ImageContent, ImageKind, ImageTask, content_findings, read_image
 from mmseg.checks.recordings import check_recordings, event_findings, read_events
 from mmseg.checks.section import SectionCheck
+from mmseg.classes import ClassSet
 from mmseg.config.arguments import with_defaults
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.dotted import get_key
 from mmseg.config.named_files import named_weights
+from mmseg.datasets.labels import in_published_layout
 from mmseg.errors import CheckpointError, ConfigError, did_you_mean
 from mmseg.io.file_work import run_tasks
 from mmseg.registry import DATASETS
@@ -49,7 +52,7 @@ def check_data(config: Config, subset: bool = False, deep: bool = False, nproc: 
         ConfigError: the config has no data set, or an unknown one.
     """
     findings: list[Finding] = []
-    checks = _section_checks(config)
+    checks = _section_checks(config, class_set_of(config))
     for check in checks:
         findings += check.check(subset)
     source = next((check for check in checks if isinstance(check, CityscapesCheck)), None)
@@ -64,10 +67,28 @@ def check_data(config: Config, subset: bool = False, deep: bool = False, nproc: 
         findings += _read_images(checks, nproc, subset)
         if events:
             findings += event_findings(list(run_tasks(read_events, events, nproc, "events")))
+        findings += [finding for check in checks for finding in check.check_events()]
     return findings
 
 
-def _section_checks(config: Config) -> list[SectionCheck]:
+def check_manifest(
+    manifest: Path, classes: ClassSet | None = None, deep: bool = False, nproc: int = 1
+) -> list[Finding]:
+    """Check all that the lines of a manifest name, without a config.
+
+    Args:
+        manifest: see :mod:`mmseg.datasets.manifest`.
+        classes: class set that its labels are for; None for that which the manifest names.
+        deep, nproc: as in :func:`check_data`.
+    """
+    check = ManifestCheck(manifest, classes)
+    findings = check.check(subset=True)
+    if deep:
+        findings += [*_read_images([check], nproc, subset=True), *check.check_events()]
+    return findings
+
+
+def _section_checks(config: Config, classes: ClassSet) -> list[SectionCheck]:
     """Checks of every data section; equal sections once."""
     found: list[tuple[str, dict[str, Any], bool]] = []
     for name in SECTIONS:
@@ -83,7 +104,11 @@ def _section_checks(config: Config) -> list[SectionCheck]:
             found.append(entry)
     if not found:
         raise ConfigError("the config has no data section; use one of configs/ as a base")
-    return [CHECKS[kind](settings, training) for kind, settings, training in found]
+    stored = in_published_layout(classes)
+    return [
+        CHECKS[kind](settings, training, classes if CHECKS[kind] is FramesCheck else stored)
+        for kind, settings, training in found
+    ]
 
 
 def _check_weights(config: Config) -> list[Finding]:
@@ -124,9 +149,9 @@ def _read_images(checks: Sequence[SectionCheck], nproc: int, subset: bool) -> li
             if (images.kind, images.paths) in done:
                 continue
             done.add((images.kind, images.paths))
-            tasks = [ImageTask(path, images.kind) for path in images.paths if path.is_file()]
+            tasks = [ImageTask(path, images.kind, check.classes) for path in images.paths if path.is_file()]
             outcomes = list(run_tasks(read_image, tasks, nproc, images.title))
-            findings += content_findings(images, outcomes)
+            findings += content_findings(images, outcomes, check.classes)
             if images.kind is ImageKind.LABEL:
                 counted = {task.path: read.values for task, read in outcomes if isinstance(read, ImageContent)}
                 findings += check.check_labels(counted, subset)

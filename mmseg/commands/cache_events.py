@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmseg.apis.arguments import Parser, add_config_options, add_workers
+from mmseg.errors import ConfigError
 
 DEFAULT = "configs/fusion/cs2dsec_image+events_together_b5.py"
 SECTIONS = ("train.source", "train.target", "val", "test")
@@ -20,7 +21,13 @@ def make_parser() -> Parser:
         "files have changed is refused. Valid caches are kept; an interrupted run continues where it stopped.",
         epilog="example: python tools/cache_events.py configs/fusion/cs2dsec_image+events_together_b5.py --workers 8",
     )
-    parser.add_argument("config", type=Path, nargs="?", default=Path(DEFAULT), help=f"(default: {DEFAULT})")
+    parser.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        default=Path(DEFAULT),
+        help=f"config, or a manifest (.jsonl), for which --cfg-options are keys of FramesDataset (default: {DEFAULT})",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -53,8 +60,16 @@ def main() -> None:
     args = parse_args()
     from mmseg.config.data_root import use_root
     from mmseg.config.load import check_values, load_config
-    from mmseg.preparation.caches import make_caches
+    from mmseg.preparation.caches import make_caches, make_manifest_cache
 
+    if args.config.suffix == ".jsonl":
+        if args.root_path:
+            raise ConfigError("--root-path is for configs; the paths of a manifest are relative to it")
+        folder = make_manifest_cache(
+            args.config, args.cfg_options or {}, args.out, args.workers, args.force, args.float16
+        )
+        print(f"train with cache={str(folder)!r} in the sections of the config that read {args.config}")
+        return
     config = load_config(args.config, args.cfg_options)
     check_values(config)
     if args.root_path:

@@ -9,6 +9,8 @@ from mmseg.apis.arguments import Parser, add_config_options, add_workers
 from mmseg.config.published import PROJECT_CONFIGS, TASKS
 from mmseg.errors import DataError
 
+MANIFEST_SUFFIX = ".jsonl"
+
 
 def make_parser() -> Parser:
     """The parser of the command line."""
@@ -17,7 +19,13 @@ def make_parser() -> Parser:
         "Exit status 1 if anything is wrong.",
         epilog="example: python tools/check_data.py cs2dsec --deep --workers 8",
     )
-    parser.add_argument("task", nargs="?", choices=list(TASKS), help="published config to check for (default: cs2dsec)")
+    parser.add_argument(
+        "task",
+        nargs="?",
+        metavar="TASK",
+        help=f"published config to check for ({' or '.join(TASKS)}; default: cs2dsec), or a manifest (.jsonl), whose "
+        "lines are checked without a config",
+    )
     parser.add_argument("--config", type=Path, help="any other config, instead of a task")
     parser.add_argument(
         "--root-path", type=Path, help="folder with data/ and pretrained/ (default: paths as in the config)"
@@ -41,6 +49,12 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.task and args.config:
         parser.error("give a task or --config, not both")
+    args.manifest = Path(args.task) if args.task and args.task.endswith(MANIFEST_SUFFIX) else None
+    if args.manifest is None and args.task and args.task not in TASKS:
+        known = f"{', '.join(TASKS)} nor a manifest (*{MANIFEST_SUFFIX})"
+        parser.error(f"invalid choice: {args.task!r} is neither {known}; for a config, give --config FILE")
+    if args.manifest and (args.root_path or set(args.cfg_options or {}) - {"classes"}):
+        parser.error("a manifest takes no --root-path, and of --cfg-options only classes; the others go with --config")
     return args
 
 
@@ -48,18 +62,24 @@ def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
     from mmseg.checks.findings import findings_json, is_good, print_findings
-    from mmseg.checks.run import check_data, summary
+    from mmseg.checks.run import check_data, check_manifest, summary
+    from mmseg.config.class_sets import class_set
     from mmseg.config.data_root import use_root
     from mmseg.config.load import check_values, load_config
     from mmseg.io.files import write_text
 
-    path = args.config or PROJECT_CONFIGS[0] / TASKS[args.task or "cs2dsec"]
-    config = load_config(path, args.cfg_options)
-    check_values(config)
-    if args.root_path:
-        for line in use_root(config, args.root_path, args.cfg_options):
-            print(f"note: {line}")
-    findings = check_data(config, args.subset, args.deep, args.workers)
+    if args.manifest:
+        path = args.manifest
+        given = (args.cfg_options or {}).get("classes")
+        findings = check_manifest(path, class_set(given) if given else None, args.deep, args.workers)
+    else:
+        path = args.config or PROJECT_CONFIGS[0] / TASKS[args.task or "cs2dsec"]
+        config = load_config(path, args.cfg_options)
+        check_values(config)
+        if args.root_path:
+            for line in use_root(config, args.root_path, args.cfg_options):
+                print(f"note: {line}")
+        findings = check_data(config, args.subset, args.deep, args.workers)
     print_findings(findings)
     if args.json:
         about = summary(path, args.root_path, args.deep, args.subset)

@@ -18,8 +18,9 @@ RESAMPLES = 10_000
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        description="Show final and best mIoU (over 19 and 18 classes) and the final IoU of every class, for every "
-        "tested output. Runs that differ only in their seed share a row with mean ± standard deviation.",
+        description="Show final and best mIoU (over all classes and over those in the labels) and the final IoU of "
+        "every class, for every tested output. Runs that differ only in their seed share a row with mean ± standard "
+        "deviation.",
         epilog="example: python tools/compare_runs.py work_dirs/local-basic/*cmda* --markdown table.md",
     )
     parser.add_argument("work_dirs", nargs="+", metavar="WORK_DIR", help="work dir of a run")

@@ -25,8 +25,8 @@ BLACK = (0, 0, 0)
 # What the label maps hold.
 CITYSCAPES, OWN = "cityscapes", "own"
 DISTANCE = "imnet_feature_dist_classes"
-KEYS = ("name", "labels", "classes", "ignore")
-CLASS_KEYS = ("name", "color", "from")
+KEYS = ("name", "labels", "classes", "ignore", "ignore_cityscapes")
+CLASS_KEYS = ("name", "color", "from", "cityscapes")
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,11 @@ def with_content(value: Any) -> Any:
     return content
 
 
-def use_class_set(config: dict[str, Any]) -> None:
+def use_class_set(config: dict[str, Any], takes_number: bool = True) -> None:
     """Fill the head's number of classes into a checked config, in place, and check the classes that others name.
+
+    Args:
+        takes_number: whether the head has an argument ``num_classes``; one from outside may know its number.
 
     Raises:
         ConfigError: the number of classes is another, or a class is unknown.
@@ -93,9 +96,10 @@ def use_class_set(config: dict[str, Any]) -> None:
     if given is not None and given != len(classes):
         raise ConfigError(
             f"model.decode_head.num_classes is {given}, but the class set {classes.name!r} has {len(classes)} classes; "
-            "set it to None, or choose another set by the key 'classes'"
+            "set it to None, or choose another set by the key 'classes' (docs/train.md)"
         )
-    head["num_classes"] = len(classes)
+    if takes_number:
+        head["num_classes"] = len(classes)
     uda = config.get("uda") or {}
     if uda.get(DISTANCE) is not None:
         distance_classes(uda[DISTANCE], classes)
@@ -144,8 +148,8 @@ def parse_class_set(content: Mapping[str, Any], where: str) -> ClassSet:
     """Class set of the content of a file.
 
     Args:
-        content: ``name``; ``classes``, a list of objects with ``name``, ``color`` and ``from``; ``labels`` and
-            ``ignore``. See docs/train.md.
+        content: ``name``; ``classes``, a list of objects with ``name``, ``color``, ``from`` and ``cityscapes``;
+            ``labels``, ``ignore`` and ``ignore_cityscapes``. See docs/train.md.
         where: the file, for messages.
 
     Raises:
@@ -165,7 +169,8 @@ def parse_class_set(content: Mapping[str, Any], where: str) -> ClassSet:
         raise ConfigError(f"{where}: labels is {shown(labels)}; give {CITYSCAPES!r} or {OWN!r}")
     names, colors = _names_and_colors(entries, where)
     sources, ignored = _label_ids(entries, content.get("ignore", ()), labels, where)
-    return ClassSet(content["name"], names, colors, sources, ignored, labels == CITYSCAPES)
+    cityscapes = _from_cityscapes(entries, content.get("ignore_cityscapes"), labels, where)
+    return ClassSet(content["name"], names, colors, sources, ignored, labels == CITYSCAPES, cityscapes)
 
 
 def _check_keys(content: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -212,22 +217,58 @@ def _label_ids(
             for number, entry in enumerate(entries)
         ]
     ignored = tuple(_ids(ignore, labels, f"{where}: ignore"))
+    _check_ids(entries, sources, ignored, where, labels, ("from", "ignore"))
+    return tuple(sources), ignored
+
+
+def _from_cityscapes(
+    entries: Sequence[Any], ignore: Any, labels: str, where: str
+) -> tuple[tuple[int, ...], ...] | None:
+    """Cityscapes train ids of each class of a set with label ids of its own; None if it has no map from them."""
+    named = ignore is not None or any("cityscapes" in entry for entry in entries)
+    if not named:
+        return None
+    if labels == CITYSCAPES:
+        raise ConfigError(
+            f"{where} says which Cityscapes classes become each class in both 'from' and 'cityscapes'; use 'from', or "
+            f"set labels to {OWN!r}"
+        )
+    sources = [
+        tuple(_ids(entry.get("cityscapes", ()), CITYSCAPES, f"{where}: cityscapes of class {number} ({entry['name']})"))
+        for number, entry in enumerate(entries)
+    ]
+    ignored = tuple(_ids(ignore or (), CITYSCAPES, f"{where}: ignore_cityscapes"))
+    _check_ids(entries, sources, ignored, where, CITYSCAPES, ("cityscapes", "ignore_cityscapes"))
+    return tuple(sources)
+
+
+def _check_ids(
+    entries: Sequence[Any],
+    sources: Sequence[tuple[int, ...]],
+    ignored: tuple[int, ...],
+    where: str,
+    labels: str,
+    keys: tuple[str, str],
+) -> None:
+    """Refuse label ids that are named twice, and Cityscapes classes that are not named at all.
+
+    Args:
+        keys: of the ids of a class, and of those that are ignored.
+    """
     seen: dict[int, str] = {}
-    users = [*(f"class {entry['name']!r}" for entry in entries), "'ignore'"]
+    users = [*(f"class {entry['name']!r}" for entry in entries), f"{keys[1]!r}"]
     for name, ids in zip(users, [*sources, ignored], strict=True):
         for label_id in ids:
             if label_id in seen:
                 what = f"{label_id} ({CLASSES[label_id]})" if labels == CITYSCAPES else label_id
                 raise ConfigError(f"{where} names the label {what} twice, in {seen[label_id]} and {name}; remove one")
             seen[label_id] = name
-    if labels == CITYSCAPES:
-        missing = [CLASSES[train_id] for train_id in range(len(CLASSES)) if train_id not in seen]
-        if missing:
-            raise ConfigError(
-                f"{where} does not say what becomes of {', '.join(missing)}; add each to 'from' of a class "
-                "or to 'ignore'"
-            )
-    return tuple(sources), ignored
+    missing = [CLASSES[train_id] for train_id in range(len(CLASSES)) if train_id not in seen]
+    if labels == CITYSCAPES and missing:
+        raise ConfigError(
+            f"{where} does not say what becomes of {', '.join(missing)}; add each to {keys[0]!r} of a class "
+            f"or to {keys[1]!r}"
+        )
 
 
 def _ids(given: Any, labels: str, where: str) -> Iterator[int]:

@@ -28,6 +28,7 @@ from mmseg.config.relations import check_relations
 from mmseg.config.run import EvalData
 from mmseg.config.sections import check_complete, drop_unread
 from mmseg.errors import ConfigError, did_you_mean
+from mmseg.registry import HEADS
 
 
 def plain(value: Any) -> Any:
@@ -80,8 +81,14 @@ def effective(config: Loaded, for_training: bool = True) -> dict[str, Any]:
     table.check("", cfg)
     check_complete(table, cfg)
     cfg = drop_unread(table, cfg)
-    use_class_set(cfg)
+    use_class_set(cfg, _takes_number(cfg["model"].get("decode_head") or {}))
     return cfg
+
+
+def _takes_number(head: Mapping[str, Any]) -> bool:
+    """Whether a head takes its number of classes as an argument. Heads of this project do, and are not imported."""
+    component = HEADS.module_dict.get(head.get("type", ""))
+    return component is None or "num_classes" in arguments_of(component)
 
 
 def _read_part(config: Loaded, for_training: bool) -> dict[str, Any]:

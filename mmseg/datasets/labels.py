@@ -17,9 +17,13 @@ KNOW_IT = "add the value to 'from' of a class or to 'ignore' in the class set, o
 
 
 def build_dataset(config: Mapping[str, Any], classes: ClassSet) -> Any:
-    """Build a data set of a config, whose labels are mapped into a class set."""
+    """Build a data set of a config, whose labels are mapped into a class set.
+
+    Label maps in a published layout hold Cityscapes train ids, or the label ids of a class set without a map from them;
+    a manifest names the class set of its labels.
+    """
     dataset = DATASETS.build(dict(config))
-    dataset.classes = classes
+    dataset.classes = classes if hasattr(dataset, "manifest") else in_published_layout(classes)
     return dataset
 
 
@@ -34,12 +38,13 @@ def stored_class_set(class_set: str, classes: ClassSet, where: str | Path) -> Cl
     Raises:
         ConfigError: labels of the one cannot be mapped to the other.
     """
-    if class_set == CITYSCAPES_19.name and classes.from_cityscapes:
-        return classes
+    mapped = classes.of_cityscapes()
+    if class_set == CITYSCAPES_19.name and mapped is not None:
+        return mapped
     if class_set == classes.name:
         return classes.by_index() if classes.from_cityscapes else classes
     if class_set == CITYSCAPES_19.name:
-        remedy = "take a class set that names Cityscapes classes, or labels with its ids"
+        remedy = "add 'cityscapes' to its classes (docs/train.md), or take labels with its ids"
     else:
         remedy = f"set classes to {class_set!r} (or its file) and model.decode_head.num_classes to None"
     raise ConfigError(
@@ -52,6 +57,11 @@ def stored_classes(dataset: Any) -> ClassSet:
     """Classes of a data set with the label ids that its files hold, which class statistics count."""
     found: ClassSet = getattr(dataset, "stored_classes", None) or dataset.classes
     return found
+
+
+def in_published_layout(classes: ClassSet) -> ClassSet:
+    """A class set with the label ids that label maps in a published layout hold, see :func:`build_dataset`."""
+    return classes.of_cityscapes() or classes
 
 
 def open_stored_label(path: Path, remedy: str, classes: ClassSet) -> Image.Image:

@@ -18,7 +18,7 @@ from mmseg.engine.loggers import check_hooks
 from mmseg.errors import ConfigError
 from mmseg.registry import DATASETS, UDA, check_contract, members
 from mmseg.uda.cmda import DACS
-from mmseg.uda.segmentors import build_segmentor
+from mmseg.uda.segmentors import build_segmentor, check_number_of_classes
 from mmseg.uda.streams import StreamPlan, check_method, stream_plan
 
 
@@ -65,6 +65,7 @@ def build_method(run: RunConfig) -> DACS:
     """Segmentor and training method on the CPU, with the weights that the config names."""
     torch.manual_seed(run.seed)
     method = UDA.build({**vars(run.uda), "model": build_segmentor(run.model)})
+    check_number_of_classes(method.model, run.class_set)
     method.use_class_set(run.class_set)
     if run.load_from:
         # After the method is built: its ImageNet encoder is a copy of what model.pretrained gave.

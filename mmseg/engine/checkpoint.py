@@ -232,6 +232,19 @@ def check_class_set(content: Any, path: str | Path, classes: ClassSet) -> None:
     )
 
 
+def check_classes_of(path: str | Path, classes: ClassSet) -> None:
+    """:func:`check_class_set` of a file, without reading its tensors; one that cannot be read is left to the loading.
+
+    Raises:
+        CheckpointError: as there.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a damaged file can raise anything in torch's reader
+        return
+    check_class_set(content, path, classes)
+
+
 def segmentor_weights(path: str | Path, which: str = "student", classes: ClassSet = CITYSCAPES_19) -> SegmentorWeights:
     """Extract the student or the teacher from a checkpoint of the training method.
 

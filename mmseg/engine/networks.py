@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmseg.config.class_sets import class_set_of
 from mmseg.config.keys import DATA_PATH_KEYS
 from mmseg.config.load import check_config, effective
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.uda.segmentors import build_segmentor
+from mmseg.uda.segmentors import build_segmentor, check_number_of_classes
 
 
 def _model_config(config: Config) -> dict[str, Any]:
@@ -37,12 +38,15 @@ def empty_segmentor(config: Config) -> BaseSegmentor:
     Raises:
         ConfigError: bad config.
     """
-    model = _model_config(config)
+    model, classes = _model_config(config), class_set_of(config)
     try:
         with torch.device("meta"):
             segmentor = build_segmentor(model)
     except (RuntimeError, NotImplementedError):  # a constructor that reads the values of a tensor
-        return build_segmentor(model)
+        segmentor = build_segmentor(model)
+        check_number_of_classes(segmentor, classes)
+        return segmentor
+    check_number_of_classes(segmentor, classes)
     # Modules of others may hold tensors that no checkpoint has, and that their constructors fill.
     own = all(
         type(module).__module__.split(".")[0] in ("mmseg", "torch") and not module._non_persistent_buffers_set

@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram
 
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.load import check_values
-from mmseg.engine.checkpoint import checkpoint_to_test, load_segmentor
+from mmseg.engine.checkpoint import check_classes_of, checkpoint_to_test, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.networks import empty_segmentor
 from mmseg.errors import ConfigError
@@ -171,6 +171,7 @@ def export(
     config, taken_from = config_of(config_path, checkpoint, cfg_options)
     check_values(config, for_training=False)
     recipe = InputRecipe(config)
+    check_classes_of(checkpoint, recipe.classes)
     segmentor = empty_segmentor(config)
     chosen = _chosen_outputs(segmentor, config, recipe, outputs)
     loaded = load_segmentor(segmentor, checkpoint, model, recipe.classes)

@@ -24,7 +24,7 @@ from mmseg.config.components import LEAST_SIDE
 from mmseg.config.keys import value_of
 from mmseg.config.load import check_values
 from mmseg.datasets.base import Size
-from mmseg.engine.checkpoint import SegmentorWeights, load_segmentor
+from mmseg.engine.checkpoint import SegmentorWeights, check_classes_of, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.environment import named_device
 from mmseg.engine.networks import empty_segmentor
@@ -225,6 +225,7 @@ def init_model(
     if train_isr_parms:
         use_training_isr(cfg)
     recipe = InputRecipe(cfg)
+    check_classes_of(checkpoint, recipe.classes)
     segmentor = empty_segmentor(cfg)
     weights = load_segmentor(segmentor, checkpoint, model, recipe.classes)
     segmentor.to(place).eval().requires_grad_(False)

@@ -25,7 +25,9 @@ from mmseg.work_dir.metrics_file import main_score, read_metrics, tested_iterati
 
 # Keys in which runs of one experiment with different seeds differ.
 OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
-MEANS = {"mIoU": "mIoU", "mIoU_18": "mIoU of 18"}
+# Mean over all classes, and over those that the labels contain, of which DSEC's have 18.
+MEAN, VALID_MEAN = "mIoU", re.compile(r"mIoU_\d{1,3}")
+USUAL_MEANS = (MEAN, "mIoU_18")
 NO_SCORE = "-"
 LOGGED_SCORE = Number(0, 100)
 SEED = CONFIG.keys["seed"].kind
@@ -37,7 +39,7 @@ class Score:
 
     Attributes:
         iteration: iterations that the weights were trained for.
-        means: by the keys of ``MEANS``.
+        means: by their keys, see :func:`mean_keys`.
         classes: IoU by class name.
         regions: mean IoU over the valid classes by region, see :mod:`mmseg.evaluation.regions`.
         folder: where the test left its files; None if only the log has the scores.
@@ -89,6 +91,18 @@ class Row:
     missing: Mapping[str, list[float]] = field(default_factory=dict)
 
 
+def mean_keys(found: Iterable[str]) -> tuple[str, ...]:
+    """Keys of mean scores: over all classes, and over those in the labels, whose number depends on the class set."""
+    valid = sorted({key for key in found if VALID_MEAN.fullmatch(key)}, key=lambda key: int(key.removeprefix("mIoU_")))
+    return (MEAN, *valid) if valid else USUAL_MEANS
+
+
+def means_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Mean scores that any of the rows has: key -> title."""
+    found = mean_keys(key for row in rows for key, values in row.final.items() if values)
+    return {key: key.replace("_", " of ") for key in found}
+
+
 def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     """Scores that a training logged, in percent, by ascending iteration.
 
@@ -97,7 +111,7 @@ def validation_records(work_dir: str | Path) -> list[dict[str, Any]]:
     """
     records = [record for record in read_log(work_dir) if record["mode"] == "val"]
     for record in records:
-        for key in (*MEANS, *logged_classes(record).values()):
+        for key in (*mean_keys(record), *logged_classes(record).values()):
             if record.get(key) is not None and not LOGGED_SCORE.accepts(record[key]):
                 raise ConfigError(f"the log in {work_dir} has {key}={shown(record[key])}, not {LOGGED_SCORE.text}")
     return sorted(records, key=lambda record: record["iter"])
@@ -160,7 +174,7 @@ def _output_of(metrics: Mapping[str, Any], folder: str) -> str:
 def _score_of(metrics: Mapping[str, Any], iteration: int, folder: Path) -> Score:
     """Scores of one test with all inputs."""
     classes = {c: 100 * v["IoU"] for c, v in metrics["per_class"].items() if v.get("IoU") is not None}
-    shares = {key: metrics["scores"].get(key) for key in MEANS}
+    shares = {key: metrics["scores"].get(key) for key in mean_keys(metrics["scores"])}
     means = {key: 100 * share for key, share in shares.items() if share is not None}
     shares = {name: main_score(region)[1] for name, region in metrics["regions"].items()}
     regions = {name: 100 * share for name, share in shares.items() if share is not None}
@@ -173,7 +187,7 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDi
     evaluated = {read_metrics(test.metrics).get("output") for test in work_dir.existing_evaluations()}
     key = ("student", next((output for output in outputs if output in evaluated), NO_SCORE))
     for record in validation_records(work_dir.path):
-        means = {key: record[key] for key in MEANS if record.get(key) is not None}
+        means = {key: record[key] for key in mean_keys(record) if record.get(key) is not None}
         classes = {name: record[key] for name, key in logged_classes(record).items() if record.get(key) is not None}
         found.setdefault(key, {}).setdefault(record["iter"], Score(record["iter"], means, classes))
 
@@ -216,14 +230,15 @@ def _row(name: str, runs: Sequence[RunScores], model: str, output: str) -> Row:
     classes = dict.fromkeys(name for score in last for name in score.classes)
     regions = dict.fromkeys(name for score in last for name in score.regions)
     missing = dict.fromkeys(name for score in last for name in score.missing)
-    best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in MEANS}
+    keys = mean_keys(key for scores in series for score in scores for key in score.means)
+    best = {key: [[s.means[key] for s in scores if key in s.means] for scores in series] for key in keys}
     return Row(
         name=name,
         seeds=tuple(run.seed for run in runs),
         model=model,
         output=output,
         iterations=tuple(score.iteration for score in last),
-        final={key: [score.means[key] for score in last if key in score.means] for key in MEANS},
+        final={key: [score.means[key] for score in last if key in score.means] for key in keys},
         best={key: [max(values) for values in found if values] for key, found in best.items()},
         classes={name: [score.classes[name] for score in last if name in score.classes] for name in classes},
         regions={name: [score.regions[name] for score in last if name in score.regions] for name in regions},
@@ -256,14 +271,15 @@ class _Table:
 
 def _overview(rows: Sequence[Row]) -> _Table:
     header = ["", "run", "seeds", "model", "output", "iteration"]
-    header += [*MEANS.values(), *(f"best {title}" for title in MEANS.values())]
+    means = means_of(rows)
+    header += [*means.values(), *(f"best {title}" for title in means.values())]
     missing = _missing(rows)
     header += [f"mIoU without {name}" for name in missing]
     lines = []
     for number, row in enumerate(rows, 1):
         iterations = ", ".join(dict.fromkeys(map(str, row.iterations))) or NO_SCORE
         line = [str(number), row.name, ", ".join(map(str, row.seeds)), row.model, row.output, iterations]
-        line += [mean_sd(scores[key]) for scores in (row.final, row.best) for key in MEANS]
+        line += [mean_sd(scores.get(key, [])) for scores in (row.final, row.best) for key in means]
         lines.append([*line, *(mean_sd(row.missing.get(name, [])) for name in missing)])
     return _Table(header, lines, range(1, 5))
 
@@ -318,7 +334,8 @@ def comma_separated(rows: Sequence[Row]) -> str:
     """All numbers as CSV, a line per row: means over its runs, their standard deviations, regions, classes."""
     regions = dict.fromkeys(name for row in rows for name in row.regions)
     classes = dict.fromkeys(name for row in rows for name in row.classes)
-    columns = [title for key in MEANS for title in (key, f"best {key}")]
+    keys = means_of(rows)
+    columns = [title for key in keys for title in (key, f"best {key}")]
     columns += [f"mIoU without {name}" for name in _missing(rows)]
     columns += [f"mIoU {name}" for name in regions]
     columns += [f"IoU {name}" for name in classes]
@@ -330,7 +347,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     for row in rows:
         line: list[Any] = [row.name, " ".join(map(str, row.seeds)), row.model, row.output]
         line.append(" ".join(dict.fromkeys(map(str, row.iterations))))
-        means = [scores[key] for key in MEANS for scores in (row.final, row.best)]
+        means = [scores.get(key, []) for key in keys for scores in (row.final, row.best)]
         means += [row.missing.get(name, []) for name in _missing(rows)]
         means += [row.regions.get(name, []) for name in regions]
         for values in (*means, *(row.classes.get(name, []) for name in classes)):

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmseg.classes import ClassSet
+from mmseg.errors import ConfigError
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import SEGMENTORS
 from mmseg.uda.streams import variant_of_head
+
+
+def check_number_of_classes(segmentor: BaseSegmentor, classes: ClassSet) -> None:
+    """Refuse a head with another number of classes than the class set; one from outside may have its own.
+
+    Raises:
+        ConfigError: naming the head and both numbers.
+    """
+    head = segmentor.decode_head
+    if head.num_classes != len(classes):
+        raise ConfigError(
+            f"the head {type(head).__name__} has num_classes {head.num_classes}, but the class set {classes.name!r} "
+            f"has {len(classes)} classes; give the head an argument num_classes, or choose another set by the key "
+            "'classes'"
+        )
 
 
 def build_segmentor(model: Mapping[str, Any]) -> BaseSegmentor:
