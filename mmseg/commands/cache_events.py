@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmseg.apis.arguments import Parser, add_config_options, add_workers
 from mmseg.errors import ConfigError
 
 DEFAULT = "configs/fusion/cs2dsec_image+events_together_b5.py"
+MANIFEST_SUFFIX, EXAMPLE_KEY = ".jsonl", "data.train.target.image_resize_size"
 SECTIONS = ("train.source", "train.target", "val", "test")
 
 
@@ -26,7 +29,7 @@ def make_parser() -> Parser:
         type=Path,
         nargs="?",
         default=Path(DEFAULT),
-        help=f"config, or a manifest (.jsonl), for which --cfg-options are keys of FramesDataset (default: {DEFAULT})",
+        help=f"config, or a manifest (.jsonl) with the keys of its section in --cfg-options (default: {DEFAULT})",
     )
     parser.add_argument(
         "--out",
@@ -55,6 +58,21 @@ def parse_args() -> argparse.Namespace:
     return make_parser().parse_args()
 
 
+def settings_of_section(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a data set, from dotted keys of one section of ``data``.
+
+    Raises:
+        ConfigError: another key.
+    """
+    settings = {}
+    for key, value in options.items():
+        section, _, name = key.removeprefix("data.").rpartition(".")
+        if not key.startswith("data.") or section not in SECTIONS:
+            raise ConfigError(f"--cfg-options {key}: for a manifest, give keys of a section, such as {EXAMPLE_KEY}")
+        settings[name] = value
+    return settings
+
+
 def main() -> None:
     """Parse first: --help must not wait for the imports below."""
     args = parse_args()
@@ -62,12 +80,11 @@ def main() -> None:
     from mmseg.config.load import check_values, load_config
     from mmseg.preparation.caches import make_caches, make_manifest_cache
 
-    if args.config.suffix == ".jsonl":
+    if args.config.suffix == MANIFEST_SUFFIX:
         if args.root_path:
             raise ConfigError("--root-path is for configs; the paths of a manifest are relative to it")
-        folder = make_manifest_cache(
-            args.config, args.cfg_options or {}, args.out, args.workers, args.force, args.float16
-        )
+        settings = settings_of_section(args.cfg_options or {})
+        folder = make_manifest_cache(args.config, settings, args.out, args.workers, args.force, args.float16)
         print(f"train with cache={str(folder)!r} in the sections of the config that read {args.config}")
         return
     config = load_config(args.config, args.cfg_options)

@@ -95,13 +95,13 @@ def make_manifest_cache(
     """
     frames = read_manifest(manifest).frames
     cfg: dict[str, Any] = {"type": "FramesDataset", "manifest": str(manifest), **settings}
-    DATASETS.check("--cfg-options", cfg)
+    DATASETS.check("data.test", cfg)
     if "image_resize_size" not in cfg:
         sizes = {read_header(frame.image).size for frame in frames if frame.image.is_file()}
         if len(sizes) > 1:
             raise ConfigError(
-                f"the images of {manifest} have several sizes; give --cfg-options image_resize_size=(WIDTH,HEIGHT), "
-                "that of the training"
+                f"the images of {manifest} have several sizes; give --cfg-options "
+                "data.train.target.image_resize_size=(WIDTH,HEIGHT), that of the training"
             )
         cfg["image_resize_size"] = next(iter(sizes), (2, 2))
     if "outputs" not in cfg:

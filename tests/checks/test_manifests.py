@@ -116,6 +116,9 @@ def test_the_scripts(footage, monkeypatch, capsys):
     )
     for name in ("warp_image", "events_vg"):
         assert (cached[1][name] == plain[1][name]).all()
-    monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--cfg-options", "outpts=['image']"])
+    monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--cfg-options", "data.test.outpts=['image']"])
     with pytest.raises(ConfigError, match="did you mean 'outputs'"):
+        cache_events.main()
+    monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--cfg-options", "seed=1"])
+    with pytest.raises(ConfigError, match=r"--cfg-options seed: for a manifest, give keys of a section, such as data"):
         cache_events.main()
