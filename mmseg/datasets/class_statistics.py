@@ -14,8 +14,8 @@ from mmseg.io.json_files import read_json
 # Pixels of every class by image, and images with their pixels by class.
 STATISTICS_FILES = ("sample_class_stats.json", "samples_with_class.json")
 REMEDY = (
-    "run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder ('python tools/manifest_statistics.py' on "
-    "a manifest), or set data.train.source_json_root"
+    "run 'python tools/convert_datasets/cityscapes.py' on the Cityscapes folder (on a manifest: 'python "
+    "tools/manifest_statistics.py'), or set data.train.source_json_root"
 )
 TRAIN_IDS = frozenset(map(str, range(len(CLASSES))))
 # The upper limit is more than any image has.
