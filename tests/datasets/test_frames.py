@@ -390,7 +390,9 @@ def test_labels_of_another_class_set(footage):
     ):
         dataset.classes = CITYSCAPES_19
     dataset = night(footage, line, outputs=("image", "label"))
-    with pytest.raises(ConfigError, match=r"class set 'cityscapes19', which cannot become those of .* 'street'; add 'cityscapes' to"):
+    with pytest.raises(
+        ConfigError, match=r"class set 'cityscapes19', which cannot become those of .* 'street'; add 'cit"
+    ):
         dataset.classes = STREET
     target = night(footage, line, outputs=("image",), image_crop_size=(32, 32))
     target.classes = STREET  # it reads no labels
