@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from mmseg.report.comparison import MEANS, Row
+from mmseg.report.comparison import Row, means_of
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -30,11 +30,11 @@ def latex(rows: Sequence[Row], names: Sequence[str] = ()) -> str:
     """
     titles = list(names) or [escaped(f"{row.name}, {row.output}") for row in rows]
     classes = list(dict.fromkeys(name for row in rows for name in row.classes))
-    means = [key for key in MEANS if any(row.final.get(key) for row in rows)]
+    means = {key: title for key, title in means_of(rows).items() if any(row.final.get(key) for row in rows)}
     columns = [[row.classes.get(name, []) for row in rows] for name in classes]
     columns += [[row.final.get(key, []) for row in rows] for key in means]
     cells = [_column(values, with_deviation=n >= len(classes)) for n, values in enumerate(columns)]
-    heads = [rf"\rotatebox{{90}}{{{escaped(name)}}}" for name in classes] + [escaped(MEANS[key]) for key in means]
+    heads = [rf"\rotatebox{{90}}{{{escaped(name)}}}" for name in classes] + [escaped(title) for title in means.values()]
     lines = [
         HEADER,
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",

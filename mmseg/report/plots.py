@@ -12,7 +12,7 @@ from typing import Any
 
 from mmseg.errors import ConfigError
 from mmseg.io.files import atomic_path
-from mmseg.report.comparison import MEANS, Row, Score
+from mmseg.report.comparison import Row, Score, means_of
 
 FORMATS = (".pdf", ".svg", ".png")
 # The colours of tests in the HTML report
@@ -82,7 +82,7 @@ def class_bars(rows: Sequence[Row], names: Sequence[str] = ()) -> Any:
     groups: dict[str, list[list[float]]] = {}
     for name in dict.fromkeys(name for row in rows for name in row.classes):
         groups[name] = [list(row.classes.get(name, [])) for row in rows]
-    for key, title in MEANS.items():
+    for key, title in means_of(rows).items():
         if any(row.final.get(key) for row in rows):
             groups[title] = [list(row.final.get(key, [])) for row in rows]
     if not groups:
@@ -118,17 +118,18 @@ def _bars(groups: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
 def score_curves(rows: Sequence[Row], names: Sequence[str] = ()) -> Any:
     """Curves of the mean IoU over the iterations; bands show the standard deviation over seeds.
 
-    The mean is over the 18 classes of DSEC's labels where every row has it, else over all classes.
+    The mean is over the classes in the labels (18 of DSEC's) where every row has it, else over all classes.
 
     Raises:
         ConfigError: no row has scores.
     """
-    key = next((key for key in reversed(MEANS) if all(_means(row.series, key) for row in rows)), "mIoU")
+    means = means_of(rows)
+    key = next((key for key in reversed(means) if all(_means(row.series, key) for row in rows)), "mIoU")
     curves = {n: _means(row.series, key) for n, row in enumerate(rows) if _means(row.series, key)}
     if not curves:
         raise ConfigError("no run has scores to draw")
     labels = labels_of(rows, names)
-    return _curves({labels[n]: curve for n, curve in curves.items()}, f"{MEANS[key]} (%)")
+    return _curves({labels[n]: curve for n, curve in curves.items()}, f"{means[key]} (%)")
 
 
 def _means(series: Sequence[Sequence[Score]], key: str) -> dict[int, list[float]]:

@@ -11,8 +11,10 @@ from helpers.layout_trees import LABELS, make_dsec_sequence, make_muses
 from helpers.script_tools import ROOT, SMALL, run
 from PIL import Image
 
+from mmseg.apis import train as train_config
+from mmseg.apis.arguments import parse_value
 from mmseg.config.class_sets import class_set_of
-from mmseg.config.load import effective
+from mmseg.config.load import effective, load_config
 from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.manifest import read_manifest
 from mmseg.launcher.child import plan_child
@@ -82,7 +84,14 @@ def test_a_video_with_events(project):
     assert [frame.time for frame in manifest.frames] == [START + 50_000 * n for n in range(1, FRAMES)]
     assert {frame.sequence for frame in manifest.frames} == {"drive"}
     shutil.copy(project / "data/own/train.jsonl", project / "data/own/val.jsonl")
+    done = run("tools/check_data.py", "data/own/train.jsonl", "--deep", cwd=project)
+    assert "0 to note, 0 wrong" in done.stdout
+    size = f"data.train.target.image_resize_size=({WIDTH},{HEIGHT})"
+    done = run("tools/cache_events.py", "data/own/train.jsonl", "--cfg-options", size, cwd=project)
+    (cache,) = (project / "data" / "cache").iterdir()
+    assert f"train with cache='data/cache/{cache.name}'" in done.stdout
     crops = {"data.train.target.image_crop_size": "(96,96)", "data.train.target.crop_resize_size": "(64,64)"}
+    crops["data.train.target.cache"] = cache
     work_dir = train(project, "configs/own/cs2own_images_events.py", **crops)
     run("my_test.py", "--work-dir", work_dir, cwd=project)
     metrics = json.loads((work_dir / "preds" / "metrics.json").read_text())
@@ -136,6 +145,32 @@ def test_configs_of_published_sets(tmp_path, config, classes):
     sample = test[0]
     assert sample["events_vg"].shape[1:] == test.prediction_size
     assert sample["label"].unique().tolist() == list(LABELS[classes])
+
+
+@pytest.mark.slow
+def test_a_labelled_video_as_source(project, monkeypatch):
+    """By the commands of the section, and with the lines of the config that it shows."""
+    (project / "masks").mkdir()
+    mask = np.repeat(np.arange(12, dtype=np.uint8), WIDTH * HEIGHT // 12).reshape(HEIGHT, WIDTH)
+    for number in range(FRAMES):
+        Image.fromarray(mask).save(project / "masks" / f"drive_{number:06d}.png")
+    arguments = ("drive.avi", "--every", 3, "--previous", "--labels", "masks", "--out", "data/own/day.jsonl")
+    run("tools/make_manifest.py", *arguments, cwd=project)
+    done = run("tools/manifest_statistics.py", "data/own/day.jsonl", cwd=project)
+    assert "class statistics of 2 images in data/own" in done.stdout
+    section = (ROOT / "docs" / "own_data.md").read_text().split("## As a labelled source")[1]
+    shown = section.split("```python")[1].split("```")[0]
+    (project / "mine.py").write_text(f"_base_ = ['{ROOT}/configs/own/cs2own_images_events.py']\n{shown}")
+    run("tools/make_manifest.py", "drive.avi", "--events", "drive.npz", "--start-time", START, "--out",
+        "data/own/train.jsonl", cwd=project)  # fmt: skip
+    monkeypatch.chdir(project)
+    small = {key: parse_value(str(value)) for key, value in {**SMALL_OWN, **SIZES}.items()}
+    small |= {"data.train.source.image_resize_size": (WIDTH, HEIGHT), "data.train.source.image_crop_size": (64, 64)}
+    small |= {"data.train.target.image_crop_size": (64, 64), "data.train.target.crop_resize_size": (64, 64)}
+    small |= {"data.workers_per_gpu": 0, "runner.max_iters": 1, "log_config.interval": 1}
+    small |= {"evaluation.interval": 0, "checkpoint_config.interval": 0}
+    work_dir = train_config(load_config(project / "mine.py", small), project / "run")
+    assert '"decode.loss_seg"' in (work_dir / "run.log.json").read_text()
 
 
 # ------------------------------------------------------------------------------------------- the tool
