@@ -12,13 +12,15 @@ from mmseg.checks.images import ImageFiles, ImageKind
 from mmseg.checks.section import SectionCheck
 from mmseg.classes import CITYSCAPES_19, CLASS_SETS, ClassSet
 from mmseg.datasets.base import Size
+from mmseg.datasets.frame_events import SHAPE_TOLERANCE, FrameRecording, PositionMaps
+from mmseg.datasets.frame_files import by_recording, check_frame, open_recording
 from mmseg.datasets.frames import FramesDataset
-from mmseg.datasets.manifest import ManifestFrame, read_manifest
+from mmseg.datasets.labels import stored_class_set
+from mmseg.datasets.manifest import Manifest, ManifestFrame, read_manifest
 from mmseg.errors import CMDAError, DataError
+from mmseg.io.image_files import read_header
 
 REMEDY = "correct the manifest, or make it again with tools/make_manifest.py (docs/own_data.md)"
-# The size that a check of single lines resizes images to; it reads no pixels.
-ANY_SIZE = (1 << 14, 1 << 14)
 
 
 def image_files(title: str, frames: Iterable[ManifestFrame], with_labels: bool) -> tuple[ImageFiles, ...]:
@@ -32,10 +34,10 @@ def image_files(title: str, frames: Iterable[ManifestFrame], with_labels: bool) 
     return tuple(files)
 
 
-def read_windows(title: str, dataset: FramesDataset) -> Finding:
-    """Read the events of every frame that has a window."""
+def read_windows(title: str, recordings: Iterable[FrameRecording]) -> list[Finding]:
+    """Read the events of every frame; no finding without recordings."""
     faults, total = [], 0
-    for recording in dataset.recordings.values():
+    for recording in recordings:
         for start, finish in recording.windows:
             total += 1
             try:
@@ -43,7 +45,8 @@ def read_windows(title: str, dataset: FramesDataset) -> Finding:
             except DataError as error:
                 faults.append(one_line(error))
         recording.close()
-    return all_of(f"{title} events: content", total, faults, "readable", "copy the recording again")
+    remedy = "copy the recording again, or give the size of its sensor"
+    return [all_of(f"{title} events: content", total, faults, "readable", remedy)] if total else []
 
 
 class FramesCheck(SectionCheck):
@@ -70,52 +73,25 @@ class FramesCheck(SectionCheck):
         """See :meth:`.SectionCheck.check`."""
         del subset  # nothing is published
         found = "a fault" if self.fault else self.found
-        return [judged(self.title, found, "every line usable", not self.fault, REMEDY, [self.fault])]
+        findings = [judged(self.title, found, "every line usable", not self.fault, REMEDY, [self.fault])]
+        if self.dataset is not None:
+            findings.append(self._shapes(self.dataset))
+        return findings
+
+    def _shapes(self, dataset: FramesDataset) -> Finding:
+        """Images whose shape differs from that to which all are resized."""
+        height, width = dataset.size
+        bent = []
+        for frame in dataset.frames:
+            size = read_header(frame.image).size
+            if abs(size[0] * height / (size[1] * width) - 1) > SHAPE_TOLERANCE:
+                bent.append(f"{dataset.manifest.where(frame)}: {frame.image} is {size[0]}x{size[1]}")
+        remedy = "crop these images, or set image_resize_size to their shape: resizing distorts them"
+        return all_of(f"{self.title}: shape", len(dataset), bent, f"as {width}x{height}", remedy, NOTE)
 
     def check_events(self) -> list[Finding]:
         """See :meth:`.SectionCheck.check_events`."""
-        return [read_windows(self.title, self.dataset)] if self.dataset and self.dataset.recordings else []
-
-
-class _Lines(FramesDataset):
-    """A data set that checks each line for what it names, and collects the faults instead of raising the first."""
-
-    def __init__(self, manifest: Path) -> None:
-        self.faults: dict[int, str] = {}
-        super().__init__(manifest, ANY_SIZE, ("image", "label", "img_time_res", "events_vg"))
-
-    def _check_files(self) -> list[Size]:
-        self.seen: list[Size | None] = [self._collected(frame) for frame in self.frames]
-        self.outputs = frozenset({"image", "label", "events_vg"})
-        return [size or (0, 0) for size in self.seen]
-
-    def _collected(self, frame: ManifestFrame) -> Size | None:
-        named = {
-            "label": frame.label,
-            "events_vg": frame.events,
-            "img_time_res": frame.previous_image or frame.image_change,
-        }
-        self.outputs = frozenset({"image", *(output for output, file in named.items() if file)})
-        try:
-            return self._check_frame(frame)
-        except DataError as error:
-            self.faults[frame.line] = one_line(error)
-            return None
-
-    def _open_recordings(self, sizes: list[Size]) -> None:
-        """Recording by recording, of the frames without a fault."""
-        groups: dict[Path, list[int]] = {}
-        for index, frame in enumerate(self.frames):
-            if frame.events is not None and self.seen[index]:
-                groups.setdefault(frame.events, []).append(index)
-        every = self.frames
-        for indices in groups.values():
-            self.frames = tuple(every[index] for index in indices)
-            try:
-                super()._open_recordings([sizes[index] for index in indices])
-            except DataError as error:
-                self.faults[self.frames[0].line] = one_line(error)
-        self.frames = every
+        return read_windows(self.title, self.dataset.recordings.values() if self.dataset else ())
 
 
 class ManifestCheck(SectionCheck):
@@ -124,57 +100,85 @@ class ManifestCheck(SectionCheck):
     Args:
         manifest: the manifest.
         classes: class set that its labels are for; None for that which the manifest names, if it is a built-in one.
+
+    Attributes:
+        faults: line -> what is wrong with it.
+        sizes: (height, width) of the image of every sound line, in their order; None for the others.
+        recordings: those of the sound lines.
     """
 
     def __init__(self, manifest: Path, classes: ClassSet | None = None) -> None:
         super().__init__({"manifest": str(manifest)}, training=False)
         self.title = f"manifest {manifest}"
         self.unreadable = ""
-        self.lines: _Lines | None = None
+        self.faults: dict[int, str] = {}
+        self.sizes: list[Size | None] = []
+        self.recordings: list[FrameRecording] = []
+        self.manifest: Manifest | None = None
         try:
-            named = CLASS_SETS.get(read_manifest(manifest).class_set)
-            lines = _Lines(manifest)
-            if classes is not None or named is not None:
-                lines.classes = classes or named or CITYSCAPES_19
+            read = read_manifest(manifest)
+            chosen = classes or CLASS_SETS.get(read.class_set)
+            if chosen is not None:
+                self.classes = stored_class_set(read.class_set, chosen, read.path)
         except CMDAError as error:
             self.unreadable = one_line(error)
             return
-        self.lines = lines
-        known = classes is not None or named is not None
-        if known:
-            self.classes = lines.stored_classes
-        self.files = image_files(self.title, lines.frames, known)
+        self.manifest = read
+        self.sizes = [self._size(read, frame) for frame in read.frames]
+        self._open_recordings(read)
+        self.files = image_files(self.title, read.frames, with_labels=chosen is not None)
+
+    def _size(self, manifest: Manifest, frame: ManifestFrame) -> Size | None:
+        """Size of the image of a line; None if anything that the line names is wrong."""
+        named = {
+            "label": frame.label,
+            "events_vg": frame.events,
+            "img_time_res": frame.previous_image or frame.image_change,
+        }
+        try:
+            return check_frame(manifest, frame, [output for output, file in named.items() if file])
+        except DataError as error:
+            self.faults[frame.line] = one_line(error)
+            return None
+
+    def _open_recordings(self, manifest: Manifest) -> None:
+        """Open the recordings of the sound lines; of each, the first fault is reported."""
+        sound = [(frame, size) for frame, size in zip(manifest.frames, self.sizes, strict=True) if size is not None]
+        maps = PositionMaps()
+        for indices in by_recording([frame for frame, _ in sound]).values():
+            frames, sizes = zip(*(sound[index] for index in indices), strict=True)
+            try:
+                self.recordings.append(open_recording(manifest, frames, sizes, maps))
+            except DataError as error:
+                self.faults[frames[0].line] = one_line(error)
 
     def check(self, subset: bool) -> list[Finding]:
         """See :meth:`.SectionCheck.check`."""
         del subset  # nothing is published
-        if self.lines is None:
+        if self.manifest is None:
             return [judged(self.title, "a fault", "a manifest", False, REMEDY, [self.unreadable])]
-        lines, faults = self.lines, list(self.lines.faults.values())
-        total = len(lines.frames)
-        findings = [all_of(self.title, total, faults, "usable", REMEDY)]
+        frames = self.manifest.frames
+        findings = [all_of(self.title, len(frames), list(self.faults.values()), "usable", REMEDY)]
         named = {
-            "labels": sum(frame.label is not None for frame in lines.frames),
-            "events": sum(frame.events is not None for frame in lines.frames),
-            "image before": sum(bool(frame.previous_image or frame.image_change) for frame in lines.frames),
+            "labels": sum(frame.label is not None for frame in frames),
+            "events": sum(frame.events is not None for frame in frames),
+            "image before": sum(bool(frame.previous_image or frame.image_change) for frame in frames),
         }
         remedy = "give the rest theirs, or split the manifest: a training or a test needs them on all lines"
         for what, number in named.items():
             if number:
-                title = f"{self.title}: lines with {what}"
-                findings.append(
-                    judged(title, f"{number:,} of {total:,}", "all or none", number == total, remedy, (), NOTE)
-                )
-        sizes = Counter(size for size in lines.seen if size)
-        listed = ", ".join(f"{w}x{h} ({count:,})" for (h, w), count in sizes.most_common(3))
+                title, found = f"{self.title}: lines with {what}", f"{number:,} of {len(frames):,}"
+                findings.append(judged(title, found, "all or none", number == len(frames), remedy, (), NOTE))
+        sizes = Counter(size for size in self.sizes if size)
+        found = ", ".join(f"{width}x{height} ({count:,})" for (height, width), count in sizes.most_common(3))
         remedy = "nothing, if all have the same shape: images are resized to image_resize_size"
-        findings.append(judged(f"{self.title}: sizes", listed or "none", "one", len(sizes) == 1, remedy, (), NOTE))
-        if lines.recordings:
-            shapes = sorted({f"{width}x{height}" for height, width in (r.size for r in lines.recordings.values())})
-            found = f"{len(lines.recordings):,} recordings, {', '.join(shapes)}"
+        findings.append(judged(f"{self.title}: sizes", found or "none", "one", len(sizes) == 1, remedy, (), NOTE))
+        if self.recordings:
+            shapes = sorted({f"{width}x{height}" for height, width in (each.size for each in self.recordings)})
+            found = f"{len(self.recordings):,} recordings, {', '.join(shapes)}"
             findings.append(Finding(f"{self.title}: event cameras", found, "any"))
         return findings
 
     def check_events(self) -> list[Finding]:
         """See :meth:`.SectionCheck.check_events`."""
-        return [read_windows(self.title, self.lines)] if self.lines and self.lines.recordings else []
+        return read_windows(self.title, self.recordings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mmseg.datasets.base import Size, check_choice, check_outputs, pair
 from mmseg.datasets.cache import ArrayCache, CacheLayout
 from mmseg.datasets.crops import CropDraw, check_crop
 from mmseg.datasets.frame_events import FrameRecording, PositionMaps
+from mmseg.datasets.frame_files import CONTENTS, by_recording, check_frame, lacks, open_recording
 from mmseg.datasets.labels import open_stored_label, stored_class_set, to_classes
 from mmseg.datasets.manifest import ManifestFrame, read_manifest
 from mmseg.datasets.preprocessing import (
@@ -36,31 +38,14 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.events.normalize import standardize_events
 from mmseg.extractors.content import CITYSCAPES_PARAMS, NIGHT_PARAMS, SHIFT_TYPES, ContentParams, IsrParms
 from mmseg.extractors.motion import image_change
-from mmseg.io.image_files import open_image, read_header
+from mmseg.io.image_files import open_image
 from mmseg.registry import DATASETS
 
-# Name of an output -> what it holds. The names are those of the published data sets, which training variants read.
-CONTENTS = {
-    "image": "image",
-    "warp_image": "image",
-    "events_vg": "events",
-    "img_self_res": "content map",
-    "warp_img_self_res": "content map",
-    "night_isr": "content map",
-    "img_time_res": "image change",
-    "label": "label",
-    "img_metas": "description",
-}
 OUTPUTS = tuple(CONTENTS)
-# Key of a manifest's line -> how to get it.
-REMEDIES = {
-    "events": "add events, time and window to the line, or train a variant without events (docs/own_data.md)",
-    "previous_image": "add the image taken just before it, or its image_change, or train a variant whose source has "
-    "none (docs/own_data.md)",
-    "label": "add the label map, or take 'label' out of the outputs; only a target needs none",
-}
 # With more recordings than this, a file is closed after each sample: a process may open about a thousand.
 KEPT_OPEN = 64
+# Decoding does not hold Python's lock.
+LABEL_THREADS = 8
 LABEL_REMEDY = "save a PNG of train ids 0..18, and 255 where nothing is labelled (docs/own_data.md)"
 
 
@@ -148,11 +133,11 @@ class FramesDataset(Dataset):
             # A set whose lines name no labels is predicted without scores.
             if not any(frame.label for frame in self.frames):
                 self.outputs -= {"label"}
-        self._sizes = self._check_files()
+        self._sizes = [check_frame(self.manifest, frame, self.outputs) for frame in self.frames]
         self.recordings: dict[Path, FrameRecording] = {}
         self.windows: list[tuple[int, int]] = []
         if "events_vg" in self.outputs:
-            self._open_recordings(self._sizes)
+            self._open_recordings()
         self.cache = ArrayCache(cache, self.cache_layout()) if cache else None
 
     @classmethod
@@ -187,74 +172,13 @@ class FramesDataset(Dataset):
         params = ContentParams.from_config(isr_parms, usual, f"{where}.isr_parms")
         return ContentSettings(params, check_choice(shift_type, SHIFT_TYPES, f"{where}.shift_type"))
 
-    # ------------------------------------------------------------------------------------------ checks
-
-    def _check_files(self) -> list[Size]:
-        """Check that the files of every line are there and fit; returns (height, width) of the images."""
-        return [self._check_frame(frame) for frame in self.frames]
-
-    def _check_frame(self, frame: ManifestFrame) -> Size:
-        where = self.manifest.where(frame)
-        width, height = self._header(where, "image", frame.image)
-        others: dict[str, Path | None] = {}
-        if "label" in self.outputs:
-            others["label"] = frame.label
-        if "img_time_res" in self.outputs:
-            key = "image_change" if frame.image_change else "previous_image"
-            others[key] = frame.image_change or frame.previous_image
-        for key, path in others.items():
-            if path is None:
-                raise self._lacks(frame, key)
-            found = self._header(where, key, path)
-            rows = self.manifest.label_rows if key == "label" else None
-            if rows is not None and rows > height:
-                raise DataError(f"{where}: the image has {height} rows, fewer than label_rows, {rows}; correct line 1")
-            if found != (width, rows or height):
-                upper = f", of which the upper {rows} rows have labels (label_rows)" if rows else ""
-                raise DataError(
-                    f"{where}: {key} {path} is {found[0]}x{found[1]}, its image {width}x{height}{upper}; both must "
-                    "have the same size"
-                )
-        if "events_vg" in self.outputs and frame.events is None:
-            raise self._lacks(frame, "events")
-        return height, width
-
-    @staticmethod
-    def _header(where: str, key: str, path: Path) -> tuple[int, int]:
-        if not path.is_file():
-            raise DataError(
-                f"{where}: {key} {path} does not exist; correct the path, which is relative to the manifest"
-            )
-        try:
-            return read_header(path).size
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-
-    def _lacks(self, frame: ManifestFrame, key: str) -> DataError:
-        output = {"events": "events_vg", "label": "label"}.get(key, "img_time_res")
-        return DataError(
-            f"{self.manifest.where(frame)}: the output {output!r} ({CONTENTS[output]}) needs {key}, which it lacks; "
-            f"{REMEDIES[key]}"
-        )
-
-    def _open_recordings(self, sizes: list[Size]) -> None:
+    def _open_recordings(self) -> None:
         """Find the window of every frame."""
-        groups: dict[Path, list[int]] = {}
-        for index, frame in enumerate(self.frames):
-            assert frame.events is not None, "checked before"
-            groups.setdefault(frame.events, []).append(index)
         windows: dict[int, tuple[int, int]] = {}
         maps = PositionMaps()
-        for path, indices in groups.items():
-            first = indices[0]
-            for index in indices[1:]:
-                frame = self.frames[index]
-                if (sizes[index], frame.rectify_map) != (sizes[first], self.frames[first].rectify_map):
-                    raise DataError(
-                        f"{self.manifest.where(frame)}: image size or rectify map differ from those of line "
-                        f"{self.frames[first].line}, with the same recording {path}; give them one size and one map"
-                    )
-            recording = FrameRecording(self.manifest, [self.frames[i] for i in indices], sizes[first], maps)
+        for path, indices in by_recording(self.frames).items():
+            frames, sizes = ([every[index] for index in indices] for every in (self.frames, self._sizes))
+            recording = open_recording(self.manifest, frames, sizes, maps)
             self.recordings[path] = recording
             windows.update(zip(indices, recording.windows, strict=True))
         self.windows = [windows[index] for index in range(len(self.frames))]
@@ -281,7 +205,7 @@ class FramesDataset(Dataset):
         """Label map of a name."""
         frame = self._by_name[name]
         if frame.label is None:
-            raise self._lacks(frame, "label")
+            raise lacks(self.manifest, frame, "label")
         # Class statistics know a label by the end of its path, which must not depend on the working directory.
         return Path(os.path.abspath(frame.label))
 
@@ -300,6 +224,22 @@ class FramesDataset(Dataset):
             return to_classes(resize_label(label, self.size), stored, path)
         except DataError as error:
             raise DataError(f"{self.manifest.where(self.frames[index])}: {error}") from error
+
+    def check_labels(self) -> None:
+        """Read all label maps, so that a bad one is reported before a training and not by its first evaluation.
+
+        Raises:
+            DataError: naming manifest, line and file.
+        """
+        if "label" not in self.outputs:
+            return
+
+        def check(index: int) -> None:
+            self.load_label(index)
+
+        with ThreadPoolExecutor(LABEL_THREADS) as threads:
+            for _ in threads.map(check, range(len(self))):
+                pass
 
     def _all_rows(self, label: Image.Image, size: Size) -> Image.Image:
         """A label map with all rows of its image; those below ``label_rows`` are ignored."""

@@ -11,6 +11,7 @@ from mmseg.config.load import check_config, effective
 from mmseg.config.run import RunConfig
 from mmseg.datasets.base import EvaluationSet, SourceSet, TrainingSet
 from mmseg.datasets.cache import Cacheable
+from mmseg.datasets.frames import FramesDataset
 from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.uda import UDADataset
 from mmseg.engine.checkpoint import load_segmentor
@@ -58,6 +59,9 @@ def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
     val = build_dataset(run.data.val, classes) if run.data.val else None
     if val is not None:
         check_contract(val, EvaluationSet, "data.val")
+    for part in (val, None if run.data.skips_bad_samples else source):
+        if isinstance(part, FramesDataset):
+            part.check_labels()
     return train, val
 
 

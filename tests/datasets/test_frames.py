@@ -476,9 +476,12 @@ def test_check(footage):
     section = dict(type="FramesDataset", manifest=str(footage / "night.jsonl"), image_resize_size=(64, 48))
     write(footage / "night.jsonl", HEADER, [LINE])
     config = Config({"data": {"test": section}})
-    assert [finding.found for finding in check_data(config) if "manifest" in finding.check] == [
-        "1 images, 0 recordings"
-    ]
+    found, shape = (finding for finding in check_data(config) if "manifest" in finding.check)
+    assert (found.found, shape.state) == ("1 images, 0 recordings", "ok")
+    section["image_resize_size"] = (64, 64)
+    (*_, shape) = check_data(Config({"data": {"test": section}}))
+    assert shape.state == "note"
+    assert "night.jsonl, line 2: " in shape.cases[0]
     write(footage / "night.jsonl", HEADER, [{"image": "images/c.png"}])
     (finding,) = (finding for finding in check_data(config) if "manifest" in finding.check)
     assert finding.state == "wrong"

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from helpers.method_tools import TEST_CHANNELS, TEST_ENCODER
 from helpers.script_tools import ROOT
+from PIL import Image
 
 from mmseg.apis import train
 from mmseg.config.data_root import set_root
@@ -133,6 +135,22 @@ def test_what_a_source_lacks_is_named(toy_city, tmp_path, line, section, error, 
     with pytest.raises(error, match=(r"day\.jsonl, line 2: " if error is DataError else "") + message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_read_before_training(toy_city, tmp_path):
+    """Of the source, and of the validation set, which is read after thousands of iterations."""
+    Image.fromarray(np.full((128, 256), 19, np.uint8)).save(tmp_path / "bad.png")
+    good, bad = day_manifest(toy_city, tmp_path), tmp_path / "bad.jsonl"
+    lines = [json.loads(line) for line in good.read_text().splitlines()]
+    lines[2]["label"] = str(tmp_path / "bad.png")
+    bad.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    val = {"type": "FramesDataset", "manifest": str(bad), "image_resize_size": (128, 64), "outputs": ["image", "label"]}
+    for config, changes in ((source(bad), {}), (source(good), {"data.val": val})):
+        config.merge_from_dict({"data.train.rare_class_sampling": None, **changes})
+        set_root(config, toy_city)
+        with pytest.raises(DataError, match=r"bad\.jsonl, line 3: .*bad\.png holds the value 19"):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_toy_city_with_another_sensor(tmp_path):
