@@ -177,7 +177,8 @@ class FramesDataset(Dataset):
         windows: dict[int, tuple[int, int]] = {}
         maps = PositionMaps()
         for path, indices in by_recording(self.frames).items():
-            frames, sizes = ([every[index] for index in indices] for every in (self.frames, self._sizes))
+            frames = [self.frames[index] for index in indices]
+            sizes = [self._sizes[index] for index in indices]
             recording = open_recording(self.manifest, frames, sizes, maps)
             self.recordings[path] = recording
             windows.update(zip(indices, recording.windows, strict=True))
