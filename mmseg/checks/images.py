@@ -16,7 +16,7 @@ from mmseg.checks.findings import NOTE, WRONG, Finding, all_of, judged, one_line
 from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.datasets.labels import open_stored_label, to_classes
 from mmseg.errors import DataError
-from mmseg.io.image_files import open_image, read_header
+from mmseg.io.image_files import REPLACE, open_image, read_header
 from mmseg.io.png_files import ImageHeader
 from mmseg.system.printing import track
 
@@ -177,7 +177,7 @@ def read_image(task: ImageTask) -> ImageContent:
         DataError: see :func:`.open_image`, or :func:`.open_label` for a label.
     """
     if task.kind is ImageKind.LABEL:
-        stored = open_stored_label(task.path, "", task.classes)
+        stored = open_stored_label(task.path, REPLACE, task.classes)
         image = to_classes(stored, task.classes, task.path)
     else:
         image = open_image(task.path, "RGB" if task.kind is ImageKind.IMAGE else "L")
