@@ -23,6 +23,8 @@ CONTENTS = {
     "label": "label",
     "img_metas": "description",
 }
+# Output -> what the method needs it for, for messages.
+PARTS = {"img_time_res": "image change, from which the Image Motion-Extractor makes day events"}
 # Key of a manifest's line -> how to get it.
 REMEDIES = {
     "events": "add events, time and window to the line, or train a variant without events (docs/own_data.md)",
@@ -80,9 +82,9 @@ def _image_size(where: str, key: str, path: Path) -> tuple[int, int]:
 def lacks(manifest: Manifest, frame: ManifestFrame, key: str) -> DataError:
     """Error of a line that lacks a key which an output is made of."""
     output = {"events": "events_vg", "label": "label"}.get(key, "img_time_res")
+    what = PARTS.get(output, CONTENTS[output])
     return DataError(
-        f"{manifest.where(frame)}: the output {output!r} ({CONTENTS[output]}) needs {key}, which it lacks; "
-        f"{REMEDIES[key]}"
+        f"{manifest.where(frame)}: the output {output!r} ({what}) needs {key}, which it lacks; {REMEDIES[key]}"
     )
 
 

@@ -114,7 +114,7 @@ def test_a_labelled_manifest_is_a_source(toy_city, tmp_path):
             {"previous_image": None},
             {},
             DataError,
-            r"the output 'img_time_res' \(image change\) needs prev",
+            r"the output 'img_time_res' \(image change, from .*Motion-Extractor.*needs prev",
         ),
         (
             {"label": None},
