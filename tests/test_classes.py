@@ -244,7 +244,7 @@ def test_a_head_that_knows_its_number(root):
 
     class TwoClasses(DAFormerHead):
         def __init__(self, in_channels, channels, decoder_params):
-            super().__init__(in_channels, channels, decoder_params=decoder_params, num_classes=2)
+            super().__init__(in_channels=in_channels, channels=channels, decoder_params=decoder_params, num_classes=2)
 
     HEADS.register_module(name="TwoClasses", module=TwoClasses)
     try:

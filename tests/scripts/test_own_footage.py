@@ -163,6 +163,7 @@ def test_a_labelled_video_as_source(project, monkeypatch):
     (project / "mine.py").write_text(f"_base_ = ['{ROOT}/configs/own/cs2own_images_events.py']\n{shown}")
     run("tools/make_manifest.py", "drive.avi", "--events", "drive.npz", "--start-time", START, "--out",
         "data/own/train.jsonl", cwd=project)  # fmt: skip
+    shutil.copy(project / "data/own/train.jsonl", project / "data/own/val.jsonl")
     monkeypatch.chdir(project)
     small = {key: parse_value(str(value)) for key, value in {**SMALL_OWN, **SIZES}.items()}
     small |= {"data.train.source.image_resize_size": (WIDTH, HEIGHT), "data.train.source.image_crop_size": (64, 64)}
