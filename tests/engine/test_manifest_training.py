@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from helpers.method_tools import TEST_CHANNELS, TEST_ENCODER
 from helpers.script_tools import ROOT
+from helpers.small_encoder import TEST_CHANNELS, TEST_ENCODER
 from PIL import Image
 
 from mmseg.apis import train
