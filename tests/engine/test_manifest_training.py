@@ -16,6 +16,7 @@ from mmseg.toy.dataset import make_toy_city
 from mmseg.toy.settings import ToySettings
 
 SMALL = {
+    "load_from": None,
     "model.pretrained": None,
     "model.backbone_image.type": TEST_ENCODER,
     "model.backbone_events.type": TEST_ENCODER,
