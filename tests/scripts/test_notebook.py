@@ -31,7 +31,7 @@ def test_notebook_runs(toy_city, tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    parameters.source, changed = re.subn(r'"small", 160', '"tiny", 1', parameters.source)
+    parameters.source, changed = re.subn(r'"small", 100', '"tiny", 1', parameters.source)
     assert changed == 1
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
