@@ -104,7 +104,7 @@ def write_pseudo_labels(
     try:
         # Without what a crash may have left of a line.
         write_text(files.frames, "".join(map(_line, done.values())))
-        with Stages() as stages, open(files.frames, "a", encoding="utf-8") as lines:
+        with open(files.frames, "a", encoding="utf-8") as lines, Stages() as stages:
             # By the threads that write the files, so that a run that ends early loses no finished image.
             write = partial(_write, files=files, classes=dataset.classes, lines=lines, lock=lock)
             batches = zip(left, read(loader, progress), strict=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmseg.config.dotted import get_key
 from mmseg.config.keys import CONFIG, value_of
 from mmseg.config.kinds import Number, shown
 from mmseg.errors import ConfigError
@@ -135,6 +136,7 @@ def read_run(work_dir: str | Path) -> RunScores:
         raise ConfigError(f"{config_path}: seed is {shown(seed)}; give {SEED.text}") from None
     found: dict[tuple[str, str], dict[int, Score]] = {}
     missing: dict[tuple[tuple[str, str], int], dict[str, float]] = {}
+    usual = Path(str(get_key(config, "data.test.manifest") or "")).stem
     predicted = (test.metrics for test in files.existing_predictions())
     # if something was tested twice, the later test counts
     tests = sorted(predicted, key=lambda path: (path.stat().st_mtime_ns, path))
@@ -143,7 +145,7 @@ def read_run(work_dir: str | Path) -> RunScores:
         if not metrics["scores"]:
             continue
         iteration = tested_iteration(metrics) or 0
-        output = _output_of(metrics, path.parent.name)
+        output = _output_of(metrics, path.parent.name, usual)
         kind = metrics.get("model") or "student", output
         if metrics.get("without"):
             share = main_score(metrics["scores"])[1]
@@ -159,11 +161,19 @@ def read_run(work_dir: str | Path) -> RunScores:
     return RunScores(name, seed, _experiment(config), by_kind)
 
 
-def _output_of(metrics: Mapping[str, Any], folder: str) -> str:
-    """Tested output, with what else was chosen for the test."""
+def _output_of(metrics: Mapping[str, Any], folder: str, usual: str) -> str:
+    """Tested output, with what else was chosen for the test.
+
+    Args:
+        folder: name of the test's folder.
+        usual: name of the manifest that the run is tested on; '' for none.
+    """
     output = metrics.get("output") or NO_SCORE
     if "train_isr_parms" in folder:
         output += " (train_isr_parms)"
+    manifest = Path(str(metrics["test_set"].get("manifest") or "")).stem
+    if manifest not in ("", usual):
+        output += f" (on {manifest})"
     if metrics.get("tta"):
         output += f" (tta {metrics['tta']})"
     if isinstance(metrics.get("options"), dict) and metrics["options"]:

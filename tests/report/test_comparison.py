@@ -84,6 +84,18 @@ def test_every_tested_output_has_a_row(tmp_path):
     assert rows["teacher", "fusion"].classes == {"road": [80.0]}
 
 
+def test_tests_on_other_images_have_rows_of_their_own(tmp_path):
+    work_dir = make_run(tmp_path, "a")
+    for name, of in (
+        ("preds", {}),
+        ("preds_own", {"test_set": {"manifest": "x/own.jsonl"}}),
+        ("preds_t", {"tta": "flip"}),
+    ):
+        write(work_dir / name / "metrics.json", {**metrics(0.5, 0.6, checkpoint="x/iter_4.pth"), **of})
+    outputs = [row.output for row in compare([read_run(work_dir)])]
+    assert sorted(outputs) == ["fusion", "fusion (on own)", "fusion (tta flip)"]
+
+
 def test_log_stands_in_for_evaluations_that_are_gone(tmp_path):
     work_dir = make_run(tmp_path, "a", first=0.4, last=0.3)
     (work_dir / "evaluations" / "iter_2" / "metrics.json").unlink()
