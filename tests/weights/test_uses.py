@@ -9,7 +9,7 @@ import torch
 from helpers.file_server import Reply, serving
 from helpers.golden_tools import fill
 from helpers.hugging_face import as_hugging_face
-from helpers.script_tools import ROOT
+from helpers.script_tools import PUBLISHED_ENCODERS, ROOT
 from helpers.training_tools import config_of
 from rich.console import Console
 from safetensors.torch import save as as_safetensors
@@ -178,7 +178,7 @@ def test_a_training_from_a_name(mini_project, tmp_path, monkeypatch, encoder):
     content = torch_bytes(as_hugging_face(encoder.state_dict()))
     config = config_of(
         mini_project,
-        **{"model.pretrained": "nvidia/mit-b0", "runner.max_iters": 1, "data.val": None},
+        **{**PUBLISHED_ENCODERS, "model.pretrained": "nvidia/mit-b0", "runner.max_iters": 1, "data.val": None},
     )
     with serving(content, replies=[Reply(404)]) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url("")[:-1])
