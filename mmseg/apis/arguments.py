@@ -83,6 +83,15 @@ def weight_file(text: str) -> str:
     return text
 
 
+def picture_source(text: str) -> str:
+    """Argument type: pictures by path or pattern, the number of a camera, or the address of a stream."""
+    return text
+
+
+# Types of arguments that take web addresses too.
+TAKE_ADDRESSES = (weight_file, picture_source)
+
+
 class DefaultsHelp(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults of options that have one and take a value."""
 
@@ -96,7 +105,7 @@ class Parser(argparse.ArgumentParser):
     - Every option is accepted with hyphens and with underscores (``--work-dir``, ``--work_dir``), and so are the
       ``former`` names of :meth:`add_argument`. Help shows the name that the script gives.
     - The error for an unknown option suggests the closest known one.
-    - A web address in place of a path is refused, except where :func:`weight_file` is the type.
+    - A web address in place of a path is refused, except where the type is one of :data:`TAKE_ADDRESSES`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -118,9 +127,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self._words = sys.argv[1:] if args is None else list(args)
         found, rest = super().parse_known_args(self._current_spelling(self._words), namespace)
-        weights = {action.dest for action in self._actions if action.type is weight_file}
+        addressed = {action.dest for action in self._actions if action.type in TAKE_ADDRESSES}
         for name, given in vars(found).items():
-            if name in weights:
+            if name in addressed:
                 continue
             for value in given if isinstance(given, (list, tuple)) else [given]:
                 remedy = address_remedy(value) if isinstance(value, (str, PurePath)) else ""
@@ -203,14 +212,29 @@ def _folded(option: str) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Read a Python literal, ``true``/``false``/``none`` in any case, or else a plain string."""
+    """Read a Python literal, ``true``/``false``/``none`` in any case, or else a plain string.
+
+    ``dict(a=1)`` is a literal too. Nothing is run.
+    """
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(_Dicts().visit(ast.parse(text.strip(), mode="eval")))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: deep nesting
         return text
+
+
+class _Dicts(ast.NodeTransformer):
+    """``dict(a=1)`` as ``{"a": 1}``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        names = [keyword.arg for keyword in node.keywords]
+        named_once = None not in names and len(set(names)) == len(names)
+        if not isinstance(node.func, ast.Name) or node.func.id != "dict" or node.args or not named_once:
+            return node  # which is no literal
+        return ast.Dict([ast.Constant(name) for name in names], [keyword.value for keyword in node.keywords])
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -173,7 +173,7 @@ def _zsh_specs(argument: Argument) -> Iterator[str]:
     words = " ".join(argument.words)
     action = f"({words})" if words else "_files"
     if words and argument.files:
-        action = f'_alternative "words\\:config\\:({words})" "files\\:file\\:_files"'
+        action = f' _alternative "words\\:config\\:({words})" "files\\:file\\:_files"'
     if not argument.names:
         yield f"*:argument:{action}"
     for name in argument.names:

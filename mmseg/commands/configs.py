@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmseg.apis.arguments import Parser
 from mmseg.config.published import PROJECT_CONFIGS, TASKS, published_configs
+from mmseg.system.program import spelled
 
 
 def make_parser() -> Parser:
@@ -42,10 +43,10 @@ def main() -> None:
 
 
 def description(path: Path) -> str:
-    """First comment of a config, on one line."""
+    """First sentence of the comment that a config begins with."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
-    return " ".join(lines)
+    return spelled(" ".join(lines).partition(". ")[0].rstrip("."))

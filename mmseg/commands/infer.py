@@ -15,6 +15,7 @@ from mmseg.apis.arguments import (
     add_augmentation_option,
     add_config_options,
     add_content_map_option,
+    picture_source,
     weight_file,
     whole_number,
 )
@@ -43,7 +44,14 @@ def make_parser() -> Parser:
         "exit status 1.",
         epilog="example: python tools/infer.py photos --work-dir work_dirs/local-basic/<run> --out out",
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders of images, or one video")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=picture_source,
+        metavar="INPUT",
+        help="image files, folders of images, patterns such as 'night/*.jpg', or one video; or a camera (0, 1, ...) or "
+        "the address of a stream (rtsp://, http://), until it ends or Ctrl-C is pressed",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="output folder")
 
     network = parser.add_argument_group("network", "given by a work dir or a checkpoint")
@@ -110,6 +118,9 @@ def make_parser() -> Parser:
         "image if that is about as long)",
     )
 
+    parser.add_argument(
+        "--frames", type=whole_number(1), metavar="N", help="of a camera or stream, end after N frames (default: none)"
+    )
     saved = parser.add_argument_group("output")
     saved.add_argument(
         "--save",
@@ -140,11 +151,12 @@ def main() -> None:
     args = parse_args()
     from mmseg.apis import infer, init_model
     from mmseg.engine.checkpoint import checkpoint_to_test
-    from mmseg.inference.pictures import open_pictures
+    from mmseg.inference.pictures import live_source, open_pictures
     from mmseg.work_dir.layout import WorkDir
 
-    # Report a misspelt path before loading a large network.
-    open_pictures(args.inputs)
+    # Report a misspelt path before loading a large network. A camera is opened once, afterwards.
+    if live_source(args.inputs) is None:
+        open_pictures(args.inputs)
     config, checkpoint = args.config, args.checkpoint
     if args.work_dir:
         config, checkpoint = WorkDir(args.work_dir).find_config(), checkpoint_to_test(args.work_dir)
@@ -170,6 +182,7 @@ def main() -> None:
         batch=args.batch,
         size="image" if args.no_resize else args.resize,
         rows=args.rows,
+        frames=args.frames,
     )
     for line in report.lines():
         print(line)

@@ -57,7 +57,7 @@ def summary_of(name: str) -> str:
     """What a command does: the first line of its module's docstring, which is not imported."""
     path = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.splitlines()[0].rstrip(".")
+    return text.splitlines()[0].rstrip(".").replace("``", "")
 
 
 def help_text() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmseg.config.custom_imports import IMPORTS, import_components
 from mmseg.config.foreign import refuse_foreign_keys, refuse_foreign_text
 from mmseg.config.kinds import shown
 from mmseg.config.published import PROJECT_CONFIGS, find_config, similar_config
+from mmseg.config.section_kinds import without_other_kinds
 from mmseg.errors import ConfigError, address_remedy, did_you_mean
 from mmseg.io.json_files import read_json
 from mmseg.system.text import without_note
@@ -233,8 +235,11 @@ def _with_options(config: Config, options: Mapping[str, Any] | None) -> Config:
     for key, value in options.items():
         if key.split(".")[0] in (BASE, IMPORTS):
             raise ConfigError(f"{key}={shown(value)} cannot be set as an option; give your own .py config")
+    options, notes = without_other_kinds(config, options)
+    for note in notes:
+        logging.getLogger(__name__).warning("note: %s", note)
     try:
-        config.merge_from_dict(options)
+        config.merge_from_dict(copy.deepcopy(options))
     except Exception as error:  # anything: a value that does not fit the config
         culprit = next((key for key in options if not _applies(config, key, options[key])), ", ".join(options))
         raise ConfigError(f"{culprit}={shown(options.get(culprit))} cannot be set: {_one_line(error)}") from error

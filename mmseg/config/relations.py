@@ -7,7 +7,8 @@ from typing import Any
 
 from mmseg.config.components import DATASETS, HEADS, DecoderParams, PredictionMode
 from mmseg.config.fields import build
-from mmseg.config.run import OPTIMIZER_OPTIONS, Component, RunConfig, Schedule
+from mmseg.config.run import Component, RunConfig, Schedule
+from mmseg.config.section_kinds import check_kinds
 from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 
@@ -35,7 +36,7 @@ def check_relations(config: Mapping[str, Any], for_training: bool) -> None:
         _check_sizes(where, section)
     if not for_training:
         return
-    _check_optimizer(config["optimizer"])
+    check_kinds(config)
     run = RunConfig.from_config(config)
     source, target = (_sample_size(run.data.train.get(name) or {}) for name in ("source", "target"))
     if source and target and source != target:
@@ -120,15 +121,6 @@ def _check_masking(run: RunConfig, size: Size | None) -> None:
     masking.check_samples(run.data.samples_per_gpu)
     if size:
         masking.grid(size)
-
-
-def _check_optimizer(optimizer: Mapping[str, Any]) -> None:
-    """An optimiser is given its own settings only."""
-    kind = optimizer["type"]
-    others = {name for names in OPTIMIZER_OPTIONS.values() for name in names} - set(OPTIMIZER_OPTIONS[kind])
-    unknown = sorted(others & optimizer.keys())
-    if unknown:
-        raise ConfigError(f"optimizer.{unknown[0]} is not a setting of {kind}; leave it out")
 
 
 def _check_schedule(schedule: Schedule, rate: float) -> None:

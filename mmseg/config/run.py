@@ -6,6 +6,7 @@ those of the config. Needs the standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,29 +93,38 @@ class Optimizer:
 
 
 # Settings that only some optimisers have.
-OPTIMIZER_OPTIONS = {"AdamW": ("betas", "eps"), "Adam": ("betas", "eps"), "SGD": ("momentum",)}
+OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "AdamW": ("betas", "eps"),
+    "Adam": ("betas", "eps"),
+    "SGD": ("momentum",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate over the iterations: linear warm-up and polynomial decay."""
+    """The learning rate over the iterations: linear warm-up, then polynomial decay or half a cosine."""
 
-    policy: str = key(Choice(("poly",)), REQUIRED, "polynomial decay")
+    policy: str = key(Choice(("poly", "cosine")), REQUIRED, "polynomial decay, or half a cosine")
     warmup: str | None = key(Choice(("linear",)), None, "kind of warm-up", none=True)
     warmup_iters: int | None = key(Whole(0), None, "iterations of the warm-up", none=True)
     warmup_ratio: float | None = key(SHARE, None, "share of the learning rate at the start of the warm-up", none=True)
-    power: float = key(Number(0, 10), 1.0, "exponent of the decay")
+    power: float = key(Number(0, 10), 1.0, "exponent of the decay (poly)")
     min_lr: float = key(Number(0, 10), 0.0, "learning rate at the end")
     by_epoch: bool = key(Choice((False,)), False, "by iteration", none=True)
 
     def learning_rate(self, iteration: int, base_lr: float, max_iters: int) -> float:
         """Learning rate at an iteration (from 0) of a training of ``max_iters``."""
-        decay = (1 - iteration / max_iters) ** self.power
+        share = iteration / max_iters
+        decay = (1 + math.cos(math.pi * share)) / 2 if self.policy == "cosine" else (1 - share) ** self.power
         regular = (base_lr - self.min_lr) * decay + self.min_lr
         if self.warmup and self.warmup_iters is not None and iteration < self.warmup_iters:
             lacking = (1 - iteration / self.warmup_iters) * (1 - (self.warmup_ratio or 0.0))
             return regular * (1 - lacking)
         return regular
+
+
+# Settings that only some schedules have.
+SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {"poly": ("power",), "cosine": ()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,9 @@ class EventSource(Protocol):
 
     path: Path
 
+    def __len__(self) -> int:
+        """Number of events."""
+
     def index(self, times: Sequence[int]) -> np.ndarray:
         """Index of the last event at or before each time (µs on the clock of the file); -1 outside the recording."""
 
@@ -90,6 +93,11 @@ class DSECEvents:
         if self._rectified:
             self._recording.rectify_map  # noqa: B018  report a bad map now
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """See :class:`EventSource`."""
+        with self._lock:
+            return len(self._recording)
 
     def index(self, times: Sequence[int]) -> np.ndarray:
         """See :class:`EventSource`."""
@@ -166,6 +174,10 @@ class ArrayEvents:
                 check_size(*size)
             if _are_pixels(x) and _are_pixels(y):
                 raw_pixels(x, y, size or _ANY_SIZE)
+
+    def __len__(self) -> int:
+        """See :class:`EventSource`."""
+        return len(self._t)
 
     def index(self, times: Sequence[int]) -> np.ndarray:
         """See :class:`EventSource`."""

@@ -5,89 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from mmseg.classes import ClassSet
 from mmseg.engine.prediction import one_behind
 from mmseg.engine.stages import Stages, one_message
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.files import EventSource, find_windows, open_events
 from mmseg.inference.model import BegunPredictions, InferenceModel, Prediction, Size, Task, begin, prepare
-from mmseg.inference.pictures import ImageFiles, open_pictures, picture_times
+from mmseg.inference.outcome import OVERLAY_VIDEO, InferenceReport
+from mmseg.inference.pictures import ImageFiles, live_source, open_pictures, picture_times
+from mmseg.inference.progress import files_progress, live_progress
+from mmseg.io.streams import Stream
 from mmseg.io.videos import Picture, Video
-from mmseg.system.printing import say, text_column
-from mmseg.visualization.films import Codec, Film, film_file
-from mmseg.visualization.panels import color_label, confidence_picture, overlay_picture, save_picture
+from mmseg.system.printing import say
+from mmseg.system.signals import signals_handled, stop_now
+from mmseg.visualization.films import Film, film_file
+from mmseg.visualization.panels import confidence_picture, save_picture
 
 # Kind of file -> its folder below the output folder.
 SAVED = {"label": "", "overlay": "overlay", "color": "color", "confidence": "confidence"}
-OVERLAY_VIDEO = "overlay.mp4"
 USUAL_FRAME_RATE = 25.0
-NOT_IN_BROWSERS = (
-    ", which no browser plays: this OpenCV writes neither H.264 nor VP9; convert it for browsers with ffmpeg -i "
-    "overlay.mp4 -c:v libx264 -pix_fmt yuv420p film.mp4"
-)
-LISTED_NAMES = 5
-
-
-@dataclass
-class InferenceReport:
-    """Result of a run.
-
-    Attributes:
-        outputs: output of the network -> number of predicted images.
-        failures: one message per image that could not be predicted.
-        without_events: names of the images for which the recording has no events.
-        seconds: duration of the run.
-        network_seconds: time in the network, including copies to and from the device.
-        film: encoding of ``overlay.mp4``; None if it is not written.
-        unit: what messages call the images.
-    """
-
-    outputs: dict[str, int] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    without_events: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    network_seconds: float = 0.0
-    film: Codec | None = None
-    unit: str = "pictures"
-
-    @property
-    def written(self) -> int:
-        """Number of predicted images."""
-        return sum(self.outputs.values())
-
-    def lines(self) -> list[str]:
-        """Summary of the run for people."""
-        outputs = ", ".join(f"{output} output: {count:,}" for output, count in self.outputs.items())
-        total = self.written + len(self.failures)
-        lines = [f"{self.written:,} of {total:,} {self.unit} predicted" + (f" ({outputs})" if outputs else "")]
-        if self.written:
-            lines[0] += (
-                f" in {self.seconds:.1f} s: {self.written / self.seconds:.2f} {self.unit}/s, the network alone "
-                f"{self.written / self.network_seconds:.2f}"
-            )
-        if self.without_events:
-            shown = ", ".join(self.without_events[:LISTED_NAMES]) + (
-                ", ..." if len(self.without_events) > LISTED_NAMES else ""
-            )
-            lines.append(f"no events, or not a whole window, for {len(self.without_events):,} of them: {shown}")
-        if self.film is not None:
-            lines.append(f"{OVERLAY_VIDEO} is {self.film.name}" + ("" if self.film.in_browsers else NOT_IN_BROWSERS))
-        return lines
-
-    def add(self, step: _Written) -> None:
-        """Count a predicted image."""
-        output = step.prediction.output
-        self.outputs[output] = self.outputs.get(output, 0) + 1
-        if step.lacks_events:
-            self.without_events.append(step.name)
+# Few frames of a stream wait between its reader and its writer.
+LIVE_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -153,8 +97,9 @@ def infer(
     rows: int | None = None,
     console: Console | None = None,
     sensor: Size | None = None,
+    frames: int | None = None,
 ) -> InferenceReport:
-    """Predict images, folders of images, or a video, and write the requested files.
+    """Predict images, folders of images, a video, or a camera or stream, and write the requested files.
 
     Writes into ``out_dir``: ``<name>.png`` (train ids), ``overlay/<name>.png`` (colours over the picture),
     ``color/<name>.png``, ``confidence/<name>.png`` (softmax probability of the label, 0..255), and for a video, with
@@ -163,7 +108,8 @@ def infer(
 
     Args:
         model: from :func:`mmseg.apis.init_model`.
-        inputs: see :func:`.open_pictures`.
+        inputs: see :func:`.open_pictures`; or the number of a camera, or the address of a stream, whose newest frame is
+            taken each time the network is free, until it ends or a signal to stop comes.
         out_dir: output folder, created if missing.
         events, rectify_map, sensor: event recording, see :func:`.open_events`; None for none.
         timestamps, start_time: when the images were taken, see :func:`.picture_times`.
@@ -174,6 +120,7 @@ def infer(
         opacity: of the colours in the overlay, 0..1.
         batch: images per call of the network.
         console: receives messages and the progress bar; stdout by default.
+        frames: of a camera or stream, end after this many; None for no limit.
 
     Raises:
         CMDAError: bad input that affects all images.
@@ -181,10 +128,10 @@ def infer(
     console = console or Console()
     out_dir = Path(out_dir)
     _check_values(save, opacity, batch)
-    pictures = open_pictures(inputs)
+    pictures = _source(inputs, frames, events)
     _check_folders(pictures, out_dir, save)
     recording = None
-    if events is not None:
+    if events is not None and not isinstance(pictures, Stream):
         recording = _recording(model, pictures, events, rectify_map, sensor, timestamps, start_time, window)
     elif any(value is not None for value in (rectify_map, sensor, timestamps, start_time, window)):
         raise ConfigError(
@@ -192,18 +139,18 @@ def infer(
         )
     if output is not None and model.needs_events(output) and recording is None:
         raise ConfigError(f"the output {output!r} needs events; add --events, or take --output image")
-    report = InferenceReport(unit="frames" if isinstance(pictures, Video) else "pictures")
+    report = InferenceReport(unit="pictures" if isinstance(pictures, ImageFiles) else "frames")
     started = time.perf_counter()
     made = _Maker(model, recording, output, size, rows)
     try:
         for kind in save:
             (out_dir / SAVED[kind]).mkdir(parents=True, exist_ok=True)
         film_path = out_dir / OVERLAY_VIDEO if isinstance(pictures, Video) and "overlay" in save else None
-        with Stages() as stages, _film(pictures, film_path) as film, _progress(console, len(pictures)) as advance:
+        with _stages(pictures) as stages, _film(pictures, film_path) as film, _progress(console, pictures) as advance:
             decoded = stages.beside(_decoded(pictures))
             prepared = stages.each(made.prepared, decoded)
             predicted = stages.beside(_predicted(model, prepared, batch, "confidence" in save, report))
-            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity, classes=model.recipe.classes)
+            write = partial(_write, out_dir=out_dir, save=save, opacity=opacity)
             for step in stages.each(write, predicted):
                 advance()
                 if isinstance(step, _Failed):
@@ -211,7 +158,7 @@ def infer(
                     continue
                 if not report.written:
                     _report_sizes(model, step, size, console)
-                report.add(step)
+                report.add(step.name, step.prediction.output, step.lacks_events)
                 if step.overlay is not None and film is not None:
                     film.add(step.overlay)
         if film is not None and film.codec is not None:
@@ -219,7 +166,45 @@ def infer(
     except OSError as error:
         raise ConfigError(f"{out_dir} cannot be written ({error.strerror or error}); choose another folder") from error
     report.seconds = time.perf_counter() - started
+    if isinstance(pictures, ImageFiles):
+        report.skipped = pictures.skipped
+    elif isinstance(pictures, Stream):
+        report.passed_over = pictures.came - report.written - len(report.failures)
     return report
+
+
+def _source(inputs: Sequence[str | Path], frames: int | None, events: object) -> ImageFiles | Video | Stream:
+    live = live_source(inputs)
+    if live is None and frames is not None:
+        raise ConfigError("a number of frames is for a camera or stream; leave it out")
+    if live is None:
+        return open_pictures(inputs)
+    if events is not None:
+        raise ConfigError("frames of a camera or stream have no times on the clock of a recording; leave events out")
+    return Stream(live, frames)
+
+
+@contextmanager
+def _stages(pictures: ImageFiles | Video | Stream) -> Iterator[Stages]:
+    """Threads of the run. A signal to stop ends a stream, and a second one the run."""
+    if not isinstance(pictures, Stream):
+        with Stages() as stages:
+            yield stages
+        return
+
+    def stop(number: int) -> None:
+        if pictures.ended:
+            stop_now(number)
+        pictures.stop()
+
+    with signals_handled(stop), Stages(LIVE_THREADS) as stages:
+        yield stages
+
+
+def _progress(console: Console, pictures: ImageFiles | Video | Stream) -> AbstractContextManager[Callable[[], None]]:
+    if isinstance(pictures, Stream):
+        return live_progress(console, pictures)
+    return files_progress(console, len(pictures))
 
 
 def _check_values(save: Sequence[str], opacity: float, batch: int) -> None:
@@ -230,8 +215,10 @@ def _check_values(save: Sequence[str], opacity: float, batch: int) -> None:
         raise ConfigError(f"opacity is {opacity}, batch {batch}: give an opacity of 0..1 and a batch of at least 1")
 
 
-def _check_folders(pictures: ImageFiles | Video, out_dir: Path, save: Sequence[str]) -> None:
+def _check_folders(pictures: ImageFiles | Video | Stream, out_dir: Path, save: Sequence[str]) -> None:
     """Refuse an output folder in which predictions would overwrite the images, whose names they share."""
+    if isinstance(pictures, Stream):
+        return
     places = {(out_dir / SAVED[kind]).resolve() for kind in save} | {out_dir.resolve()}
     for path in pictures.paths if isinstance(pictures, ImageFiles) else [pictures.path]:
         if path.parent.resolve() in places:
@@ -297,7 +284,7 @@ class _Maker:
         return _Prepared(picture.name, image, task, self.recording is not None and window is None)
 
 
-def _decoded(pictures: ImageFiles | Video) -> Iterator[tuple[int, Picture]]:
+def _decoded(pictures: ImageFiles | Video | Stream) -> Iterator[tuple[int, Picture]]:
     """The images with their numbers from 0."""
     with one_message("reading the pictures"):
         yield from enumerate(pictures)
@@ -346,51 +333,35 @@ def _groups(steps: Iterable[_Prepared | _Failed], batch: int) -> Iterator[list[_
         yield group
 
 
-def _write(
-    step: _Predicted | _Failed, out_dir: Path, save: Sequence[str], opacity: float, classes: ClassSet
-) -> _Written | _Failed:
+def _write(step: _Predicted | _Failed, out_dir: Path, save: Sequence[str], opacity: float) -> _Written | _Failed:
     """Write the files of an image."""
     if isinstance(step, _Failed):
         return step
     with one_message(f"drawing and writing {step.name}", OSError):
-        pictures = _drawn(step, save, opacity, classes)
+        pictures = _drawn(step, save, opacity)
         for kind in save:
             save_picture(out_dir / SAVED[kind] / f"{step.name}.png", pictures[kind])
         return _Written(step.name, step.prediction, step.lacks_events, pictures.get("overlay"))
 
 
-def _drawn(step: _Predicted, save: Sequence[str], opacity: float, classes: ClassSet) -> dict[str, np.ndarray]:
+def _drawn(step: _Predicted, save: Sequence[str], opacity: float) -> dict[str, np.ndarray]:
     """Pictures of a prediction by kind."""
     prediction = step.prediction
-    color = color_label(prediction.label, classes)
-    pictures = {"label": prediction.label, "color": color}
+    pictures = {"label": prediction.label}
+    if "color" in save:
+        pictures["color"] = prediction.picture()
     if "overlay" in save:
-        pictures["overlay"] = overlay_picture(color, step.image[: len(color)], opacity)
+        pictures["overlay"] = prediction.overlay(step.image, opacity)
     if "confidence" in save and prediction.confidence is not None:
         pictures["confidence"] = confidence_picture(prediction.confidence)
     return pictures
 
 
-def _film(pictures: ImageFiles | Video, path: Path | None) -> AbstractContextManager[Film | None]:
+def _film(pictures: ImageFiles | Video | Stream, path: Path | None) -> AbstractContextManager[Film | None]:
     """Film of a video's overlays, at the video's frame rate; None if there is no path for it."""
     if path is None or not isinstance(pictures, Video):
         return nullcontext()
     return film_file(path, pictures.frame_rate or USUAL_FRAME_RATE)
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[], None]]:
-    """Yield a function that advances the progress bar, which is only shown on a terminal."""
-    columns = (
-        text_column(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("predicting", total=total or None)
-        yield lambda: progress.advance(bar)
 
 
 def _report_sizes(model: InferenceModel, step: _Written, size: Size | str | None, console: Console) -> None:

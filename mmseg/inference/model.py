@@ -19,15 +19,16 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmseg.classes import CITYSCAPES_19, ClassSet
 from mmseg.config.augmentation import TestTimeAugmentation
 from mmseg.config.components import LEAST_SIDE
 from mmseg.config.keys import value_of
-from mmseg.config.load import check_values
+from mmseg.config.load import check_values, load_config
 from mmseg.datasets.base import Size
 from mmseg.engine.checkpoint import SegmentorWeights, check_classes_of, load_segmentor
 from mmseg.engine.checkpoint_config import config_of
 from mmseg.engine.environment import named_device
-from mmseg.engine.networks import empty_segmentor
+from mmseg.engine.networks import empty_segmentor, random_segmentor
 from mmseg.engine.numerics import check_precision, set_precision
 from mmseg.engine.prediction import Copies, Predictor, one_behind, recorder_for
 from mmseg.errors import ConfigError, DataError
@@ -38,6 +39,7 @@ from mmseg.inference.input_recipe import InputRecipe
 from mmseg.inference.inputs import make_inputs
 from mmseg.inference.pictures import read_image
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.visualization.panels import color_label, overlay_picture
 
 # Images with half to twice the pixels of the training's images keep their size.
 SIZE_FACTOR = 2.0
@@ -54,12 +56,28 @@ class Prediction:
         confidence: (H, W) float32, softmax probability of the label; None if not requested.
         output: output of the network, e.g. ``fusion``.
         input_size: (height, width) at which the network saw the image.
+        classes: names and colours of the classes.
     """
 
     label: np.ndarray
     confidence: np.ndarray | None
     output: str
     input_size: Size
+    classes: ClassSet = CITYSCAPES_19
+
+    def picture(self) -> np.ndarray:
+        """The label in the colours of the classes, (H, W, 3) uint8 RGB."""
+        return color_label(self.label, self.classes)
+
+    def overlay(self, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+        """The colours over the image, (H, W, 3) uint8 RGB.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; of a higher one, its upper rows.
+            opacity: of the colours, 0..1.
+        """
+        color = self.picture()
+        return overlay_picture(color, image[: len(color)], opacity)
 
 
 @dataclass(frozen=True)
@@ -162,7 +180,7 @@ class InferenceModel:
                 f"{len(inputs)} images of {size[1]}x{size[0]}, {width}x{height} in the network, do not "
                 "fit into the GPU's memory; take a smaller --batch or --resize"
             ) from error
-        return BegunPredictions(copies, output, (height, width))
+        return BegunPredictions(copies, output, (height, width), self.recipe.classes)
 
 
 @dataclass(frozen=True)
@@ -171,26 +189,27 @@ class BegunPredictions:
 
     Attributes:
         copies: copies of the maps to the host, in progress.
-        output, input_size: see :class:`Prediction`.
+        output, input_size, classes: see :class:`Prediction`.
     """
 
     copies: Copies
     output: str
     input_size: Size
+    classes: ClassSet
 
     def predictions(self) -> list[Prediction]:
         """Wait for them."""
         maps = self.copies.arrays()
         confidences = maps.get("confidence", [None] * len(maps["label"]))
         return [
-            Prediction(label, confidence, self.output, self.input_size)
+            Prediction(label, confidence, self.output, self.input_size, self.classes)
             for label, confidence in zip(maps["label"], confidences, strict=True)
         ]
 
 
 def init_model(
     config: str | Path | Config | None,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     device: str | torch.device | None = None,
     model: str = "student",
     precision: str = "fp32",
@@ -202,7 +221,8 @@ def init_model(
 
     Args:
         config: config file of the training, or the config itself; None takes the one in the checkpoint.
-        checkpoint: its checkpoint: a path, address or name, see :func:`mmseg.weights.store.local_file`.
+        checkpoint: its checkpoint: a path, address or name, see :func:`mmseg.weights.store.local_file`; None for
+            random weights, always the same.
         device: ``cpu``, ``cuda``, ``cuda:1``; None takes a GPU if there is one.
         model: ``student`` or ``teacher``.
         precision: of the networks, see :func:`mmseg.engine.numerics.set_precision`.
@@ -219,15 +239,22 @@ def init_model(
     if isinstance(config, Config):
         cfg = copy.deepcopy(config)
         cfg.merge_from_dict(dict(cfg_options or {}))
-    else:
+    elif checkpoint is not None:
         cfg, _ = config_of(config, checkpoint, cfg_options)
+    elif config is not None:
+        cfg = load_config(config, cfg_options)
+    else:
+        raise ConfigError("neither a config nor a checkpoint is given; give one of them")
     check_values(cfg, for_training=False)
     if train_isr_parms:
         use_training_isr(cfg)
     recipe = InputRecipe(cfg)
-    check_classes_of(checkpoint, recipe.classes)
-    segmentor = empty_segmentor(cfg)
-    weights = load_segmentor(segmentor, checkpoint, model, recipe.classes)
+    if checkpoint is None:
+        segmentor, weights = random_segmentor(cfg), SegmentorWeights({}, {})
+    else:
+        check_classes_of(checkpoint, recipe.classes)
+        segmentor = empty_segmentor(cfg)
+        weights = load_segmentor(segmentor, checkpoint, model, recipe.classes)
     segmentor.to(place).eval().requires_grad_(False)
     recorder = recorder_for(place, value_of(cfg, "cuda_graphs"))
     predictor = Predictor(segmentor, place, set_precision(precision, place), recorder, augmentation=augmentation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,21 @@ from mmseg.datasets.dsec_frames import read_timestamps
 from mmseg.errors import DataError
 from mmseg.io.files import visible
 from mmseg.io.image_files import open_image
+from mmseg.io.streams import is_stream, shown_address
 from mmseg.io.videos import VIDEO_SUFFIXES, Picture, Video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# Pictures that are not read -> what to do
+_TO_PNG = "convert it to .png"
+OTHER_PICTURES = {
+    ".gif": "convert it to .png, or to a video",
+    **dict.fromkeys((".heic", ".heif", ".avif"), "convert it to .jpg or .png"),
+    **dict.fromkeys((".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".exr", ".hdr", ".svg", ".psd", ".pdf"), _TO_PNG),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), f"raw of a camera, {_TO_PNG}"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "a video, give it by itself"),
+}
+# Skipped files that one message names
+LISTED_SKIPPED = 5
 TIMES_REMEDY = "Give a text file with one ascending time in whole µs per line."
 
 
@@ -35,13 +48,14 @@ class ImageFiles:
 
     Args:
         paths: the files.
+        skipped: one message for each file next to them that is a picture or a video, and is not read.
 
     Raises:
         DataError: two of them have the same stem, and so would their output files.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], skipped: Sequence[str] = ()) -> None:
+        self.paths, self.skipped = list(paths), list(skipped)
         first: dict[str, Path] = {}
         for path in self.paths:
             if path.stem in first:
@@ -62,43 +76,95 @@ class ImageFiles:
 def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
     """Images and folders of images, or one video.
 
-    A folder stands for its image files, sorted by name, without those of its subfolders.
+    A folder stands for its image files, sorted by name, without those of its subfolders; a pattern such as
+    ``night/*.jpg`` for the files and folders that it matches, as in a shell, ``**`` for any depth. Other pictures and
+    videos that are found in this way are skipped, see :attr:`ImageFiles.skipped`.
 
     Raises:
-        DataError: a missing file, an unsupported file, a folder without images, or a video together with other inputs.
+        DataError: a missing file, an unsupported file, a folder or a pattern without images, or a video together with
+            other inputs.
     """
-    paths = [Path(item) for item in inputs]
-    videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
-    if videos:
-        if len(paths) > 1:
-            raise DataError(f"{videos[0]} is a video; give either one video, or images and folders")
+    named = [path for item in inputs for path in _matches(item)]
+    videos = [path for path, _ in named if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
+    if len(named) == 1 and videos:
         return Video(videos[0])
     files: list[Path] = []
-    for path in paths:
+    skipped: list[str] = []
+    for path, by_name in named:
         if path.is_dir():
-            files += _images_of(path)
+            found, others = _in_folder(path)
+            if by_name and not found:
+                raise _nothing_in(str(path), others)
+            files += found
+            skipped += others
         elif not path.exists():
             raise DataError(f"{path} does not exist")
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             files.append(path)
+        elif not by_name:
+            skipped += _skipped([path])
+        elif path in videos:
+            raise DataError(f"{path} is a video; give either one video, or images and folders")
         else:
-            raise DataError(
-                f"{path} has the suffix of neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video "
-                f"({', '.join(VIDEO_SUFFIXES)})"
-            )
-    return ImageFiles(files)
+            raise _unsupported(path)
+    if not files:
+        raise _nothing_in(", ".join(map(str, inputs)), skipped)
+    if not all(by_name for _, by_name in named):
+        # patterns match files and their folders
+        files, skipped = list(dict.fromkeys(files)), list(dict.fromkeys(skipped))
+    return ImageFiles(files, skipped)
 
 
-def _images_of(folder: Path) -> list[Path]:
+def _matches(item: str | Path) -> list[tuple[Path, bool]]:
+    """The paths that an input stands for, and whether it names them itself."""
+    path = Path(item)
+    if path.exists() or not glob.has_magic(str(item)):
+        return [(path, True)]
+    found = sorted(map(Path, glob.glob(str(item), recursive=True)))
+    if not found:
+        raise DataError(f"no file or folder matches {item}")
+    return [(one, False) for one in found]
+
+
+def _unsupported(path: Path) -> DataError:
+    known = f"neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video ({', '.join(VIDEO_SUFFIXES)})"
+    remedy = OTHER_PICTURES.get(path.suffix.lower())
+    return DataError(f"{path} has the suffix of {known}{f'; {remedy}' if remedy else ''}")
+
+
+def _nothing_in(where: str, skipped: Sequence[str]) -> DataError:
+    others = f"; not read: {', '.join(skipped[:LISTED_SKIPPED])}" if skipped else ""
+    return DataError(f"{where} holds no image ({', '.join(IMAGE_SUFFIXES)}){others}")
+
+
+def _skipped(paths: Sequence[Path]) -> list[str]:
+    """Messages for the pictures and videos among files that are not read."""
+    remedies = [(path, OTHER_PICTURES.get(path.suffix.lower())) for path in paths]
+    return [f"{path} ({remedy})" for path, remedy in remedies if remedy]
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder, and messages for other pictures."""
     try:
         # glob finds nothing in a folder that cannot be read.
         os.listdir(folder)
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
-    files = [path for path in visible(folder, "*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if not files:
-        raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return files
+    files = [path for path in visible(folder, "*") if path.is_file()]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    return images, _skipped([path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES])
+
+
+def live_source(inputs: Sequence[str | Path]) -> str | None:
+    """The camera or address of a stream that the inputs name; None for files.
+
+    Raises:
+        DataError: it is given together with other inputs.
+    """
+    live = [str(item) for item in inputs if is_stream(item)]
+    if live and len(inputs) > 1:
+        raise DataError(f"{shown_address(live[0])} is a camera or a stream; give either one of these, or files")
+    return live[0] if live else None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from mmseg.config.load import (
     plain,
 )
 from mmseg.config.published import find_config
+from mmseg.config.section_kinds import without_other_kinds
 from mmseg.engine.build import check_effective
 from mmseg.engine.environment import choose_device, git_revision
 from mmseg.engine.numerics import check_numerics
@@ -155,6 +156,7 @@ def plan_child(
     if too_long > 0:
         raise ConfigError(f"--name {name!r} is {too_long} bytes too long for the names of the run's files; shorten it")
     resolved = load_config(base_config)
+    cfg_options, replaced = without_other_kinds(resolved, cfg_options)
     base = load_config(base_config, cfg_options) if cfg_options else resolved.copy()
     # flags read values of the base, so these must be valid
     check_values(base)
@@ -173,7 +175,7 @@ def plan_child(
         again = {"name": full_name, "work_dir": (WORK_DIRS / full_name).as_posix(), "resume_from": resume}
         child |= again
         resolved.merge_from_dict(again)
-    notes = flag_notes(values, Base(resolved.to_dict()))
+    notes = [*replaced, *flag_notes(values, Base(resolved.to_dict()))]
     if root_path:
         notes += outside_root(resolved, root_path, cfg_options)
     return Child(full_name, child, resolved, tuple(notes), values, root_path, cfg_options)

@@ -53,6 +53,8 @@ _NAMES = {script: name for name, script in SCRIPTS.items()}
 _MENTION = re.compile(
     rf"(?P<starter>torchrun (?:--?\S+ \S+ )*?)?(?:python )?(?<![\w/.-])(?P<script>{'|'.join(map(re.escape, _NAMES))})"
 )
+# Guides that messages name; an installed package holds them too
+_GUIDE = re.compile(r"(?<![\w/.-])(?:data|pretrained)/README\.md")
 _STARTED: list[str] = []
 
 
@@ -73,8 +75,16 @@ def name_of_program() -> str:
 
 
 def spelled(text: str) -> str:
-    """The text with ``cmda <command>`` in place of each script, in a process of ``cmda``; else the text."""
-    return _MENTION.sub(_as_command, text) if _STARTED and ".py" in text else text
+    """A message as it helps where this process runs.
+
+    In a process of ``cmda``, ``cmda <command>`` takes the place of each script; in an installed package, the path of a
+    guide that of its place in a clone.
+    """
+    if _STARTED and ".py" in text:
+        text = _MENTION.sub(_as_command, text)
+    if "/README.md" in text and is_installed():
+        text = _GUIDE.sub(lambda guide: str(PACKAGE / "guides" / guide[0]), text)
+    return text
 
 
 def _as_command(mention: re.Match[str]) -> str:

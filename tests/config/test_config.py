@@ -332,6 +332,9 @@ def test_dumped_config_loads_again(published, tmp_path):
     assert plain(load_config(path).to_dict()) == plain(published.to_dict())
 
 
+WANDB = {"type": "WandbLoggerHook", "init_kwargs": {"tags": ("a",)}}
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -344,6 +347,15 @@ def test_dumped_config_loads_again(published, tmp_path):
         ("mit_b1", "mit_b1"),
         ("", ""),
         ("./data/x+y.txt", "./data/x+y.txt"),
+        ("[dict(type='WandbLoggerHook', init_kwargs=dict(tags=('a',)))]", [WANDB]),
+        ("dict()", {}),
+        # no literals
+        ("dict([1])", "dict([1])"),
+        ("dict(a=1, a=2)", "dict(a=1, a=2)"),
+        ("dict(**{'a': 1})", "dict(**{'a': 1})"),
+        ("dict(a=open('x'))", "dict(a=open('x'))"),
+        ("list(a=1)", "list(a=1)"),
+        ("dict(" * 9999, "dict(" * 9999),
     ],
 )
 def test_option_values(text, value):

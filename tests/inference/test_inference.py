@@ -333,7 +333,7 @@ def test_a_recorded_video_equals_its_frames(network, tmp_path, batch, precision)
         ("mmseg.io.videos.Video.__iter__", ValueError("bad packet"), "reading the pictures failed (Val"),
         ("mmseg.inference.files.prepare", KeyError("x"), "preparing drive_000000 failed (KeyError"),
         ("mmseg.engine.prediction.Predictor.begin", RuntimeError("launch failed"), "predicting failed (RuntimeError"),
-        ("mmseg.inference.files.color_label", IndexError("no colour"), "drawing and writing drive_000000 failed"),
+        ("mmseg.inference.model.color_label", IndexError("no colour"), "drawing and writing drive_000000 failed"),
         ("mmseg.inference.files.save_picture", OSError(28, "No space left"), "out cannot be written (No space"),
         ("mmseg.inference.files.save_picture", MemoryError(), "drawing and writing drive_000000 failed (Mem"),
     ],

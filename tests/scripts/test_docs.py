@@ -342,5 +342,4 @@ def from_python(project: Path, name: str) -> None:
     for document in ("quickstart.md", "api/index.md"):
         text = (ROOT / "docs" / document).read_text(encoding="utf-8")
         block = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
-        block = block.replace("work_dirs/<run>/<run>", f"work_dirs/local-basic/{name}/{name}")
-        exec(re.sub(r"work_dirs/<run>/iter_\d+", f"work_dirs/local-basic/{name}/iter_1", block), {})
+        exec(block.replace("work_dirs/<run>", f"work_dirs/local-basic/{name}"), {})
