@@ -13,12 +13,13 @@ from helpers.command_tools import SCRIPTS, Command, commands_of, load_script, pa
 from helpers.golden_tools import GOLDEN, fill
 from helpers.script_tools import PUBLISHED, ROOT, SMALL
 
-from mmseg.commands.main import OWN
+from mmseg.commands.main import OWN, module_of
 from mmseg.config import load as c
 from mmseg.config.keys import CONFIG
 from mmseg.config.sections import walk
 from mmseg.launcher.flags import given_flags, read_flags
 from mmseg.models.resnet_generator import ResnetGenerator
+from mmseg.system.program import SCRIPTS as COMMAND_NAMES
 from mmseg.uda.cmda import DACS
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -102,8 +103,9 @@ def check(command: Command) -> None:
     if words[0] == "make":
         (target,) = [word for word in words[1:] if "=" not in word]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command.text
-    elif words[0] == "cmda" and command.script is None:
-        assert words[1] in (*OWN, "--help", "--version"), command.text
+    elif words[0] == "cmda" and (command.script is None or len(words) == 2):
+        # the text names commands without their arguments
+        assert words[1] in (*OWN, *COMMAND_NAMES, "--help", "--version"), command.text
     elif words[1] == "-m":
         assert all((ROOT / word).exists() for word in words[3:] if word.endswith(".py")), command.text
     else:
@@ -142,6 +144,7 @@ def test_there_are_commands_to_check():
 
 OPTIONS_OF_OTHERS = {
     "--nproc_per_node": "torchrun",
+    "--no-python": "torchrun",
     "--gpus-per-task": "srun",
     "--no-onednn": "pytest",
     "--figures": "pytest",
@@ -159,6 +162,7 @@ PUBLISHED_OPTIONS = {"--root_path", "--base_config"}
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_options_and_files_in_the_text(path):
     options = {option for script in SCRIPTS for option in parser_of(script)._option_string_actions}
+    options |= {option for name in OWN for option in module_of(name).make_parser()._option_string_actions}
     for span in code_spans(path):
         for option in re.findall(r"(?:^|\s)(--[a-z][\w-]*)(?![\w*-])", span):
             assert option in options | OPTIONS_OF_OTHERS.keys() | PUBLISHED_OPTIONS, span
