@@ -1,4 +1,4 @@
-"""Demonstrate CMDA on a generated toy city: data, training, test, comparison."""
+"""Demonstrate CMDA on a generated toy city: data, day network, adaptation to the night, test, comparison."""
 
 import sys
 from pathlib import Path
