@@ -349,6 +349,12 @@ def run_training(report: Report, device: torch.device, tiny: bool) -> None:
                 "data.train.rare_class_sampling.min_pixels": 10,
                 "precision": precisions(device)[0] if device.type == "cuda" else "fp32",
             }
+            if tiny:
+                options |= {
+                    "data.train.source.image_resize_size": (256, 128),
+                    "data.train.source.image_crop_size": (128, 128),
+                    "data.train.target.after_crop_resize_size": (128, 128),
+                }
             command = ["my_run_experiments.py", "--root-path", f"{folder}/toy", "--base-config", str(base)]
             command += ["--name", "gpu_report", "--cfg-options", *(f"{k}={v!r}" for k, v in options.items())]
             started = time.perf_counter()

@@ -63,6 +63,17 @@ def pytest_collection_modifyitems(config, items) -> None:
     items.sort(key=lambda item: places.get(item.path.relative_to(ROOT / "tests").as_posix(), len(places)))
 
 
+@pytest.fixture(autouse=True)
+def consent_ends_with_the_test():
+    """A command line that is parsed in a test's process gives consent to custom imports by an environment variable."""
+    before = os.environ.get("CMDA_CUSTOM_IMPORTS")
+    yield
+    if before is None:
+        os.environ.pop("CMDA_CUSTOM_IMPORTS", None)
+    else:
+        os.environ["CMDA_CUSTOM_IMPORTS"] = before
+
+
 def pytest_terminal_summary(terminalreporter, config) -> None:
     if config.getoption("--figures"):
         from helpers.golden_tools import FIGURES

@@ -82,8 +82,13 @@ def train(config: str, args: argparse.Namespace) -> Path:
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
-        # A tiny city has few pixels of the rare classes.
-        options.append("data.train.rare_class_sampling.min_pixels=10")
+        # A tiny city has few pixels of the rare classes, and small days.
+        options += [
+            "data.train.rare_class_sampling.min_pixels=10",
+            "data.train.source.image_resize_size=(256, 128)",
+            "data.train.source.image_crop_size=(128, 128)",
+            "data.train.target.after_crop_resize_size=(128, 128)",
+        ]
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
     command = ["--root-path", args.data, "--base-config", f"{config}_toy_city", "--name", f"demo_{config}"]

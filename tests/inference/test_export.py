@@ -142,7 +142,7 @@ def test_descriptions(fused, image_only):
         assert about["palette_rgb"] == [list(color) for color in PALETTE]
         assert (about["model"], about["output"]) == ("student", "fusion")
         assert about["checkpoint"] == f"{path.parent.name}/iter_4.pth"
-        assert about["size_of_the_test"] == {"inputs": [176, 256], "predictions": [440, 640]}
+        assert about["size_of_the_test"] == {"inputs": [282, 410], "predictions": [440, 640]}
         assert about["checked"]["batches"] == [1, 2]
         assert about["checked"]["largest_difference_of_logits"] <= 1e-4 * about["checked"]["range_of_logits"]
         assert str(ROOT) not in text

@@ -233,7 +233,7 @@ def test_names_are_shown_as_they_are(name):
 
 def row(name: str) -> Row:
     return Row(name, (0,), "student", "-", (4,), {"mIoU": [1.0], "mIoU_18": []}, {"mIoU": [1.0], "mIoU_18": []},
-               {name: [2.0]})  # fmt: skip
+               {name: [2.0]}, {})  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", " =1", "=cmd|'/C x'!A0", "\n=1", "x[best]"])
