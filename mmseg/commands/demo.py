@@ -12,6 +12,7 @@ from mmseg.config.published import find_config
 from mmseg.errors import CMDAError
 from mmseg.io.json_files import read_json
 from mmseg.system.program import command_line, spelled
+from mmseg.toy.settings import SIZES
 from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.metrics_file import read_metrics
 
@@ -21,6 +22,8 @@ RUNS = Path("work_dirs") / "local-basic"
 # Tests of the network that adaptation starts from
 BEFORE = Path("work_dirs") / "demo_day_network"
 DAY_NETWORK = "toy_day.pth"
+# Manifest of a toy city
+DAYS = "day_val.jsonl"
 
 
 def make_parser() -> Parser:
@@ -69,9 +72,18 @@ def run(*command: str) -> None:
 
 
 def make_city(args: argparse.Namespace) -> None:
-    """Generate the toy city unless it exists."""
+    """Generate the toy city unless it exists.
+
+    Raises:
+        CMDAError: there is one that does not fit, or it cannot be generated.
+    """
     record = Path(args.data) / "toy_city.json"
     if record.is_file() and read_json(record).get("complete"):
+        width = (read_json(record).get("settings") or {}).get("day_width")
+        if width != SIZES[args.size].day_width or not (Path(args.data) / DAYS).is_file():
+            raise CMDAError(
+                f"{args.data} holds a toy city of another size or version; give another folder as --data, or remove it"
+            )
         print(f"{args.data} already exists")
         return
     run("tools/make_toy_data.py", args.data, "--size", args.size, "--seed", str(args.seed))
@@ -104,7 +116,7 @@ def newest_checkpoint(work_dir: Path) -> Path:
 def test_day_network(args: argparse.Namespace) -> dict[str, dict]:
     """Test the network that has learned the days by day, on images, and at night; return both ``metrics.json``."""
     weights = find_config("day_toy_city").with_name(DAY_NETWORK)
-    days = f"data.test.manifest={Path(args.data) / 'day_val.jsonl'}"
+    days = f"data.test.manifest={Path(args.data) / DAYS}"
     tests = {
         "day": ("day_toy_city", "--output", "image", "--cfg-options", days),
         "night": ("source_only_toy_city", "--output", "fusion", "--root-path", args.data),

@@ -59,7 +59,7 @@ def build_datasets(run: RunConfig) -> tuple[UDADataset, EvaluationSet | None]:
     val = build_dataset(run.data.val, classes) if run.data.val else None
     if val is not None:
         check_contract(val, EvaluationSet, "data.val")
-    for part in (val, None if run.data.skips_bad_samples else source):
+    for part in () if run.data.skips_bad_samples else (val, source):
         if isinstance(part, FramesDataset):
             part.check_labels()
     return train, val

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmseg.config.arguments import arguments_of, with_defaults
 from mmseg.datasets.base import Size
 from mmseg.datasets.dark_zurich import DATA_TYPES, DarkZurichICDataset
+from mmseg.datasets.dsec_frames import TEST_ROWS
 from mmseg.datasets.dsec_night import DSECDataset
 from mmseg.datasets.frame_events import SHAPE_TOLERANCE
 from mmseg.datasets.frames import FramesDataset
@@ -48,7 +49,11 @@ def use_manifest(config: Config, path: str) -> None:
     if issubclass(kind, DarkZurichICDataset):
         settings["isr_parms"] = _content_map(settings)
     elif issubclass(kind, DSECDataset):
-        settings["image_resize_size"] = settings["test_resize_size"] or (WIDTH, HEIGHT)
+        # (height, width) of the upper TEST_ROWS rows; images of a manifest are whole, unless they have this shape
+        rows, columns = settings["test_resize_size"] or (TEST_ROWS, WIDTH)
+        width, height = _first_size(manifest)
+        is_cut = abs(width * TEST_ROWS / (height * WIDTH) - 1) <= SHAPE_TOLERANCE
+        settings["image_resize_size"] = (columns, rows if is_cut else round(rows * HEIGHT / TEST_ROWS))
     own = arguments_of(FramesDataset)
     section = {key: value for key, value in settings.items() if key in own and key not in ("image_crop_size", "cache")}
     outputs = {*settings["outputs"], "label"}

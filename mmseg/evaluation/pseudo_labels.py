@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from mmseg.classes import ClassSet
 from mmseg.datasets.base import EvaluationSet
+from mmseg.datasets.frames import FramesDataset
 from mmseg.engine.data import Loader, read
 from mmseg.engine.prediction import Copies, Predictor, one_behind
 from mmseg.engine.stages import Stages
@@ -62,6 +63,10 @@ def identity(dataset: EvaluationSet, checkpoint: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{checkpoint} cannot be read ({error.strerror})") from error
     described = "\n".join(map(dataset.describe, range(len(dataset))))
+    if isinstance(dataset, FramesDataset):
+        # Its first line says how events map onto images.
+        with dataset.manifest.path.open(encoding="utf-8") as file:
+            described += f"\n{file.readline()}"
     images = hashlib.sha256(described.encode("utf-8", "surrogateescape")).hexdigest()
     return {"weights": weights, "images": images, "samples": len(dataset)}
 

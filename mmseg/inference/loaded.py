@@ -142,6 +142,8 @@ def _is_config(source: str | Path) -> bool:
 def _pixels(picture: Picture) -> str | Path | np.ndarray:
     """A picture as :func:`.inference_model` takes it."""
     if isinstance(picture, Image.Image):
+        if picture.mode.startswith(("I", "F")):
+            raise DataError(f"an image has more than 8 bits per channel (mode {picture.mode}); convert it to 8 bits")
         return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
     return picture
 
@@ -175,11 +177,19 @@ def _as_many(values: list, count: int, what: str) -> list:
 
 
 def _events(given: PictureEvents | None, time: int | None, rectify_map: str | Path | None) -> Events | None:
-    """Events of one image."""
-    if given is None or isinstance(given, Events):
-        return given
+    """Events of one image.
+
+    Raises:
+        ConfigError: a time or a rectify map that this kind of events does not take.
+    """
     if isinstance(given, str | Path):
         return _window(open_events(given, rectify_map), time)
+    if given is not None and rectify_map is not None:
+        raise ConfigError("a rectify map is for a recording given by its path; rectify arrays, or leave the map out")
+    if isinstance(given, Events) and time is not None:
+        raise ConfigError("Events belong to the image as a whole; leave its time out, or give None")
+    if given is None or isinstance(given, Events):
+        return given
     if isinstance(given, np.ndarray):
         if given.ndim != 2 or given.shape[1] != len(KEYS):
             raise DataError(f"events are an array of {given.shape}; give (N, 4) with the columns {', '.join(KEYS)}")

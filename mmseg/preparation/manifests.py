@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mmseg.classes import CITYSCAPES_19
@@ -20,7 +21,7 @@ from mmseg.datasets.manifest import FORMAT, HEADER_KEYS, Manifest, ManifestFrame
 from mmseg.errors import ConfigError, DataError
 from mmseg.events.files import EventSource, open_events
 from mmseg.io.files import atomic_path, visible, write_text
-from mmseg.io.image_files import LabelKind, open_label
+from mmseg.io.image_files import LabelKind, open_image, open_label
 from mmseg.io.json_files import parse_json, read_json
 from mmseg.io.videos import Picture, Video
 
@@ -238,13 +239,13 @@ def _label_map(manifest: Manifest, frame: ManifestFrame) -> Image.Image:
 
 
 def extract_frames(video: Video, folder: Path, numbers: Iterable[int]) -> dict[int, Path]:
-    """Write frames of a video as PNG files; existing ones are kept.
+    """Write frames of a video as PNG files; existing ones are kept if they show the same.
 
     Returns:
         Number of a frame, from 0 -> its file.
 
     Raises:
-        DataError: a frame cannot be decoded or written.
+        DataError: a frame cannot be decoded or written, or its file shows another one.
     """
     wanted, files = set(numbers), dict[int, Path]()
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,6 +254,10 @@ def extract_frames(video: Video, folder: Path, numbers: Iterable[int]) -> dict[i
             files[number] = folder / f"{picture.name}.png"
             if not files[number].is_file():
                 _save(picture, files[number])
+            elif not np.array_equal(np.asarray(open_image(files[number], "RGB")), picture.read()):
+                raise DataError(
+                    f"{files[number]} is not this frame of {video.path}; choose another --frames, or remove the folder"
+                )
     return files
 
 

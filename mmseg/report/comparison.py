@@ -136,7 +136,7 @@ def read_run(work_dir: str | Path) -> RunScores:
         raise ConfigError(f"{config_path}: seed is {shown(seed)}; give {SEED.text}") from None
     found: dict[tuple[str, str], dict[int, Score]] = {}
     missing: dict[tuple[tuple[str, str], int], dict[str, float]] = {}
-    usual = Path(str(get_key(config, "data.test.manifest") or "")).stem
+    usual = str(get_key(config, "data.test.manifest") or "")
     predicted = (test.metrics for test in files.existing_predictions())
     # if something was tested twice, the later test counts
     tests = sorted(predicted, key=lambda path: (path.stat().st_mtime_ns, path))
@@ -166,14 +166,17 @@ def _output_of(metrics: Mapping[str, Any], folder: str, usual: str) -> str:
 
     Args:
         folder: name of the test's folder.
-        usual: name of the manifest that the run is tested on; '' for none.
+        usual: manifest that the run is tested on; '' for none.
     """
     output = metrics.get("output") or NO_SCORE
     if "train_isr_parms" in folder:
         output += " (train_isr_parms)"
-    manifest = Path(str(metrics["test_set"].get("manifest") or "")).stem
-    if manifest not in ("", usual):
-        output += f" (on {manifest})"
+    # A run may have moved since: folder and name are compared. They are named only as far as needed.
+    manifest, own = (Path(str(path or "")).parts[-2:] for path in (metrics["test_set"].get("manifest"), usual))
+    shared = min(len(manifest), len(own))
+    if manifest and (not shared or manifest[-shared:] != own[-shared:]):
+        same_name = bool(own) and manifest[-1] == own[-1]
+        output += f" (on {Path(*manifest if same_name else manifest[-1:]).with_suffix('')})"
     if metrics.get("tta"):
         output += f" (tta {metrics['tta']})"
     if isinstance(metrics.get("options"), dict) and metrics["options"]:

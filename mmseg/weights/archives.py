@@ -82,7 +82,7 @@ def _has_tar_mark(path: Path) -> bool:
 def _unpack(path: Path, start: bytes, folder: Path) -> None:
     try:
         with ExitStack() as opened, temporary_folder(folder) as temporary:
-            members = [member for member in _members(path, start, opened) if PurePosixPath(member.name).suffix in KEPT]
+            members = list(_members(path, start, opened))
             _check_space(path, sum(member.size for member in members))
             for member in members:
                 target = temporary.joinpath(*map(safe_name, PurePosixPath(member.name).parts[-2:]))
@@ -105,15 +105,20 @@ def _check_space(path: Path, needed: int) -> None:
         )
 
 
+def _is_kept(name: str) -> bool:
+    """Whether a file of an archive is unpacked: weights and configs, without the companion files of macOS."""
+    path = PurePosixPath(name)
+    return path.suffix in KEPT and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 def _members(path: Path, start: bytes, opened: ExitStack) -> Iterator[_Member]:
-    """Regular files in an archive; links, devices and folders are left out."""
+    """Regular files in an archive that are kept; links, devices and folders are left out."""
     if start.startswith(b"PK"):
         archive = opened.enter_context(zipfile.ZipFile(path))
-        for info in archive.infolist()[:MOST_FILES]:
-            if not info.is_dir():
-                yield _Member(info.filename, info.file_size, partial(archive.open, info))
+        kept = (info for info in archive.infolist() if not info.is_dir() and _is_kept(info.filename))
+        for info in islice(kept, MOST_FILES):
+            yield _Member(info.filename, info.file_size, partial(archive.open, info))
         return
     tape = opened.enter_context(tarfile.TarFile.open(path))
-    for entry in islice(tape, MOST_FILES):
-        if entry.isreg():
-            yield _Member(entry.name, entry.size, partial(tape.extractfile, entry))
+    for entry in islice((entry for entry in tape if entry.isreg() and _is_kept(entry.name)), MOST_FILES):
+        yield _Member(entry.name, entry.size, partial(tape.extractfile, entry))

@@ -17,9 +17,9 @@ from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import TestFolder, WorkDir
 
 # Entries of metrics.json that say what was tested, in addition to the name of the checkpoint.
-SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta", "without")
+SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta", "without", "checkpoint_sha256")
 
-# Entries of a record of pseudo-labels that only name files.
+# Entries of metrics.json and of a record of pseudo-labels that only name files.
 PATHS = ("checkpoint", "config")
 
 
@@ -87,7 +87,9 @@ def results_folder(parent: str | Path, choices: TestChoices) -> Path:
 def is_result_of(folder: str | Path, tested: Mapping[str, Any], output: str) -> bool:
     """Whether a folder holds the complete results of a test; arguments as of :func:`set_aside`."""
     try:
-        return _identity(read_json(TestFolder(folder).metrics)) == _identity({**plain(dict(tested)), "output": output})
+        before, now = read_json(TestFolder(folder).metrics), {**plain(dict(tested)), "output": output}
+        # All published runs name their checkpoint iter_40000.pth.
+        return _identity(before) == _identity(now) and all(before.get(key) == now.get(key) for key in PATHS)
     except (DataError, ValueError, AttributeError):
         return False
 

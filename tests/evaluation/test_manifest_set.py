@@ -85,6 +85,9 @@ def test_rows_without_labels_are_not_tested(tmp_path):
     dataset = build_dataset(section, CITYSCAPES_19)
     assert (section["image_resize_size"], dataset.prediction_size) == ((640, 480), (440, 640))
     assert dataset[0]["events_vg"].shape == (3, 440, 640)
+    # 282 rows of the upper 440
+    section, _ = chosen("configs/demo/cmda_toy_city.py", tmp_path / "day.jsonl")
+    assert section["image_resize_size"] == (410, 308)
     section, output = chosen("configs/own/cs2own_images.py", tmp_path / "day.jsonl", output="fusion")
     assert (section["outputs"], output) == (["image", "label", "night_isr"], "fusion")
 

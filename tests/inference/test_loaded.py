@@ -121,6 +121,7 @@ def test_sources(network, folder, picture, tmp_path, monkeypatch, caplog):
         (dict(events={"t": np.zeros(3)}), "events have no x, y, p"),
         (dict(time=5), "a time or a rectify map was given, but no events"),
         (dict(events=[None, None]), "1 images, and events of 2"),
+        (dict(events=np.zeros((3, 4)), rectify_map=str(MAP)), "a rectify map is for a recording given by its path"),
         (dict(events="nowhere.h5"), "nowhere.h5 does not exist"),
         (dict(events=str(RECORDING), time=[1, 2]), "1 images, and times of 2"),
     ],

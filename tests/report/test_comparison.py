@@ -1,6 +1,7 @@
 """tools/compare_runs.py: scores of several runs, as printed and as stored in work dirs."""
 
 import csv
+import json
 import os
 import shutil
 import statistics
@@ -89,11 +90,23 @@ def test_tests_on_other_images_have_rows_of_their_own(tmp_path):
     for name, of in (
         ("preds", {}),
         ("preds_own", {"test_set": {"manifest": "x/own.jsonl"}}),
+        ("preds_val", {"test_set": {"manifest": "data/acdc/val.jsonl"}}),
         ("preds_t", {"tta": "flip"}),
     ):
         write(work_dir / name / "metrics.json", {**metrics(0.5, 0.6, checkpoint="x/iter_4.pth"), **of})
     outputs = [row.output for row in compare([read_run(work_dir)])]
-    assert sorted(outputs) == ["fusion", "fusion (on own)", "fusion (tta flip)"]
+    assert sorted(outputs) == ["fusion", "fusion (on own)", "fusion (on val)", "fusion (tta flip)"]
+
+
+def test_a_manifest_of_the_same_name_is_other_data(tmp_path):
+    work_dir = make_run(tmp_path, "a")
+    config = json.loads((work_dir / f"{work_dir.name}.json").read_text())
+    config["data"] = {"test": {"manifest": "/elsewhere/data/own/val.jsonl"}}
+    write(work_dir / f"{work_dir.name}.json", config)
+    for name, path in (("preds", "data/own/val.jsonl"), ("preds_val", "data/muses/val.jsonl")):
+        of = {**metrics(0.5, 0.6, checkpoint="x/iter_4.pth"), "test_set": {"manifest": path}}
+        write(work_dir / name / "metrics.json", of)
+    assert sorted(row.output for row in compare([read_run(work_dir)])) == ["fusion", "fusion (on muses/val)"]
 
 
 def test_log_stands_in_for_evaluations_that_are_gone(tmp_path):

@@ -80,6 +80,14 @@ def test_it_names_pictures_that_exist(demo):
         assert all(picture.stat().st_size > 1000 for picture in found)
 
 
+def test_a_city_of_another_size_is_refused(demo, monkeypatch):
+    folder, _ = demo
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--size", "small"])
+    with pytest.raises(CMDAError, match="data/toy_city holds a toy city of another size or version"):
+        load_script("tools/demo.py").main()
+
+
 def test_no_iterations_are_refused(root):
     command = [sys.executable, str(root / "tools" / "demo.py"), "--iterations", "0"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

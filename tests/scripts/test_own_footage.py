@@ -189,6 +189,17 @@ def test_a_source_names_the_image_before(tmp_path):
     assert all(f.image.is_file() and f.previous_image.is_file() for f in frames)
 
 
+def test_frames_of_another_video_of_that_name_are_not_taken(tmp_path):
+    make_footage(tmp_path)
+    run("tools/make_manifest.py", "drive.avi", "--every", 4, "--out", "train.jsonl", cwd=tmp_path)
+    run("tools/make_manifest.py", "drive.avi", "--every", 2, "--out", "train.jsonl", cwd=tmp_path)
+    frame = tmp_path / "drive" / "drive_000004.png"
+    cv2.imwrite(str(frame), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    done = run("tools/make_manifest.py", "drive.avi", "--every", 2, "--out", "val.jsonl", cwd=tmp_path, expect=2)
+    assert "drive_000004.png is not this frame of drive.avi; choose another --frames" in done.stderr
+    assert not (tmp_path / "val.jsonl").exists()
+
+
 def test_drives_are_appended(tmp_path):
     make_footage(tmp_path)
     shutil.copy(tmp_path / "drive.avi", tmp_path / "second.avi")

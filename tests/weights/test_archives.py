@@ -57,6 +57,15 @@ def test_a_published_work_dir(monkeypatch, tmp_path, checkpoint, pack):
     assert sorted(p.name for p in path.parent.iterdir()) == ["iter_40000.pth", "run.json"]
 
 
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_pictures_and_companion_files_do_not_hide_weights(tmp_path, checkpoint, pack):
+    """An archive made on macOS, with more pictures than files are unpacked."""
+    pictures = {f"run/preds/{number}.png": b"" for number in range(1001)}
+    path = tmp_path / "x"
+    path.write_bytes(pack({**pictures, "run/iter_4.pth": checkpoint, "__MACOSX/run/._iter_4.pth": b"x"}))
+    assert weights_in(path).read_bytes() == checkpoint
+
+
 def test_a_torch_file_is_no_archive(tmp_path, checkpoint):
     path = tmp_path / "x.pth"
     path.write_bytes(checkpoint)
