@@ -108,7 +108,7 @@ def _check_space(path: Path, needed: int) -> None:
 def _is_kept(name: str) -> bool:
     """Whether a file of an archive is unpacked: weights and configs, without the companion files of macOS."""
     path = PurePosixPath(name)
-    return path.suffix in KEPT and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix in KEPT and not any(part.startswith("._") or part == "__MACOSX" for part in path.parts)
 
 
 def _members(path: Path, start: bytes, opened: ExitStack) -> Iterator[_Member]:

@@ -195,7 +195,7 @@ def small_config(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["step", "inference"])
+@pytest.mark.parametrize("work", [pytest.param("step", marks=pytest.mark.exhaustive), "inference"])
 def test_roofline(work, monkeypatch, tmp_path):
     monkeypatch.setitem(roofline.MATRIX_SIDE, "cpu", 256)
     monkeypatch.setitem(roofline.COPIED, "cpu", 2**20)
