@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmseg.apis.arguments import Parser, whole_number
 from mmseg.errors import run_as_script
+from mmseg.toy.settings import TINY_TRAINING
 
 if TYPE_CHECKING:
     import torch
@@ -350,11 +351,7 @@ def run_training(report: Report, device: torch.device, tiny: bool) -> None:
                 "precision": precisions(device)[0] if device.type == "cuda" else "fp32",
             }
             if tiny:
-                options |= {
-                    "data.train.source.image_resize_size": (256, 128),
-                    "data.train.source.image_crop_size": (128, 128),
-                    "data.train.target.after_crop_resize_size": (128, 128),
-                }
+                options |= TINY_TRAINING
             command = ["my_run_experiments.py", "--root-path", f"{folder}/toy", "--base-config", str(base)]
             command += ["--name", "gpu_report", "--cfg-options", *(f"{k}={v!r}" for k, v in options.items())]
             started = time.perf_counter()

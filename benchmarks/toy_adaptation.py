@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmseg.apis.arguments import Parser, add_workers, whole_number
 from mmseg.errors import CMDAError, run_as_script
 from mmseg.io.files import write_text
+from mmseg.toy.settings import city_record
 from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.metrics_file import read_metrics
 
@@ -55,7 +56,6 @@ DAY_NETWORK = PROJECT / "configs" / "demo" / "toy_day.pth"
 # Towards Dark Zurich: variants that share a start -> config of the start, trained only on the labelled days
 STARTS = {"ac": "source_only_toy_dark_zurich", "b": "image_only_toy_dark_zurich"}
 START_SEED = 0
-COLORS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 # Regions of the night image whose mIoU is listed
 REGIONS = ("dark", "glare", "boundary")
 
@@ -95,7 +95,7 @@ def parse_args() -> argparse.Namespace:
         help="number format of the trainings, except their start (default: %(default)s)",
     )
     add_workers(parser, "number of runs at a time; they share the CPU's cores")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="also draw the curves to this SVG file")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="also draw the curves to this .svg, .pdf or .png")
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="also write tables and curves to this file, as Markdown"
     )
@@ -233,62 +233,26 @@ def table(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
     return rows
 
 
-def curves(args: argparse.Namespace, seeds: list[int]) -> list[list[str]]:
-    """Rows of mIoU by iteration, averaged over seeds, of the output that training evaluates."""
+def curves(args: argparse.Namespace, seeds: list[int]) -> dict[str, dict[int, list[float]]]:
+    """Title of a variant -> iteration -> mIoU of each seed in percent, of the output that training evaluates."""
     found: dict[str, dict[int, list[float]]] = {}
     for variant in args.variants:
         for seed in seeds:
             for evaluation in WorkDir(work_dir(variant, seed, args)).existing_evaluations():
                 metrics = read_metrics(evaluation.metrics)
-                by_iteration = found.setdefault(variant, {})
-                by_iteration.setdefault(metrics["iteration"], []).append(metrics["scores"]["mIoU"])
+                by_iteration = found.setdefault(title(variant, args), {})
+                by_iteration.setdefault(metrics["iteration"], []).append(100 * metrics["scores"]["mIoU"])
+    return {name: dict(sorted(by_iteration.items())) for name, by_iteration in found.items()}
+
+
+def curve_table(found: dict[str, dict[int, list[float]]]) -> list[list[str]]:
+    """Rows of mIoU by iteration, averaged over seeds."""
     iterations = sorted({iteration for by_iteration in found.values() for iteration in by_iteration})
     rows = [["training", *map(str, iterations)]]
-    for variant, by_iteration in found.items():
-        values = [f"{100 * statistics.mean(by_iteration[i]):.1f}" if i in by_iteration else "-" for i in iterations]
-        rows.append([title(variant, args), *values])
+    for name, by_iteration in found.items():
+        values = [f"{statistics.mean(by_iteration[i]):.1f}" if i in by_iteration else "-" for i in iterations]
+        rows.append([name, *values])
     return rows
-
-
-def chart(rows: list[list[str]]) -> str:
-    """The curves as an SVG picture: mIoU in percent over iterations."""
-    iterations = [int(x) for x in rows[0][1:]]
-    values = [[None if v == "-" else float(v) for v in row[1:]] for row in rows[1:]]
-    top = max(v for row in values for v in row if v is not None) * 1.1
-    width, height, left, right, bottom, line = 700, 320, 50, 250, 40, 15
-
-    def place(iteration: float, value: float) -> tuple[float, float]:
-        x = left + (width - left - right) * iteration / iterations[-1]
-        return round(x, 1), round(height - bottom - (height - bottom - 15) * value / top, 1)
-
-    parts = []
-    for value in range(0, int(top) + 1, 5):
-        (x0, y), (x1, _) = place(0, value), place(iterations[-1], value)
-        parts.append(
-            f'<path d="M{x0} {y}H{x1}" stroke="#ddd"/><text x="{x0 - 8}" y="{y + 4}" text-anchor="end">{value}</text>'
-        )
-    for iteration in iterations:
-        x, y = place(iteration, 0)
-        parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{iteration}</text>')
-    ends = []
-    for color, row, values_ in zip(COLORS, rows[1:], values, strict=False):
-        points = [place(i, v) for i, v in zip(iterations, values_, strict=True) if v is not None]
-        path = " ".join(f"{x},{y}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        ends.append((points[-1][1], color, row[0]))
-    x, lowest = place(iterations[-1], 0)[0], 0.0
-    for y, color, name in sorted(ends):
-        # Place the names of lines that end close together below each other.
-        lowest = max(y, lowest + line)
-        parts.append(f'<text x="{x + 8}" y="{lowest + 4}" fill="{color}">{name}</text>')
-    x, y = place(iterations[-1] / 2, 0)
-    parts.append(f'<text x="{x}" y="{y + 34}" text-anchor="middle">iteration</text>')
-    parts.append('<text x="8" y="12">mIoU of the night streets, percent</text>')
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        f'font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
-    )
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -305,10 +269,13 @@ def main() -> None:
     unknown = set(args.variants) - set(known)
     if unknown:
         raise CMDAError(f"--variants {args.variants}: unknown {', '.join(sorted(unknown))}; known: {''.join(known)}")
+    if args.chart:
+        from mmseg.report.plots import check_format, curve_chart, save_figure
+
+        check_format(args.chart)
     seeds = args.seeds
     args.out.mkdir(parents=True, exist_ok=True)
-    record = args.data / "toy_city.json"
-    if not (record.is_file() and json.loads(record.read_text()).get("complete")):
+    if not city_record(args.data):
         more = ["--dark-zurich", "40"] if args.target == "dark_zurich" else []
         script("tools/make_toy_data.py", args.data, *more, log=args.out / "toy_data.out")
     threads = max(1, (os.cpu_count() or 1) // args.workers) if args.workers > 1 else None
@@ -323,12 +290,12 @@ def main() -> None:
             pool.shutdown(cancel_futures=True)
             raise
     by_iteration = curves(args, seeds)
-    text = f"{markdown(table(args, seeds))}\nmIoU by iteration:\n\n{markdown(by_iteration)}"
+    text = f"{markdown(table(args, seeds))}\nmIoU by iteration:\n\n{markdown(curve_table(by_iteration))}"
     print(text)
     if args.markdown:
         write_text(args.markdown, text)
     if args.chart:
-        write_text(args.chart, chart(by_iteration))
+        save_figure(curve_chart(by_iteration, "mIoU of the night streets (%)"), args.chart)
 
 
 if __name__ == "__main__":

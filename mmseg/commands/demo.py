@@ -10,9 +10,8 @@ from pathlib import Path
 from mmseg.apis.arguments import Parser
 from mmseg.config.published import find_config
 from mmseg.errors import CMDAError
-from mmseg.io.json_files import read_json
 from mmseg.system.program import command_line, spelled
-from mmseg.toy.settings import SIZES
+from mmseg.toy.settings import SIZES, TINY_TRAINING, city_record
 from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.metrics_file import read_metrics
 
@@ -77,9 +76,9 @@ def make_city(args: argparse.Namespace) -> None:
     Raises:
         CMDAError: there is one that does not fit, or it cannot be generated.
     """
-    record = Path(args.data) / "toy_city.json"
-    if record.is_file() and read_json(record).get("complete"):
-        width = (read_json(record).get("settings") or {}).get("day_width")
+    record = city_record(Path(args.data))
+    if record:
+        width = (record.get("settings") or {}).get("day_width")
         if width != SIZES[args.size].day_width or not (Path(args.data) / DAYS).is_file():
             raise CMDAError(
                 f"{args.data} holds a toy city of another size or version; give another folder as --data, or remove it"
@@ -94,13 +93,7 @@ def train(config: str, args: argparse.Namespace) -> Path:
     before = set(RUNS.glob("*"))
     options = [f"seed={args.seed}"]
     if args.size == "tiny":
-        # A tiny city has few pixels of the rare classes, and small days.
-        options += [
-            "data.train.rare_class_sampling.min_pixels=10",
-            "data.train.source.image_resize_size=(256, 128)",
-            "data.train.source.image_crop_size=(128, 128)",
-            "data.train.target.after_crop_resize_size=(128, 128)",
-        ]
+        options += [f"{key}={value}" for key, value in TINY_TRAINING.items()]
     if args.iterations:
         options.append(f"runner.max_iters={args.iterations}")
     command = ["--root-path", args.data, "--base-config", f"{config}_toy_city", "--name", f"demo_{config}"]

@@ -129,7 +129,7 @@ def score_curves(rows: Sequence[Row], names: Sequence[str] = ()) -> Any:
     if not curves:
         raise ConfigError("no run has scores to draw")
     labels = labels_of(rows, names)
-    return _curves({labels[n]: curve for n, curve in curves.items()}, f"{means[key]} (%)")
+    return curve_chart({labels[n]: curve for n, curve in curves.items()}, f"{means[key]} (%)")
 
 
 def _means(series: Sequence[Sequence[Score]], key: str) -> dict[int, list[float]]:
@@ -142,8 +142,13 @@ def _means(series: Sequence[Sequence[Score]], key: str) -> dict[int, list[float]
     return dict(sorted(found.items()))
 
 
-def _curves(curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> Any:
-    """Lines with bands: label -> iteration -> values of the seeds."""
+def curve_chart(curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> Any:
+    """Lines with bands of a standard deviation as a matplotlib figure.
+
+    Args:
+        curves: label -> iteration, ascending -> values of the seeds.
+        title: of the vertical axis.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -16,16 +16,14 @@ from mmseg.classes import CLASSES
 from mmseg.errors import DataError
 from mmseg.io.file_work import outcomes_of
 from mmseg.io.files import is_bare, temporary_folder, write_text
-from mmseg.io.json_files import read_json
 from mmseg.preparation.cityscapes import convert_cityscapes
 from mmseg.preparation.dsec_lists import TEST_LIST, TRAIN_LIST, create_dsec_lists
 from mmseg.toy.contact_sheet import write_contact_sheet
 from mmseg.toy.manifests import write_manifests
 from mmseg.toy.placing import place
-from mmseg.toy.settings import ToySettings
+from mmseg.toy.settings import MARKER, ToySettings, city_record
 from mmseg.toy.tasks import Outcome, Task, all_tasks, run_task, single_threaded, write_sequences
 
-MARKER = "toy_city.json"
 CONTACT_SHEET = "contact_sheet.png"
 EVENT_INDEX = "images/images_to_events_index.txt"
 # An image shows a class if it has more pixels of it than this.
@@ -34,10 +32,7 @@ SHOWN_PIXELS = 300
 
 def is_complete(out: Path) -> bool:
     """Whether a folder holds a complete toy city."""
-    try:
-        return read_json(out / MARKER).get("complete") is True
-    except DataError:
-        return False
+    return bool(city_record(out))
 
 
 def make_toy_city(out: Path, settings: ToySettings, seed: int, jobs: int = 1, force: bool = False) -> dict:

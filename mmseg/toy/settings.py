@@ -1,11 +1,13 @@
-"""Sizes of a toy city. Light to import, since the command line shows them in its help."""
+"""Sizes of a toy city, and its record. Light to import, since the command line shows sizes in its help."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mmseg.errors import ConfigError
+from mmseg.errors import ConfigError, DataError
+from mmseg.io.json_files import read_json
 
 # First frame number of the streets of a sequence. The frame lists keep the first 150 frames of sequence b, and 366 of
 # e, out of training; labelled frames lie below the limits of a (798) and c (582).
@@ -99,3 +101,20 @@ SIZES: Mapping[str, ToySettings] = {
     "small": ToySettings(),
     "medium": ToySettings(day=256, day_val=32, night_streets=64, test_streets=36, dark_zurich=40),
 }
+# Config values of a training on a tiny city, which has small days and few pixels of the rare classes.
+TINY_TRAINING: Mapping[str, object] = {
+    "data.train.rare_class_sampling.min_pixels": 10,
+    "data.train.source.image_resize_size": (256, 128),
+    "data.train.source.image_crop_size": (128, 128),
+    "data.train.target.after_crop_resize_size": (128, 128),
+}
+MARKER = "toy_city.json"
+
+
+def city_record(folder: Path) -> dict:
+    """Content of ``toy_city.json`` of a complete toy city: settings and statistics; empty if there is no such city."""
+    try:
+        record = read_json(folder / MARKER)
+    except DataError:
+        return {}
+    return record if record.get("complete") is True else {}
