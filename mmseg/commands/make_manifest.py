@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmseg.apis.arguments import Parser, whole_number
+from mmseg.apis.arguments import Parser, SensorSize, whole_number
 from mmseg.errors import DataError
 from mmseg.preparation.layouts import LAYOUTS
 
@@ -99,10 +99,9 @@ def _add_events(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--sensor",
-        nargs=2,
-        type=whole_number(2),
-        metavar=("WIDTH", "HEIGHT"),
-        help="size of the event camera, if the recording does not say it",
+        type=SensorSize(2),
+        metavar="WxH",
+        help="size of the event camera, e.g. 1280x720, if the recording does not say it",
     )
 
 
@@ -142,7 +141,9 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
     )
 
     def given(names: tuple[str, ...]) -> str:
-        return ", ".join(f"--{name.replace('_', '-')}" for name in names if getattr(args, name))
+        # 0 is a time, but the default of --skip
+        named = (name for name in names if getattr(args, name) or (name == "start_time" and args.start_time == 0))
+        return ", ".join(f"--{name.replace('_', '-')}" for name in named)
 
     if args.layout:
         if given(of_footage):
@@ -221,7 +222,7 @@ def _own(args: argparse.Namespace) -> ManifestContent:
             {"count": args.window_events} if args.window_events else {"duration": args.window_us or WINDOW["duration"]},
             read_mapping(args.mapping) if args.mapping else None,
             args.rectify_map,
-            tuple(args.sensor) if args.sensor else None,
+            args.sensor[::-1] if args.sensor else None,
         )
     previous = [files[number - 1] for number in numbers] if args.previous else None
     return own_footage([files[number] for number in numbers], events, args.labels, previous, sequence, classes.name)

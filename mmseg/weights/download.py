@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -24,7 +23,7 @@ from mmseg.io.files import open_bytes_to_append, write_text
 from mmseg.io.json_files import read_json
 from mmseg.system.printing import say, text_column
 from mmseg.weights.addresses import Address
-from mmseg.weights.web import COMMIT, LINKED_HASH, Answer, Passing, Unavailable, open_address
+from mmseg.weights.web import COMMIT, LINKED_HASH, Answer, NothingMore, Passing, Unavailable, open_address
 
 CHUNK = 1 << 18
 # Failures in a row without a single new byte, and in all, before a download is given up.
@@ -234,10 +233,10 @@ def _attempt(address: Address, part: Partial, known: Known, show: Show) -> dict[
             show(part.size, total)
             _receive(answer, part, total, show)
             return answer.linked
-    except HTTPError as error:
-        # Status 416: there is nothing after the bytes that have arrived, or the file is another one.
-        if have and have == part.total and (error.headers.get("Content-Range") or "").endswith(f"/{have}"):
-            return {}
+    except NothingMore as error:
+        # Either everything has arrived, or the file is another one.
+        if have and have == part.total and error.content_range.endswith(f"/{have}"):
+            return error.linked
         part.discard()
         raise Passing("it has no such part of the file", wait=0.0) from error
     except OSError as error:

@@ -25,6 +25,7 @@ MOST_REDIRECTS = 8
 REDIRECTS = (301, 302, 303, 307, 308)
 # Statuses of a server that may answer later.
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+RANGE_NOT_SATISFIABLE = 416
 # Headers of Hugging Face: SHA-256 of a large file, and the commit of a branch. They come with a redirect to the file.
 LINKED_HASH, COMMIT = "X-Linked-Etag", "X-Repo-Commit"
 
@@ -45,6 +46,20 @@ class Passing(Exception):
         super().__init__(message)
         self.wait = wait
         self.offline = offline
+
+
+class NothingMore(Exception):
+    """The file has no bytes after those that a request left out (status 416).
+
+    Attributes:
+        content_range: header ``Content-Range``, which names the size of the file.
+        linked: headers of Hugging Face, see :data:`LINKED_HASH`.
+    """
+
+    def __init__(self, content_range: str, linked: dict[str, str]) -> None:
+        super().__init__(f"status 416, {content_range}")
+        self.content_range = content_range
+        self.linked = linked
 
 
 @dataclass
@@ -85,7 +100,7 @@ def open_address(address: Address, headers: Mapping[str, str]) -> Iterator[Answe
     Raises:
         Unavailable: a refusal, or a redirect that is not followed.
         Passing: the server is busy or was not reached.
-        HTTPError: status 416, which only the caller understands.
+        NothingMore: the request left out the whole file.
     """
     url, linked = address.url, dict[str, str]()
     token = os.environ.get("HF_TOKEN", "").strip() if address.is_hub else ""
@@ -99,6 +114,8 @@ def open_address(address: Address, headers: Mapping[str, str]) -> Iterator[Answe
             with error:
                 location = error.headers.get("Location") if error.code in REDIRECTS else None
                 _note_linked(error.headers, linked, address, url)
+                if error.code == RANGE_NOT_SATISFIABLE:
+                    raise NothingMore(error.headers.get("Content-Range") or "", linked) from error
                 if location is None:
                     raise _failure(error, address, bool(token)) from error
                 url = _redirected(url, location)
@@ -142,8 +159,6 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _failure(error: HTTPError, address: Address, had_token: bool) -> Exception:
-    if error.code == 416:
-        return error
     reason = f"HTTP status {error.code} ({error.reason})"
     if error.code in BUSY:
         return Passing(reason, _wait_asked(error.headers.get("Retry-After") or ""))

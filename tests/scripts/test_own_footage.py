@@ -219,7 +219,14 @@ def test_a_mapping(tmp_path):
     mapping = {"mapping": "homography", "matrix": [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]]}
     (tmp_path / "map.json").write_text(json.dumps(mapping))
     arguments = ("drive.avi", "--events", "drive.npz", "--start-time", START, "--mapping", "map.json")
+    arguments += ("--sensor", f"{2 * WIDTH}x{2 * HEIGHT}")
     run("tools/make_manifest.py", *arguments, "--window-events", 500, "--out", "own.jsonl", cwd=tmp_path)
     manifest = read_manifest(tmp_path / "own.jsonl")
     assert manifest.alignment.matrix.tolist() == mapping["matrix"]
     assert manifest.frames[0].window.count == 500
+    assert manifest.sensor == (2 * HEIGHT, 2 * WIDTH)
+
+
+def test_an_option_without_effect_is_refused(tmp_path):
+    done = run("tools/make_manifest.py", "drive.avi", "--start-time", 0, "--out", "own.jsonl", cwd=tmp_path, expect=2)
+    assert "--start-time: only with --events" in done.stderr

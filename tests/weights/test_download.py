@@ -333,6 +333,21 @@ def test_the_hash_that_hugging_face_promises_is_checked(monkeypatch):
             local_file("hf://owner/repo/private.pth")
 
 
+def test_the_promised_hash_is_checked_when_nothing_is_left_to_download(monkeypatch):
+    with serving(CONTENT) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url("")[:-1])
+        path = local_file("hf://owner/repo/file.pth")
+        part = path.with_name(f".{path.name}.part")
+        path.rename(part)
+        etag = hashlib.md5(CONTENT).hexdigest()
+        part.with_name(f"{part.name}.json").write_text(f'{{"validator": "\\"{etag}\\"", "total": {len(CONTENT)}}}')
+        server.replies = [Reply(302, {"Location": "/file", "X-Linked-Etag": f'"{"0" * 64}"'})]
+        with pytest.raises(CheckpointError, match="according to Hugging Face"):
+            local_file("hf://owner/repo/file.pth")
+        assert server.asked_parts[-1] == f"bytes={len(CONTENT)}-"
+        assert not part.exists()
+
+
 def test_a_repository_without_a_file_prefers_safetensors(monkeypatch):
     with serving(CONTENT, replies=[Reply(404)]) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url("")[:-1])
