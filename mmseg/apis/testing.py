@@ -292,13 +292,16 @@ def _description(
 ) -> dict[str, Any]:
     """What is tested, for ``metrics.json``."""
     origin = {"checkpoint_sha256": description_of(checkpoint)["sha256"]} if is_remote(checkpoint) else {}
+    how = segmentor.test_cfg
+    windows = {"windows": {"crop_size": how.crop_size, "stride": how.stride}} if how.mode == "slide" else {}
     return {
         "checkpoint": str(checkpoint),
         **origin,
+        **windows,
         "model": choices.model,
         "config": config_source,
         "options": plain(dict(choices.cfg_options)),
-        "mode": segmentor.test_cfg.mode,
+        "mode": how.mode,
         "precision": choices.precision,
         "tta": choices.tta,
         "without": choices.without,

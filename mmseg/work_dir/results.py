@@ -17,7 +17,7 @@ from mmseg.io.json_files import read_json
 from mmseg.work_dir.layout import TestFolder, WorkDir
 
 # Entries of metrics.json that say what was tested, in addition to the name of the checkpoint.
-SETTINGS = ("model", "options", "mode", "precision", "test_set", "tta", "without", "checkpoint_sha256")
+SETTINGS = ("model", "options", "mode", "windows", "precision", "test_set", "tta", "without", "checkpoint_sha256")
 
 # Entries of metrics.json and of a record of pseudo-labels that only name files.
 PATHS = ("checkpoint", "config")

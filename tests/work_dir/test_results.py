@@ -62,6 +62,7 @@ def test_the_same_test_again_takes_its_place(tmp_path):
         ({"checkpoint": "run/iter_8000.pth"}, "fusion"),
         ({"options": {"data.test.image_change_range": 2}}, "fusion"),
         ({"mode": "slide"}, "fusion"),
+        ({"windows": {"crop_size": (64, 64), "stride": (32, 32)}}, "fusion"),
         ({"model": "teacher"}, "fusion"),
         ({"test_set": {**TESTED["test_set"], "dataset_txt_path": "other/list.txt"}}, "fusion"),
         ({"test_set": {**TESTED["test_set"], "root_path": "other"}}, "fusion"),
