@@ -286,7 +286,8 @@ def main() -> None:
         try:
             for job in jobs:
                 job.result()
-        except CMDAError:
+        except BaseException:
+            # Also when interrupted: the runs at work end, the others are left for the next call.
             pool.shutdown(cancel_futures=True)
             raise
     by_iteration = curves(args, seeds)
