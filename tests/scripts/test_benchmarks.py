@@ -20,6 +20,7 @@ import gpu_report
 import plain
 import roofline
 import toy_day_network
+import toy_edges
 from operations import REST, WorkCounter, kind_of
 
 from mmseg.datasets.cityscapes import CityscapesICDataset
@@ -282,3 +283,18 @@ def test_images_part_of_the_day_network(tmp_path):
         names = [name for name in part if name.startswith(ours)]
         assert names
         assert all(part[name].equal(whole[name.replace(ours, theirs)]) for name in names)
+
+
+def test_edges_next_to_strong_values(monkeypatch):
+    """Events show the whole edge in the dark, the content map none of it, but noise inside the objects."""
+    label = np.zeros((8, 12), np.uint8)
+    label[:, 6:], label[7] = 1, 255
+    grey = np.full(label.shape, 20, np.uint8)
+    events, content = np.zeros(label.shape, np.float32), np.zeros(label.shape, np.float32)
+    events[:, 8], content[0, 0], content[0, 1] = 0.5, 0.5, 0.2
+    monkeypatch.setattr(toy_edges, "frames", lambda city: iter([(label, grey, events, content)]))
+    found = toy_edges.count(None, 0.3)
+    assert found["dark", "edges", "all"] == found["dark", "edges", "events"] == 7
+    assert (found["dark", "edges", "content map"], found["dark", "inside", "content map"]) == (0, 1)
+    assert found["all", "inside", "all"] == 7 * (12 - 5)
+    assert not any(found["glare", "edges", name] for name in ("all", *toy_edges.INPUTS))
