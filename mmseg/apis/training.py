@@ -73,6 +73,9 @@ def _train(config: Config, given: str | Path | None, console: Console, process: 
     if start.is_finished and start.checkpoint is not None:
         if process.is_main:
             note(f"{work_dir} is finished: {start.checkpoint.name} is its last checkpoint")
+            evaluates = run.evaluation.interval and run.data.val is not None
+            if evaluates and not work_dir.evaluation(run.runner.max_iters).metrics.is_file():
+                note(f"its last evaluation is missing: test it with my_test.py --work-dir {work_dir}")
         return work_dir.path
     weights = fetch_weights(config, note)
     train_set, val_set = build_datasets(run)

@@ -43,6 +43,7 @@ def save_checkpoint(
     keep: int | None = None,
     scaler: torch.amp.GradScaler | None = None,
     is_own: Callable[[Path], bool] = lambda path: True,
+    counts: Callable[[int], bool] = lambda iteration: True,
 ) -> None:
     """Write a checkpoint of tensors and plain data, then remove the oldest ones beyond ``keep``.
 
@@ -52,7 +53,10 @@ def save_checkpoint(
         path: see :meth:`mmseg.work_dir.layout.WorkDir.checkpoint`.
         iteration: number of finished iterations.
         meta: plain data about the run.
+        keep: number of checkpoints kept; None keeps all.
         is_own: whether a checkpoint belongs to this run; others are never removed.
+        counts: whether the checkpoint of an iteration is one of ``keep``; the next one replaces all others, such as
+            those written before an evaluation.
 
     Raises:
         CheckpointError: the file cannot be written; what was there before is untouched.
@@ -67,7 +71,9 @@ def save_checkpoint(
     write_checkpoint(path, content)
     if keep and keep > 0:
         earlier = [p for p in WorkDir(path.parent).checkpoints() if iteration_of(p) < iteration and is_own(p)]
-        remove_checkpoints(earlier[: max(0, len(earlier) - keep + 1)])
+        counted = [p for p in earlier if counts(iteration_of(p))]
+        room = keep - counts(iteration)
+        remove_checkpoints({*earlier} - {*counted[max(0, len(counted) - room) :]})
 
 
 def remove_checkpoints(paths: Iterable[Path]) -> None:

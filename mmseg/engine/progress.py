@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -74,10 +74,11 @@ class Pace:
 
 @dataclass
 class LogWindow:
-    """Sums of the metrics since the last log line, kept on the device."""
+    """Sums of the metrics since the last log line, kept on the device, and the number of steps that had each."""
 
     pace: Pace
     sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     data_time: float = 0.0
 
@@ -87,12 +88,16 @@ class LogWindow:
     def add(self, logs: Mapping[str, Tensor], data_time: float) -> None:
         for key, value in logs.items():
             self.sums[key] = self.sums[key] + value if key in self.sums else value
+        self.counts.update(logs.keys())
         self.steps += 1
         self.data_time += data_time
 
     def means(self) -> dict[str, float]:
-        """Fetch the means; ``time`` and ``data_time`` are in seconds per iteration, without pauses."""
-        values = {key: value.item() / self.steps for key, value in self.sums.items()}
+        """Fetch the means; ``time`` and ``data_time`` are in seconds per iteration, without pauses.
+
+        A metric that only some steps have, such as those of a fusion that is drawn at random, is averaged over these.
+        """
+        values = {key: value.item() / self.counts[key] for key, value in self.sums.items()}
         values["time"] = (self.pace.now() - self.started) / self.steps
         values["data_time"] = self.data_time / self.steps
         return values

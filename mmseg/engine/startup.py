@@ -24,12 +24,13 @@ from mmseg.engine.loggers import open_loggers
 from mmseg.engine.resuming import HARMLESS_KEYS, Start, choose_start
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.errors import ConfigError
-from mmseg.io.files import content_mark, digest, open_to_append, put_aside, remove_leftovers, write_text
+from mmseg.io.files import content_mark, digest, open_to_append, remove_leftovers, write_text
 from mmseg.parallel.agreement import broadcast_from_first, check_same_on_all_ranks
 from mmseg.parallel.distributed import ProcessRank, is_distributed
 from mmseg.system.text import name_fault
 from mmseg.weights.store import description_of, local_file
 from mmseg.weights.table import is_remote
+from mmseg.work_dir.earlier import put_run_aside
 from mmseg.work_dir.identity import RunIdentity, state_of
 from mmseg.work_dir.layout import WorkDir
 from mmseg.work_dir.lock import WorkDirInUse, WorkDirLock, in_use, running_holder
@@ -218,7 +219,9 @@ def _open_log(job: Job, console: Console) -> RunLog:
     record = {**environment(job.device), "processes": job.process.world_size, "weights": job.weights}
     try:
         remove_leftovers(work_dir.path)
-        aside = () if job.start.checkpoint else _put_metrics_aside(work_dir)
+        checkpoint = job.start.checkpoint
+        goes_on = checkpoint is not None and checkpoint.parent.resolve() == work_dir.path.resolve()
+        aside = () if goes_on else put_run_aside(work_dir)
         write_text(work_dir.new_config, dump_config(config))
         write_text(work_dir.environment, json.dumps(record, indent=1) + "\n")
         for path in (work_dir.text_log, work_dir.json_log):
@@ -238,9 +241,3 @@ def _open_log(job: Job, console: Console) -> RunLog:
     if job.device.type == "cpu":
         log.info("no CUDA GPU was found: training on the CPU; an estimate follows after a few iterations")
     return log
-
-
-def _put_metrics_aside(work_dir: WorkDir) -> tuple[str, ...]:
-    """Rename the metrics of an earlier run, so that no curve mixes two runs; return the new names."""
-    paths = (work_dir.json_log, work_dir.tensorboard, work_dir.evaluations, work_dir.wandb_record)
-    return tuple(path.name for path in map(put_aside, paths) if path is not None)

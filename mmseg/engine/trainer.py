@@ -27,15 +27,17 @@ from mmseg.engine.resuming import changes, listed
 from mmseg.engine.run_log import RunLog, SilentLog
 from mmseg.engine.shutdown import StepUndo
 from mmseg.engine.skipped import SkippedSamples
-from mmseg.engine.startup import Job
-from mmseg.engine.training_loop import Intervals, TrainingLoop
+from mmseg.engine.startup import Job, unwritable
+from mmseg.engine.training_loop import Intervals, TrainingLoop, is_due
 from mmseg.errors import CheckpointError, CMDAError, ConfigError
 from mmseg.io.files import atomic_path
 from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.parallel.agreement import broadcast_from_first
 from mmseg.parallel.distributed import average_buffers, average_gradients, rank_zero_only
 from mmseg.uda.cmda import DACS, StepResult
 from mmseg.uda.draws import StepDraws
 from mmseg.visualization.panels import save_picture, step_panel
+from mmseg.work_dir.earlier import put_later_aside
 from mmseg.work_dir.lock import WorkDirLock
 
 # Iterations before a CPU run's duration is estimated.
@@ -177,6 +179,7 @@ class Trainer(TrainingLoop[StepResult]):
             )
         self.log.forget_after(first)
         self.log.info("resumed after iteration %d from %s", first, checkpoint)
+        self.put_later_aside(first)
         changed = changes(meta, plain(self.job.config.to_dict()), self.process.world_size)
         if changed:
             self.log.warning(
@@ -184,6 +187,16 @@ class Trainer(TrainingLoop[StepResult]):
                 f"{listed(list(changed.values()))}"
             )
         return first
+
+    @rank_zero_only
+    def put_later_aside(self, iteration: int) -> None:
+        """Keep results of later iterations out of those that this training will have."""
+        try:
+            moved = put_later_aside(self.work_dir, iteration)
+        except OSError as error:
+            raise unwritable(self.work_dir, error) from error
+        if moved:
+            self.log.info("note: moved the results of later iterations aside: %s", ", ".join(moved))
 
     def run(self) -> None:
         """Train to the end; see :meth:`TrainingLoop.run`."""
@@ -343,12 +356,23 @@ class Trainer(TrainingLoop[StepResult]):
             found = checkpoint_meta(path)
             return found is not None and identity.owns(found)
 
+        def counts(iteration: int) -> bool:
+            return is_due(self.intervals.checkpoint, iteration, self.last)
+
         path = self.work_dir.checkpoint(done)
         meta = {**self.meta, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
         keep = self.run_config.checkpoint_config.max_keep_ckpts
-        save_checkpoint(path, self.method, self.optimizer, done, meta, keep, self.scaler, is_own)
+        save_checkpoint(path, self.method, self.optimizer, done, meta, keep, self.scaler, is_own, counts)
         identity.write(self.work_dir.path)
         self.log.info("wrote %s", path)
+
+    def lacks_evaluation(self, done: int) -> bool:
+        """Whether a run that goes on in its own work dir was interrupted before it evaluated this iteration."""
+        checkpoint = self.job.start.checkpoint
+        if self.validator is None or checkpoint is None:
+            return False
+        here = checkpoint.parent.resolve() == self.work_dir.path.resolve()
+        return here and not broadcast_from_first(self.work_dir.evaluation(done).metrics.is_file)
 
     @rank_zero_only
     def evaluate(self, done: int) -> None:

@@ -122,6 +122,10 @@ class TrainingLoop(ABC, Generic[Step]):
         self.shutdown = Shutdown(self, self.undo)
         with self.shutdown, progress_bar(self.log.console) as bar:
             task = bar.add_task("training", total=self.last, completed=self.first, remaining="", shown="")
+            if is_due(self.intervals.evaluation, self.first, self.last) and self.lacks_evaluation(self.first):
+                self.pace.hold()
+                self.validate(self.first)
+                self.pace.go_on()
             for iteration in range(self.first, self.last):
                 batch, data_time = self.next_batch(batches)
                 self.shutdown.step_begins()
@@ -160,6 +164,10 @@ class TrainingLoop(ABC, Generic[Step]):
     def save(self, done: int) -> None:
         """The same; called in every process."""
         self.write_checkpoint(done)
+
+    def lacks_evaluation(self, done: int) -> bool:
+        """Whether the evaluation that was due before this training was resumed is missing; called in every process."""
+        return False
 
     def evaluate(self, done: int) -> None:
         """Evaluate the model; called in every process."""

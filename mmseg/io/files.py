@@ -29,6 +29,8 @@ _LEFTOVER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]
 
 # Longest file name of common file systems, in bytes.
 LONGEST_NAME = 255
+# Follows the name of a file or folder that was put aside, before a number.
+ASIDE = ".before_"
 
 
 @contextmanager
@@ -123,10 +125,16 @@ def put_aside(path: str | Path) -> Path | None:
     path = Path(path)
     if not os.path.lexists(path):
         return None
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.before_{number}")):
-        number += 1
+    aside = name_aside(path)
     os.rename(path, aside)
+    return aside
+
+
+def name_aside(path: Path) -> Path:
+    """The first free name ``<name>.before_<n>``."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}{ASIDE}{number}")):
+        number += 1
     return aside
 
 

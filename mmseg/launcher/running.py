@@ -58,11 +58,15 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class ActiveRun:
-    """A run in progress: its process, the file that takes its output, and its progress bar."""
+    """A run in progress: its process, the file that takes its output, and its progress bar.
+
+    ``begins`` is where its own output begins in the file, after that of earlier starts.
+    """
 
     run: Run
     process: subprocess.Popen[bytes]
     output: BinaryIO
+    begins: int
     task: TaskID
 
 
@@ -193,6 +197,7 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
         run.state, run.message = "failed", f"{child.work_dir} cannot be written ({error.strerror})"
         _say(console, f"{child.name} failed: {run.message}")
         return None
+    begins = os.fstat(output.fileno()).st_size
     # In its own session, the process gets a signal to the launcher's group only once: from the launcher.
     process = subprocess.Popen(
         command,
@@ -205,7 +210,7 @@ def _start(run: Run, command: Sequence[str], progress: Progress, console: Consol
     run.state, run.started = "running", time.monotonic()
     where = "" if run.gpu is None else f" on GPU {run.gpu}"
     _say(console, f"{child.name} started{where}")
-    return ActiveRun(run, process, output, progress.add_task(f"{child.name}{where}", total=run.iterations))
+    return ActiveRun(run, process, output, begins, progress.add_task(f"{child.name}{where}", total=run.iterations))
 
 
 def _iteration(run: Run) -> int:
@@ -225,13 +230,15 @@ def _finish(active: ActiveRun, progress: Progress, console: Console) -> None:
     progress.remove_task(active.task)
     run.state = "failed" if code else "done"
     if code:
-        run.message = _last_words(run) or f"exit status {code}"
+        run.message = _last_words(active) or f"exit status {code}"
     _say(console, f"{run.child.name} {run.state} after {duration(run.seconds)}{': ' if code else ''}{run.message}")
 
 
-def _last_words(run: Run) -> str:
+def _last_words(active: ActiveRun) -> str:
     """The error that a run printed, otherwise its last line."""
-    text = WorkDir(run.child.work_dir).console_output.read_text(encoding="utf-8", errors="replace")
+    with WorkDir(active.run.child.work_dir).console_output.open("rb") as file:
+        file.seek(active.begins)
+        text = file.read().decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]
@@ -251,7 +258,7 @@ def _stop(active: Sequence[ActiveRun], signals: Interruptions) -> None:
     for one in active:
         one.run.seconds, one.run.state = time.monotonic() - one.run.started, "stopped"
         one.output.close()
-        one.run.message = _last_words(one.run)
+        one.run.message = _last_words(one)
 
 
 def _say(console: Console, text: str) -> None:

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 from mmseg.errors import ConfigError
-from mmseg.io.files import visible
+from mmseg.io.files import ASIDE, visible
 from mmseg.system.text import without_note
 
 # The checkpoint that the paper's numbers are of.
@@ -234,7 +234,8 @@ class WorkDir:
 
     def existing_predictions(self) -> list[TestFolder]:
         """Tests that left scores, sorted by name."""
-        return [TestFolder(path.parent) for path in sorted(self.path.glob(f"{PREDICTIONS}*/metrics.json"))]
+        found = (path.parent for path in sorted(self.path.glob(f"{PREDICTIONS}*/metrics.json")))
+        return [TestFolder(folder) for folder in found if ASIDE not in folder.name]
 
 
 def _first_number(text: str) -> int:

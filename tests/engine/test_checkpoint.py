@@ -56,10 +56,10 @@ def test_no_state_dict(tmp_path):
         load_weights_file(tmp_path / "w.pth")
 
 
-def saved(folder, iteration, keep=None):
+def saved(folder, iteration, keep=None, **options):
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    save_checkpoint(folder / f"iter_{iteration}.pth", model, optimizer, iteration, {}, keep)
+    save_checkpoint(folder / f"iter_{iteration}.pth", model, optimizer, iteration, {}, keep, **options)
     return model, optimizer
 
 
@@ -69,6 +69,15 @@ def test_the_newest_are_kept_and_later_ones_untouched(tmp_path):
     assert [p.name for p in WorkDir(tmp_path).checkpoints()] == ["iter_3.pth", "iter_4.pth", "iter_40.pth"]
     saved(tmp_path, 5, keep=7)
     assert len(WorkDir(tmp_path).checkpoints()) == 4
+
+
+def test_checkpoints_in_between_do_not_count(tmp_path):
+    """They are written before evaluations, and replaced by the next checkpoint."""
+    found = []
+    for iteration in range(2, 13, 2):
+        saved(tmp_path, iteration, keep=2, counts=lambda iteration: iteration % 4 == 0)
+        found.append([int(path.stem.removeprefix("iter_")) for path in WorkDir(tmp_path).checkpoints()])
+    assert found == [[2], [4], [4, 6], [4, 8], [4, 8, 10], [8, 12]]
 
 
 def test_rates_come_from_the_config_on_resuming(tmp_path):

@@ -52,6 +52,13 @@ def test_the_last_iterations_count():
     assert pace.seconds() == pytest.approx(1.0)
 
 
+def test_a_metric_of_some_steps_is_averaged_over_these():
+    window = LogWindow(Pace(clock=Clock()))
+    for number in range(4):
+        window.add({"loss": torch.tensor(1.0)} | ({"ce_fusion": torch.tensor(2.0)} if number % 2 else {}), 0.0)
+    assert (window.means()["loss"], window.means()["ce_fusion"]) == (1.0, 2.0)
+
+
 def test_pauses_are_part_of_what_remains_and_of_no_iteration():
     clock = Clock()
     pace = Pace(clock=clock)

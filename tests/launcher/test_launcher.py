@@ -850,6 +850,11 @@ def test_failed_run_does_not_stop_the_rest(bases, existing, tmp_path, monkeypatc
     assert float(times[0][4]) <= float(times[1][2])
     for run in runs:
         assert run.child.path.is_file()
+    # a later start that is killed does not repeat the reason of the first
+    again = fake_runs(bases["cs2dsec"], existing, 2)[1:]
+    again[0].child = runs[1].child
+    running.run_all(again, command=lambda run: [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    assert again[0].message == "exit status -9"
 
 
 def test_one_run_at_a_time_on_each_gpu(bases, existing, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Trainings that are killed, stopped and damaged, and go on as if nothing had happened."""
 
+import io
 import json
 import os
 import random
@@ -100,16 +101,33 @@ def test_a_signal_saves_before_it_stops(project, whole, tmp_path, monkeypatch, n
     assert "other settings" not in (tmp_path / "run" / "run.log").read_text()
 
 
-def test_a_signal_ends_an_evaluation_at_once(project, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_is_repeated(project, tmp_path, monkeypatch):
+    """A signal ends it at once; the resumed training begins with it."""
+
     def long_evaluation(*_args, **_options):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
     monkeypatch.setattr(validation, "evaluate", long_evaluation)
-    changes = {"evaluation.interval": 1, "checkpoint_config.interval": 4}
+    changes = {"evaluation.interval": 1, "checkpoint_config.interval": 4, "runner.max_iters": 2}
     with pytest.raises(Interrupted, match="after iteration 1"):
         train(project, tmp_path / "run", **changes)
-    assert [path.name for path in WorkDir(tmp_path / "run").checkpoints()] == ["iter_1.pth"]
+    run = WorkDir(tmp_path / "run")
+    assert [path.name for path in run.checkpoints()] == ["iter_1.pth"]
+    monkeypatch.undo()
+    first = Path(shutil.copy(run.checkpoint(1), tmp_path))
+    train(project, run.path, resume_from="auto", **changes)
+    assert [evaluation.path.name for evaluation in run.existing_evaluations()] == ["iter_1", "iter_2"]
+    # going back to an earlier checkpoint, the results of later ones are put aside
+    shutil.copy(first, run.path)
+    train(project, run.path, resume_from=str(run.checkpoint(1)), **changes)
+    assert [path.name for path in run.evaluations.with_name("evaluations.before_1").iterdir()] == ["iter_2"]
+    assert [evaluation.path.name for evaluation in run.existing_evaluations()] == ["iter_1", "iter_2"]
+    # nothing is left to train, but the last evaluation is missing
+    run.evaluation(2).metrics.unlink()
+    console = Console(record=True, width=500, file=io.StringIO())
+    training.train(config_of(project, resume_from="auto", **changes), run.path, console)
+    assert f"its last evaluation is missing: test it with my_test.py --work-dir {run.path}" in console.export_text()
 
 
 def test_an_error_in_a_step_takes_the_step_back(project, whole, tmp_path, monkeypatch):
