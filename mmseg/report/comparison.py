@@ -179,6 +179,8 @@ def _output_of(metrics: Mapping[str, Any], folder: str, usual: str) -> str:
         output += f" (on {Path(*manifest if same_name else manifest[-1:]).with_suffix('')})"
     if metrics.get("tta"):
         output += f" (tta {metrics['tta']})"
+    if metrics.get("precision") not in (None, "fp32"):
+        output += f" ({metrics['precision']})"
     if isinstance(metrics.get("options"), dict) and metrics["options"]:
         output += f" ({', '.join(f'{key}={value}' for key, value in metrics['options'].items())})"
     return output

@@ -21,6 +21,7 @@ FIELDS: dict[str, Kind] = {
     "iteration": ITERATION,
     "output": NAME,
     "model": NAME,
+    "precision": NAME,
     "tta": Text("a text", ".*"),
     "without": Text("a text", ".*"),
     "checkpoint": PathText(empty=True),

@@ -92,10 +92,24 @@ def test_tests_on_other_images_have_rows_of_their_own(tmp_path):
         ("preds_own", {"test_set": {"manifest": "x/own.jsonl"}}),
         ("preds_val", {"test_set": {"manifest": "data/acdc/val.jsonl"}}),
         ("preds_t", {"tta": "flip"}),
+        ("preds_fp32", {"precision": "fp32"}),
     ):
         write(work_dir / name / "metrics.json", {**metrics(0.5, 0.6, checkpoint="x/iter_4.pth"), **of})
     outputs = [row.output for row in compare([read_run(work_dir)])]
     assert sorted(outputs) == ["fusion", "fusion (on own)", "fusion (on val)", "fusion (tta flip)"]
+
+
+def test_tests_in_another_precision_have_rows_of_their_own(tmp_path):
+    work_dir = make_run(tmp_path, "a")
+    tests = (("preds", "fp32", 0.5), ("preds_bf16", "bf16", 0.4), ("preds_fp16", "fp16", 0.1))
+    for name, precision, miou in tests:
+        of = metrics(miou, 0.6, checkpoint="x/iter_4.pth", precision=precision)
+        write(work_dir / name / "metrics.json", of)
+    scores = {row.output: row.final["mIoU"] for row in compare([read_run(work_dir)])}
+    assert scores == {"fusion": [50.0], "fusion (bf16)": [40.0], "fusion (fp16)": [10.0]}
+    write(work_dir / "preds_fp16" / "metrics.json", {**of, "precision": ["fp16"]})
+    with pytest.raises(ConfigError, match=r"metrics\.json: 'precision' is \['fp16'\], not a name"):
+        read_run(work_dir)
 
 
 def test_a_manifest_of_the_same_name_is_other_data(tmp_path):
