@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmseg.config.dotted import get_key
-from mmseg.config.keys import CONFIG, value_of
+from mmseg.config.dotted import flat, get_key, is_below
+from mmseg.config.keys import CONFIG, IGNORED_KEYS, value_of
 from mmseg.config.kinds import Number, shown
 from mmseg.errors import ConfigError
 from mmseg.evaluation.logged import logged_classes
@@ -24,8 +24,15 @@ from mmseg.work_dir.layout import WorkDir, experiment_of
 from mmseg.work_dir.log_file import read_log
 from mmseg.work_dir.metrics_file import main_score, read_metrics, tested_iteration
 
-# Keys in which runs of one experiment with different seeds differ.
-OWN_KEYS = ("seed", "name", "work_dir", "git_rev")
+# Keys, or sections of keys, in which runs of one experiment may differ: the seed, and what cannot change a score.
+OWN_KEYS = (
+    "seed",
+    *("name", "work_dir", "git_rev", "exp", "resume_from"),
+    *("checkpoint_config", "log_config", "log_level", "uda.debug_img_interval"),
+    "data.workers_per_gpu",
+    *("data.train.source.cache", "data.train.target.cache", "data.val.cache", "data.test.cache"),
+    *IGNORED_KEYS,
+)
 # Mean over all classes, and over those that the labels contain, of which DSEC's have 18.
 MEAN, VALID_MEAN = "mIoU", re.compile(r"mIoU_\d{1,3}")
 USUAL_MEANS = (MEAN, "mIoU_18")
@@ -62,7 +69,7 @@ class RunScores:
     Attributes:
         name: name of the work dir.
         seed: seed of the run.
-        experiment: equal for runs that differ only in their seed.
+        experiment: equal for runs that differ only in their seed, or in what cannot change a score.
         scores: (model, output) -> scores by ascending iteration.
     """
 
@@ -208,15 +215,14 @@ def _add_logged(found: dict[tuple[str, str], dict[int, Score]], work_dir: WorkDi
 
 
 def _experiment(config: Mapping[str, Any]) -> str:
-    """The config without the keys of a single run, as text; the order of outputs does not matter."""
+    """The config without :data:`OWN_KEYS`, as text; the order of outputs does not matter."""
 
-    def ordered(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {k: ordered(v, k) for k, v in value.items()}
-        return sorted(value, key=str) if key == "outputs" and isinstance(value, list) else value
+    def ordered(key: str, value: Any) -> Any:
+        is_set = key.rpartition(".")[2] == "outputs" and isinstance(value, list)
+        return sorted(value, key=str) if is_set else value
 
-    common = {key: value for key, value in config.items() if key not in OWN_KEYS}
-    return json.dumps(ordered(common), sort_keys=True)
+    common = {key: ordered(key, value) for key, value in flat(config) if not is_below(key, OWN_KEYS)}
+    return json.dumps(common, sort_keys=True)
 
 
 def compare(runs: Sequence[RunScores], grouped: bool = True) -> list[Row]:

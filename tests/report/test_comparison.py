@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.run_tools import make_run, metrics, write
 
+from mmseg.config.dotted import set_key
 from mmseg.errors import ConfigError
 from mmseg.report.comparison import (
     comma_separated,
@@ -60,6 +61,29 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     sd = statistics.stdev([30, 32, 37])
     assert mean_sd(rows[0].final["mIoU"]) == f"33.00 ± {sd:.2f}"
     assert len(compare([read_run(path) for path in same], grouped=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "combined"),
+    [
+        ({"resume_from": "auto"}, True),
+        ({"exp": "three_seeds", "log_config": {"interval": 10}, "checkpoint_config": {"interval": 2}}, True),
+        ({"data.workers_per_gpu": 4, "data.train.source.cache": "cache/day"}, True),
+        ({"uda.debug_img_interval": -1, "uda.print_grad_magnitude": True, "train_type": "a"}, True),
+        ({"load_from": "work_dirs/day/iter_4.pth"}, False),
+        ({"uda.train_type": "cs2dsec_image"}, False),
+        ({"data.train.source.manifest": "own.jsonl"}, False),
+    ],
+)
+def test_seeds_differ_in_nothing_that_changes_scores(tmp_path, change, combined):
+    runs = [make_run(tmp_path, "a", seed, uda={"alpha": 0.9}) for seed in (0, 1)]
+    path = runs[1] / f"{runs[1].name}.json"
+    config = json.loads(path.read_text())
+    for key, value in change.items():
+        set_key(config, key, value)
+    write(path, config)
+    rows = compare([read_run(work_dir) for work_dir in runs])
+    assert [row.seeds for row in rows] == ([(0, 1)] if combined else [(0,), (1,)])
 
 
 def test_every_tested_output_has_a_row(tmp_path):
