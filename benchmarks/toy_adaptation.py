@@ -296,7 +296,7 @@ def main() -> None:
     if args.markdown:
         write_text(args.markdown, text)
     if args.chart:
-        save_figure(curve_chart(by_iteration, "mIoU of the night streets (%)"), args.chart)
+        save_figure(curve_chart(list(by_iteration.items()), "mIoU of the night streets (%)"), args.chart)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,11 @@ class Row:
     missing: Mapping[str, list[float]] = field(default_factory=dict)
 
 
+def row_label(row: Row) -> str:
+    """Name of a row outside of its table: run, model unless it is the student, and output."""
+    return ", ".join([row.name, *([] if row.model == "student" else [row.model]), row.output])
+
+
 def mean_keys(found: Iterable[str]) -> tuple[str, ...]:
     """Keys of mean scores: over all classes, and over those in the labels, whose number depends on the class set."""
     valid = sorted({key for key in found if VALID_MEAN.fullmatch(key)}, key=lambda key: int(key.removeprefix("mIoU_")))

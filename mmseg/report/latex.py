@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from mmseg.report.comparison import Row, means_of
+from mmseg.report.comparison import Row, means_of, row_label
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -26,9 +26,9 @@ def latex(rows: Sequence[Row], names: Sequence[str] = ()) -> str:
 
     Args:
         rows: lines of the table.
-        names: their names, as LaTeX; by default run and output.
+        names: their names, as LaTeX; by default run, model unless it is the student, and output.
     """
-    titles = list(names) or [escaped(f"{row.name}, {row.output}") for row in rows]
+    titles = list(names) or [escaped(row_label(row)) for row in rows]
     classes = list(dict.fromkeys(name for row in rows for name in row.classes))
     means = {key: title for key, title in means_of(rows).items() if any(row.final.get(key) for row in rows)}
     columns = [[row.classes.get(name, []) for row in rows] for name in classes]

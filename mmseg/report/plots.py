@@ -12,7 +12,7 @@ from typing import Any
 
 from mmseg.errors import ConfigError
 from mmseg.io.files import atomic_path
-from mmseg.report.comparison import Row, Score, means_of
+from mmseg.report.comparison import Row, Score, means_of, row_label
 
 FORMATS = (".pdf", ".svg", ".png")
 # The colours of tests in the HTML report
@@ -64,8 +64,8 @@ def save_figure(figure: Any, path: Path, dpi: int = 200) -> None:
 
 
 def labels_of(rows: Sequence[Row], names: Sequence[str] = ()) -> list[str]:
-    """Names of rows in a chart: those given, else run and output."""
-    return list(names) or [f"{row.name}, {row.output}" for row in rows]
+    """Names of rows in a chart: those given, else run, model unless it is the student, and output."""
+    return list(names) or [row_label(row) for row in rows]
 
 
 def plain(text: str) -> str:
@@ -129,7 +129,7 @@ def score_curves(rows: Sequence[Row], names: Sequence[str] = ()) -> Any:
     if not curves:
         raise ConfigError("no run has scores to draw")
     labels = labels_of(rows, names)
-    return curve_chart({labels[n]: curve for n, curve in curves.items()}, f"{means[key]} (%)")
+    return curve_chart([(labels[n], curve) for n, curve in curves.items()], f"{means[key]} (%)")
 
 
 def _means(series: Sequence[Sequence[Score]], key: str) -> dict[int, list[float]]:
@@ -142,11 +142,11 @@ def _means(series: Sequence[Sequence[Score]], key: str) -> dict[int, list[float]
     return dict(sorted(found.items()))
 
 
-def curve_chart(curves: Mapping[str, Mapping[int, Sequence[float]]], title: str) -> Any:
+def curve_chart(curves: Sequence[tuple[str, Mapping[int, Sequence[float]]]], title: str) -> Any:
     """Lines with bands of a standard deviation as a matplotlib figure.
 
     Args:
-        curves: label -> iteration, ascending -> values of the seeds.
+        curves: label, and iteration, ascending -> values of the seeds; each is drawn, also where labels are equal.
         title: of the vertical axis.
     """
     from matplotlib import rc_context
@@ -155,7 +155,7 @@ def curve_chart(curves: Mapping[str, Mapping[int, Sequence[float]]], title: str)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / 2, 2.4))
         axes = figure.subplots()
-        for n, (label, curve) in enumerate(curves.items()):
+        for n, (label, curve) in enumerate(curves):
             means = [statistics.fmean(of) for of in curve.values()]
             spread = [statistics.stdev(of) if len(of) > 1 else 0.0 for of in curve.values()]
             color, style = COLORS[n % len(COLORS)], STYLES[n // len(COLORS) % len(STYLES)]

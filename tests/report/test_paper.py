@@ -170,6 +170,21 @@ def test_curves_have_bands_over_seeds():
         score_curves([row("a", [])])
 
 
+def test_every_row_is_drawn_and_named():
+    teacher = replace(row("a", [60.0]), model="teacher")
+    rows = [row("a", [50.0], road=[70.0]), teacher, row("a", [40.0])]
+    labels = ["a, fusion", "a, teacher, fusion", "a, fusion"]
+    (axes,) = score_curves(rows).axes
+    assert [line.get_label() for line in axes.lines] == labels
+    assert [line.get_ydata()[-1] for line in axes.lines] == [50, 60, 40]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == labels
+    (axes,) = class_bars(rows).axes
+    assert [bars.get_label() for bars in axes.containers] == labels
+    assert [line.split(" & ")[0] for line in latex(rows).splitlines()[5:8]] == labels
+    (axes,) = score_curves(rows, ["same"] * 3).axes
+    assert len(axes.lines) == 3
+
+
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"ends in \.pdf, \.svg or \.png"):
         save_figure(None, tmp_path / "x.eps")
