@@ -1,4 +1,7 @@
-"""A model card: what a checkpoint is, from the files of its run, as Markdown to publish next to it. No torch."""
+"""A model card: what a checkpoint is, from the files of its run, as Markdown to publish next to it.
+
+Imports torch only to read whose checkpoints a folder holds.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,16 @@ def write_card(work_dir: str | Path) -> str:
     config = read_json(run.config, REMEDY, error=ConfigError)
     environment = read_json(run.environment, REMEDY, error=ConfigError) if run.environment.is_file() else {}
     rows = [row for row in compare([read_run(work_dir)]) if row.series]
+    checkpoints = checkpoints_of(run)
     sections = [
         ("Model", _table(_model(config))),
         ("Data", _table(_data(config))),
         ("Training", _table(_training(config, run))),
         ("Scores", markdown(rows) or "No test or evaluation left scores.\n"),
-        ("Files", _files(run, config)),
+        ("Files", _files(run, config, checkpoints)),
         ("Environment", _table(_environment(environment))),
         ("From the authors", _table((name, f"*fill in: {what}*") for name, what in AUTHOR_ENTRIES)),
-        ("How to use it", _usage(run)),
+        ("How to use it", _usage(checkpoints)),
     ]
     text = "".join(f"\n## {title}\n\n{content}" for title, content in sections)
     return f"{_front_matter(config)}# {_plain(run.path.resolve().name)}\n{text}"
@@ -139,13 +143,24 @@ def _environment(environment: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def checkpoints_of(run: WorkDir) -> Sequence[Path]:
-    """The last checkpoint and those of the best scores."""
-    return [*run.checkpoints()[-1:], *run.best_checkpoints()]
+    """The last checkpoint and those of the best scores, without those of an earlier run in the folder."""
+    return [*_own(run, run.checkpoints())[-1:], *_own(run, run.best_checkpoints())]
 
 
-def _files(run: WorkDir, config: Mapping[str, Any]) -> str:
+def _own(run: WorkDir, checkpoints: Sequence[Path]) -> Sequence[Path]:
+    """Checkpoints of the run that the folder belongs to; as in a test, one that cannot be read counts as such."""
+    identity = read_identity(run.path)
+    if identity is None or not checkpoints:
+        return checkpoints
+    from mmseg.engine.checkpoint import checkpoint_meta
+
+    metas = [(path, checkpoint_meta(path)) for path in checkpoints]
+    return [path for path, meta in metas if meta is None or identity.owns(meta)]
+
+
+def _files(run: WorkDir, config: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
     """Sizes and hashes of config, checkpoints and pretrained weights."""
-    paths = [run.config, *checkpoints_of(run)]
+    paths = [run.config, *checkpoints]
     for key in ("model.pretrained", "uda.cyclegan_itrd2en_path"):
         named = value_of(config, key)
         if isinstance(named, str) and Path(named).is_file():
@@ -170,10 +185,9 @@ def sha256(path: Path) -> str:
     return found.hexdigest()
 
 
-def _usage(run: WorkDir) -> str:
-    """Commands that test the run and predict with it."""
-    found = checkpoints_of(run)
-    name = found[0].name if found else "<checkpoint>"
+def _usage(checkpoints: Sequence[Path]) -> str:
+    """Commands that test the first checkpoint and predict with it."""
+    name = checkpoints[0].name if checkpoints else "<checkpoint>"
     return (
         "With [CMDA](https://arxiv.org/abs/2307.15942) installed, and this folder next to your data:\n\n"
         f"```\npython tools/test.py {name} --root-path .\n"

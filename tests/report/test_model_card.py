@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import re
 
 import pytest
+import torch
 from helpers.command_tools import load_script
 from helpers.run_tools import make_run, write
 
+from mmseg.engine.checkpoint import checkpoint_to_test
 from mmseg.errors import ConfigError
 from mmseg.report.model_card import AUTHOR_ENTRIES, write_card
+from mmseg.work_dir.identity import RunIdentity
 
 
 @pytest.fixture
@@ -51,6 +55,25 @@ def test_card_of_a_bare_or_broken_run(tmp_path, work_dir):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="is not a work dir"):
         write_card(tmp_path / "empty")
+
+
+def test_checkpoints_of_an_earlier_run_are_left_out(work_dir):
+    earlier, own = RunIdentity.new(0, "a"), RunIdentity.new(0, "b")
+    own.write(work_dir)
+    held = {"iter_2": own, "iter_4": earlier, "best_mIoU_18_iter_2": own, "best_mIoU_iter_4": earlier}
+    for name, run in held.items():
+        meta = {"iter": int(name[-1]), "run": run.as_meta()}
+        torch.save({"meta": meta, "state_dict": {}}, work_dir / f"{name}.pth")
+    card = write_card(work_dir)
+    assert re.findall(r"^\| (\S+\.pth) ", card, re.MULTILINE) == ["iter_2.pth", "best_mIoU_18_iter_2.pth"]
+    assert checkpoint_to_test(work_dir).name == "iter_2.pth"
+    assert "tools/test.py iter_2.pth" in card
+    for name in held:
+        if held[name] is own:
+            (work_dir / f"{name}.pth").unlink()
+    card = write_card(work_dir)
+    assert ".pth |" not in card.split("## Files")[1]
+    assert "tools/test.py <checkpoint>" in card
 
 
 def test_script_keeps_what_was_filled_in(work_dir, monkeypatch, capsys):
