@@ -6,16 +6,20 @@ Imports torch only to read whose checkpoints a folder holds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from mmseg.config.class_sets import class_set_of
+from mmseg.config.dotted import get_key
+from mmseg.config.fields import build
 from mmseg.config.keys import value_of
+from mmseg.config.uda import UDASettings
 from mmseg.errors import ConfigError
 from mmseg.io.json_files import read_json
 from mmseg.report.comparison import compare, markdown, read_run
 from mmseg.system.text import markdown_cell
+from mmseg.uda.streams import CITYSCAPES, DSEC, VARIANT_KEY, stream_plan, variant_of
 from mmseg.work_dir.identity import read_identity
 from mmseg.work_dir.layout import WorkDir
 
@@ -63,10 +67,29 @@ def write_card(work_dir: str | Path) -> str:
 def _front_matter(config: Mapping[str, Any]) -> str:
     """What model hubs read."""
     tags = ["semantic-segmentation", "domain-adaptation", "night"]
-    if "events" in str(value_of(config, "train_type")):
+    if DSEC["events"] in _read_parts(config, "target"):
         tags.append("event-camera")
     lines = ["---", "pipeline_tag: image-segmentation", "tags:", *(f"  - {tag}" for tag in tags), "---", "", ""]
     return "\n".join(lines)
+
+
+def _read_parts(config: Mapping[str, Any], domain: str) -> Collection[str]:
+    """Parts of the samples of ``source`` or ``target`` that the training variant has streams for.
+
+    Where the variant or its settings are not known here, as those of another package: all that the data set gives.
+    """
+    try:
+        variant_of(config)
+        plan = stream_plan(build(UDASettings, config["uda"]))
+    except ConfigError:
+        outputs = get_key(config, f"data.train.{domain}.outputs")
+        return outputs if isinstance(outputs, list) else []
+    return {"source": plan.source_keys, "target": plan.target_keys}[domain].values()
+
+
+def _uses_day_events(config: Mapping[str, Any]) -> bool:
+    """Whether image changes of the source take part in the training, as they are or translated."""
+    return CITYSCAPES["events"] in _read_parts(config, "source")
 
 
 def _plain(value: Any) -> str:
@@ -107,14 +130,17 @@ def _data(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
         keys = ("manifest", "dataset_txt_path", "dataset_path", "data_root", "split")
         where = [_plain(found) for found in (value_of(config, f"{section}.{key}") for key in keys) if found]
         entries.append((title, " ".join([str(kind), *where]) if kind else None))
-    entries.append(("day events from", value_of(config, "uda.cyclegan_itrd2en_path") or "image changes, untranslated"))
+    if _uses_day_events(config):
+        is_gray = value_of(config, "data.train.source.return_GI_or_IC") == "gray_image"
+        untranslated = f"{'grey images' if is_gray else 'image changes'}, untranslated"
+        entries.append(("day events from", value_of(config, "uda.cyclegan_itrd2en_path") or untranslated))
     return entries
 
 
 def _training(config: Mapping[str, Any], run: WorkDir) -> list[tuple[str, Any]]:
     identity = read_identity(run.path)
     keys = {
-        "method": "train_type",
+        "method": VARIANT_KEY,
         "iterations": "runner.max_iters",
         "samples per device": "data.samples_per_gpu",
         "seed": "seed",
@@ -161,7 +187,7 @@ def _own(run: WorkDir, checkpoints: Sequence[Path]) -> Sequence[Path]:
 def _files(run: WorkDir, config: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
     """Sizes and hashes of config, checkpoints and pretrained weights."""
     paths = [run.config, *checkpoints]
-    for key in ("model.pretrained", "uda.cyclegan_itrd2en_path"):
+    for key in ("model.pretrained", *(["uda.cyclegan_itrd2en_path"] if _uses_day_events(config) else [])):
         named = value_of(config, key)
         if isinstance(named, str) and Path(named).is_file():
             paths.append(Path(named))

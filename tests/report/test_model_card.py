@@ -19,7 +19,7 @@ from mmseg.work_dir.identity import RunIdentity
 def work_dir(tmp_path):
     config = {
         "model": {"type": "FusionEncoderDecoder", "pretrained": "/home/someone/night/pretrained/mit_b5.pth"},
-        "train_type": "cs2dsec_image+events_together",
+        "uda": {"train_type": "cs2dsec_image+events_together"},
         "load_from": "C:\\users\\someone\\work_dirs\\a | b\\iter_4.pth",
         "runner": {"max_iters": 4},
     }
@@ -74,6 +74,42 @@ def test_checkpoints_of_an_earlier_run_are_left_out(work_dir):
     card = write_card(work_dir)
     assert ".pth |" not in card.split("## Files")[1]
     assert "tools/test.py <checkpoint>" in card
+
+
+TOGETHER = "cs2dsec_image+events_together"
+
+
+@pytest.mark.parametrize(
+    ("uda", "source", "day_events"),
+    [
+        ({"train_type": TOGETHER}, {}, "image changes, untranslated"),
+        ({"train_type": TOGETHER}, {"return_GI_or_IC": "gray_image"}, "grey images, untranslated"),
+        ({"train_type": TOGETHER, "cyclegan_itrd2en_path": "generator.pth"}, {}, "generator.pth"),
+        ({"train_type": "cs2dsec_image+events", "cyclegan_itrd2en_path": "generator.pth"}, {}, "generator.pth"),
+        # the published Dark Zurich config names the generator too
+        ({"train_type": "cs2dz_image+raw-isr", "cyclegan_itrd2en_path": "generator.pth"}, {}, None),
+        ({"train_type": "cs2dsec_image", "cyclegan_itrd2en_path": "generator.pth"}, {}, None),
+        # its data set makes image changes, which nothing reads
+        ({"train_type": "cs2dsec_image+events", "without_events": True}, {"outputs": ["image", "img_time_res"]}, None),
+        # of another package
+        ({"train_type": "cs2own"}, {"outputs": ["image", "img_time_res"]}, "image changes, untranslated"),
+        ({"train_type": "cs2own", "cyclegan_itrd2en_path": "generator.pth"}, {"outputs": ["image"]}, None),
+    ],
+)
+def test_day_events_are_named_where_they_are_used(work_dir, monkeypatch, uda, source, day_events):
+    monkeypatch.chdir(work_dir)
+    (work_dir / "generator.pth").write_bytes(b"generator")
+    path = work_dir / f"{work_dir.name}.json"
+    day = {"type": "CityscapesICDataset", **source}
+    target = {"outputs": ["warp_image"] if uda["train_type"] == "cs2own" else []}
+    write(path, {"uda": uda, "train_type": "not read", "data": {"train": {"source": day, "target": target}}})
+    card = write_card(work_dir)
+    assert f"| method | {uda['train_type']} |" in card
+    assert "not read" not in card
+    assert re.findall(r"^\| day events from \| (.*) \|$", card, re.MULTILINE) == ([day_events] if day_events else [])
+    assert (hashlib.sha256(b"generator").hexdigest() in card) == (day_events == "generator.pth")
+    is_of_events = uda["train_type"].startswith("cs2dsec_image+") and "without_events" not in uda
+    assert ("event-camera" in card) == is_of_events
 
 
 def test_script_keeps_what_was_filled_in(work_dir, monkeypatch, capsys):
