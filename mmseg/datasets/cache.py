@@ -34,8 +34,8 @@ FULL, HALF = "float32", "float16"
 FORMAT = 1
 # Subfolder in which the replacement of a cache is built.
 REPLACEMENT = "replacement"
-# A change is detected by a file's size and this much of its head and tail.
-SAMPLE_BYTES = 65536
+# A change is detected by a file's size and its content in this many blocks, from head to tail.
+BLOCKS, BLOCK_BYTES = 64, 16384
 # Rows between two records of the progress.
 ROWS_PER_RECORD = 64
 
@@ -92,7 +92,7 @@ class Cacheable(Protocol):
 
 
 def file_mark(path: Path) -> list[Any]:
-    """[size, modification time in ns, digest of head and tail] of a file.
+    """[size, modification time in ns, digest of :data:`BLOCKS` blocks from head to tail] of a file.
 
     Raises:
         DataError: it cannot be read.
@@ -100,9 +100,11 @@ def file_mark(path: Path) -> list[Any]:
     try:
         state = path.stat()
         with open(path, "rb") as stream:
-            digest = hashlib.blake2b(stream.read(SAMPLE_BYTES), digest_size=16)
-            stream.seek(max(SAMPLE_BYTES, state.st_size - SAMPLE_BYTES))
-            digest.update(stream.read(SAMPLE_BYTES))
+            digest = hashlib.blake2b(digest_size=16)
+            step = max(BLOCK_BYTES, -(-(state.st_size - BLOCK_BYTES) // (BLOCKS - 1)))
+            for start in range(0, state.st_size, step):
+                stream.seek(min(start, max(0, state.st_size - BLOCK_BYTES)))
+                digest.update(stream.read(BLOCK_BYTES))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): add the file") from error
     return [state.st_size, state.st_mtime_ns, digest.hexdigest()]

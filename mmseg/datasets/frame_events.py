@@ -52,7 +52,7 @@ class FrameRecording:
         where = manifest.where(first)
         try:
             self._columns, size = self._open()
-            self.size: Size = _sensor_size(manifest, first, self.path, size)
+            self.size: Size = _sensor_size(manifest, first, self.path, size, image_size)
             self.map = maps.of(manifest.alignment, first, self.size, image_size)
             self.recording = _Mapped(self.path, self.size, self.map) if self._columns is None else None
             self.array = self._array()
@@ -187,8 +187,11 @@ def _words(window: Window | None) -> str:
     return f"since {window.since} µs" if window.since is not None else f"{window.duration} µs"
 
 
-def _sensor_size(manifest: Manifest, frame: ManifestFrame, path: Path, found: Size | None) -> Size:
-    """(height, width) of the sensor: of the recording, the rectify map or the first line."""
+def _sensor_size(manifest: Manifest, frame: ManifestFrame, path: Path, found: Size | None, image_size: Size) -> Size:
+    """(height, width) of the sensor: of the recording, the rectify map or the first line.
+
+    Files in DSEC's format have DSEC's sensor, unless aligned images have another size: such files may be of any camera.
+    """
     given = manifest.sensor
     if given and found and given != found:
         raise DataError(
@@ -198,7 +201,8 @@ def _sensor_size(manifest: Manifest, frame: ManifestFrame, path: Path, found: Si
     size = given or found
     if size is None and manifest.alignment.kind == "rectify_map":
         size = rectify_map_size(_map_file(manifest.alignment, frame))
-    if size is None and path.suffix.lower() in DSEC_SUFFIXES:
+    is_aligned = manifest.alignment.kind == "aligned"
+    if size is None and path.suffix.lower() in DSEC_SUFFIXES and (not is_aligned or image_size == (HEIGHT, WIDTH)):
         size = (HEIGHT, WIDTH)
     if size is None:
         raise DataError(

@@ -19,6 +19,7 @@ from mmseg.errors import ConfigError, DataError
 from mmseg.events.columns import KEYS
 from mmseg.events.files import FRAME_TIME, ArrayEvents, EventSource, find_windows, open_events
 from mmseg.events.recording import Events
+from mmseg.inference.input_recipe import InputRecipe
 from mmseg.inference.model import InferenceModel, Prediction, Size, inference_model, init_model
 from mmseg.work_dir.layout import WorkDir
 
@@ -26,7 +27,8 @@ from mmseg.work_dir.layout import WorkDir
 Picture = str | Path | np.ndarray | Image.Image
 PictureEvents = Events | Mapping | np.ndarray | str | Path
 CONFIG_SUFFIXES = (".py", ".json")
-# A recording without a time belongs to the image as a whole if it lasts no longer than this, in µs.
+# A recording without a time belongs to the image as a whole if it lasts no longer than this, in µs, for each frame that
+# the network's window spans.
 LONGEST_WINDOW = 2 * FRAME_TIME
 
 
@@ -77,8 +79,9 @@ class LoadedNetwork:
                 (µs), ``x``, ``y``, ``p`` (above 0 for brighter), each (N,); an (N, 4) array of these columns; or a
                 recording, see :func:`.open_events`. For a list of images a list, with None for an image without
                 events; or one recording with a list of times.
-            time: when the image was taken, in µs on the clock of the recording, of which the 50 ms before are used. A
-                recording of at most 100 ms needs none: all of it belongs to the image.
+            time: when the image was taken, in µs on the clock of the recording, of which the window before is used
+                that the network was trained with, usually 50 ms. A recording of at most twice 50 ms needs none: all of
+                it belongs to the image.
             rectify_map: of the recording, as in DSEC.
             output, size, rows, batch: as of :func:`mmseg.apis.inference_model`.
 
@@ -90,7 +93,7 @@ class LoadedNetwork:
         """
         given = [image] if isinstance(image, str | Path | np.ndarray | Image.Image) else list(image)
         images = [_pixels(picture) for picture in given]
-        of_images = _events_of_images(events, time, len(images), rectify_map)
+        of_images = _events_of_images(self.model.recipe, events, time, len(images), rectify_map)
         predictions = inference_model(self.model, images, of_images, output, size, rows, batch)
         assert isinstance(predictions, list)
         return predictions[0] if isinstance(image, str | Path | np.ndarray | Image.Image) else predictions
@@ -149,23 +152,26 @@ def _pixels(picture: Picture) -> str | Path | np.ndarray:
 
 
 def _events_of_images(
+    recipe: InputRecipe,
     events: PictureEvents | Sequence[PictureEvents | None] | None,
     time: int | Sequence[int] | None,
     count: int,
     rectify_map: str | Path | None,
 ) -> list[Events | None]:
     """Events of each of ``count`` images."""
-    times = [time] * count if time is None or isinstance(time, int | np.integer) else list(time)
+    is_one = not isinstance(time, Sequence | np.ndarray) or isinstance(time, str) or np.ndim(time) == 0
+    of_images: Any = [time] * count if is_one else time
+    times = [_microseconds(one) for one in of_images]
     if events is None and (time is not None or rectify_map is not None):
         raise ConfigError("a time or a rectify map was given, but no events; add events, or leave them out")
     if isinstance(events, PictureEvents):
         if isinstance(events, str | Path):
             source = open_events(events, rectify_map)
-            return [_window(source, at) for at in _as_many(times, count, "times")]
+            return [_window(recipe, source, at) for at in _as_many(times, count, "times")]
         events = [events]
     given: list[PictureEvents | None] = [None] * count if events is None else list(events)
     return [
-        _events(one, at, rectify_map)
+        _events(recipe, one, at, rectify_map)
         for one, at in zip(_as_many(given, count, "events"), _as_many(times, count, "times"), strict=True)
     ]
 
@@ -176,14 +182,30 @@ def _as_many(values: list, count: int, what: str) -> list:
     return values
 
 
-def _events(given: PictureEvents | None, time: int | None, rectify_map: str | Path | None) -> Events | None:
+def _microseconds(time: Any) -> int | None:
+    """A time, or None.
+
+    Raises:
+        ConfigError: it is not a whole number of microseconds.
+    """
+    if time is None:
+        return None
+    number = time.item() if isinstance(time, np.ndarray | np.generic) and np.ndim(time) == 0 else time
+    if isinstance(number, bool) or not isinstance(number, int | float) or not float(number).is_integer():
+        raise ConfigError(f"time is {time!r}; give whole microseconds on the clock of the recording")
+    return int(number)
+
+
+def _events(
+    recipe: InputRecipe, given: PictureEvents | None, time: int | None, rectify_map: str | Path | None
+) -> Events | None:
     """Events of one image.
 
     Raises:
         ConfigError: a time or a rectify map that this kind of events does not take.
     """
     if isinstance(given, str | Path):
-        return _window(open_events(given, rectify_map), time)
+        return _window(recipe, open_events(given, rectify_map), time)
     if given is not None and rectify_map is not None:
         raise ConfigError("a rectify map is for a recording given by its path; rectify arrays, or leave the map out")
     if isinstance(given, Events) and time is not None:
@@ -198,11 +220,11 @@ def _events(given: PictureEvents | None, time: int | None, rectify_map: str | Pa
     if missing:
         raise DataError(f"events have no {', '.join(missing)}; give the columns {', '.join(KEYS)}")
     source = ArrayEvents(Path("events"), given)
-    return source.events(0, len(given["t"]) - 1) if time is None else _window(source, time)
+    return source.events(0, len(given["t"]) - 1) if time is None else _window(recipe, source, time)
 
 
-def _window(source: EventSource, time: int | None) -> Events:
-    """The events before a time; all if there is none.
+def _window(recipe: InputRecipe, source: EventSource, time: int | None) -> Events:
+    """The events before a time, as many as the network was trained with; all if there is no time.
 
     Raises:
         DataError: the time is outside of the recording, or there is none and the recording is long.
@@ -210,10 +232,12 @@ def _window(source: EventSource, time: int | None) -> Events:
     if time is None:
         last = len(source) - 1
         duration = source.duration(0, last)
-        if duration > LONGEST_WINDOW:
+        if duration > LONGEST_WINDOW * recipe.image_change_range:
             raise DataError(f"{source.path} lasts {duration / 1e6:.2f} s; give the time of the image in µs, time=...")
         return source.events(0, last)
-    (window,) = find_windows(source, [int(time)], [None])
+    frames, number = recipe.image_change_range, recipe.events_num
+    (window,) = find_windows(source, [time], [None], frames, number=number)
     if window is None:
-        raise DataError(f"{source.path} does not hold the {FRAME_TIME // 1000} ms before {time} µs; see time=...")
+        needed = f"{number} events" if number else f"{FRAME_TIME // 1000 * frames} ms"
+        raise DataError(f"{source.path} does not hold the {needed} before {time} µs; see time=...")
     return source.events(*window)

@@ -291,6 +291,9 @@ def inference_model(
     Raises:
         CMDAError: bad input.
     """
+    for name, value in (("rows", rows), ("batch", batch)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+            raise ConfigError(f"{name} is {value!r}; give a whole number of at least 1")
     given = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
     of_images: list[Events | None] = [None] * len(given)
     if events is not None:
@@ -362,9 +365,10 @@ def _size_in_network(model: InferenceModel, shown: Size, size: Size | str | None
         return model.usual_size(*shown)
     if size == "image":
         return shown
-    if isinstance(size, str) or len(size) != 2 or min(size) < LEAST_SIDE:
+    pair = isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2
+    if not pair or not all(isinstance(side, int | np.integer) and side >= LEAST_SIDE for side in size):
         raise ConfigError(f"size is {size!r}; give (height, width), at least {LEAST_SIDE} each, or 'image' or None")
-    height, width = size
+    height, width = map(int, size)
     return height, width
 
 

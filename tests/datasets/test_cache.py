@@ -15,7 +15,7 @@ import torch
 from helpers.golden_tools import GOLDEN
 from PIL import Image
 
-from mmseg.datasets.cache import RECORD, ArrayCache, build_cache
+from mmseg.datasets.cache import BLOCK_BYTES, RECORD, ArrayCache, build_cache, file_mark
 from mmseg.datasets.cityscapes import CityscapesICDataset
 from mmseg.datasets.dark_zurich import DarkZurichICDataset
 from mmseg.datasets.dsec_night import DSECDataset
@@ -154,6 +154,21 @@ def test_stale_caches_are_refused(data, tmp_path, damage, changes, message):
         build_cache(tmp_path / "c", cityscapes(data, **changes))
     assert build_cache(tmp_path / "c", cityscapes(data, **changes), force=True) == "written"
     assert_same_samples(cityscapes(data, **changes), cityscapes(data, **changes, cache=tmp_path / "c"))
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3_000_001])
+def test_a_change_anywhere_in_a_file_is_seen(tmp_path, size):
+    """As when one column of an uncompressed recording is rewritten; times do not matter."""
+    content = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    path = tmp_path / "events.h5"
+    path.write_bytes(content.tobytes())
+    mark = file_mark(path)
+    assert mark[0] == size
+    for first in range(0, size, max(1, size // 5)):
+        changed = content.copy()
+        changed[first : first + max(1, size // 5)] ^= 1
+        path.write_bytes(changed.tobytes())
+        assert file_mark(path)[2] != mark[2]
 
 
 def test_another_window_of_events_is_stale(data, tmp_path):

@@ -244,6 +244,20 @@ def test_a_large_sensor_in_the_format_of_dsec(tmp_path, header):
     assert torch.equal(sample, night(tmp_path, LINE, image_resize_size=(1280, 720))[0]["events_vg"])
 
 
+def test_another_camera_in_the_format_of_dsec(tmp_path):
+    """Its files do not say the size of the sensor, which is not DSEC's."""
+    make_images(tmp_path / "images", ["a.png"], (346, 260))
+    with h5py.File(tmp_path / "events.h5", "w") as file:
+        for key, values in dict(t=RAMP * 1000, x=RAMP % 346, y=RAMP % 260, p=RAMP % 2).items():
+            file[f"events/{key}"] = values
+        file["t_offset"] = 0
+    line = LINE | {"events": "events.h5"}
+    with pytest.raises(DataError, match=r'does not say the size of its sensor; add "sensor": \[width, height\]'):
+        night(tmp_path, line, image_resize_size=(346, 260))
+    sample = night(tmp_path, line, header=HEADER | {"sensor": [346, 260]}, image_resize_size=(346, 260))[0]
+    assert sample["events_vg"].abs().amax(dim=(0, 1))[300:].max() > 0
+
+
 def test_image_change(footage):
     line = {"image": "images/b.png", "previous_image": "images/a.png", "label": "labels/a.png"}
     source = night(footage, line, outputs=("image", "label", "img_time_res", "img_self_res"), image_crop_size=(32, 32))

@@ -1,5 +1,6 @@
 """The object that ``mmseg.apis.load`` gives: every kind of source, picture and events."""
 
+import copy
 import logging
 import shutil
 
@@ -14,6 +15,7 @@ from mmseg.apis import inference_model, load
 from mmseg.classes import PALETTE
 from mmseg.errors import CMDAError, ConfigError
 from mmseg.events.files import FrameEvents, find_windows, open_events
+from mmseg.inference.loaded import _events_of_images
 
 SEQUENCE = GOLDEN / "mini" / "DSEC_Night" / "zurich_city_09_a"
 RECORDING = SEQUENCE / "events" / "left" / "events.h5"
@@ -99,6 +101,17 @@ def test_a_recording_with_times(network):
         network.predict(chosen[0], RECORDING, time=5, rectify_map=MAP)
 
 
+@pytest.mark.parametrize(("settings", "wanted"), [({}, 50), ({"image_change_range": 3}, 150), ({"events_num": 20}, 20)])
+def test_the_window_is_that_of_the_training(network, settings, wanted):
+    recipe = copy.copy(network.model.recipe)
+    vars(recipe).update(settings)
+    at = np.arange(1000)  # an event per ms
+    events = {"t": at * 1000, "x": at % SIZE[1], "y": at % SIZE[0], "p": at % 2}
+    for time in (500_000, np.float64(500_000), np.int32(500_000)):
+        (found,) = _events_of_images(recipe, events, time, 1, None)
+        assert wanted - 1 <= len(found.t) <= wanted + 1
+
+
 def test_sources(network, folder, picture, tmp_path, monkeypatch, caplog):
     expected = network.predict(picture).label
     # without a config of its own, but next to one
@@ -124,6 +137,13 @@ def test_sources(network, folder, picture, tmp_path, monkeypatch, caplog):
         (dict(events=np.zeros((3, 4)), rectify_map=str(MAP)), "a rectify map is for a recording given by its path"),
         (dict(events="nowhere.h5"), "nowhere.h5 does not exist"),
         (dict(events=str(RECORDING), time=[1, 2]), "1 images, and times of 2"),
+        (dict(events=str(RECORDING), time=0.5), "time is 0.5; give whole microseconds"),
+        (dict(events=str(RECORDING), time="5"), "time is '5'; give whole microseconds"),
+        (dict(rows=0), "rows is 0; give a whole number of at least 1"),
+        (dict(rows=-5), "rows is -5; give"),
+        (dict(batch=0), "batch is 0; give"),
+        (dict(size=64), r"size is 64; give \(height, width\)"),
+        (dict(size=(64.5, 64)), r"size is \(64.5, 64\); give"),
     ],
 )
 def test_bad_arguments(network, picture, arguments, message):

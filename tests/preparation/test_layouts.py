@@ -8,6 +8,7 @@ import pytest
 from helpers.golden_tools import GOLDEN
 from helpers.layout_trees import (
     SCENES,
+    label_map,
     make_acdc,
     make_bdd100k,
     make_dsec_sequence,
@@ -328,6 +329,10 @@ def test_nightcity(tmp_path):
     assert {path.name for path in (tmp_path / "labels").iterdir()} == {
         f"{name}_labelTrainIds.png" for name in names(manifest)
     }
+    # a corrected label is converted again
+    label_map(root / "NightCity-label/label/val/Chicago_0001_labelIds.png", values=(26, 26, 26, 26))
+    manifest, _ = manifest_of(tmp_path, "nightcity", root, split="val", converted=tmp_path / "labels")
+    assert FramesDataset(manifest.path, (48, 27), ("image", "label"))[0]["label"].unique().tolist() == [13]
     (root / "NightCity-label").rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"no folder of NightCity's labels: none of .*label/val, .*--without-labels"):
         find("nightcity", root, Selection(split="val"))

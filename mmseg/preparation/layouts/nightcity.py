@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from mmseg.errors import DataError
-from mmseg.io.files import atomic_path, visible
+from mmseg.io.files import visible
+from mmseg.io.png_files import make_png, read_png_header
 from mmseg.preparation.cityscapes_labels import map_label_ids
 from mmseg.preparation.layouts import Selection
 from mmseg.preparation.layouts.common import WITHOUT_LABELS, Lines, thinned
@@ -16,6 +18,8 @@ LABELS = ("NightCity-label/label/{split}", "label/{split}", "labels/{split}", "{
 # Names of train id maps; that of an image itself is one only in a folder of labels.
 TRAIN_IDS = ("_labelTrainIds.png", "_trainIds.png", ".png")
 LABEL_IDS = "_labelIds.png"
+# What converted label maps say of themselves.
+CONVERTED = "train ids of NightCity's label ids"
 SUFFIXES_OF_LABELS = (*TRAIN_IDS[:2], LABEL_IDS, "_color.png", "_instanceIds.png")
 
 
@@ -53,12 +57,5 @@ def _label(image: Path, folder: Path, converted: Path) -> Path:
     if found is not None or not label_ids.is_file():
         return found or named[0]
     target = converted / f"{image.stem}{TRAIN_IDS[0]}"
-    if not target.is_file():
-        label = map_label_ids(label_ids)
-        try:
-            converted.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target) as temporary:
-                label.save(temporary, format="PNG")
-        except OSError as error:
-            raise DataError(f"{target} cannot be written ({error.strerror or error}); choose another --out") from error
+    make_png(target, read_png_header(label_ids).size, CONVERTED, (label_ids,), partial(map_label_ids, label_ids))
     return target
