@@ -37,9 +37,7 @@ def make_parser() -> Parser:
         default=Path("data/cache"),
         help="folder for caches without a path in the config (default: %(default)s)",
     )
-    parser.add_argument(
-        "--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="data sets to cache (default: all)"
-    )
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="data sets of a config to cache (default: all)")
     parser.add_argument("--root-path", type=Path, help="folder with data/, for a config from another machine")
     add_workers(parser)
     parser.add_argument(
@@ -62,14 +60,18 @@ def settings_of_section(options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a data set, from dotted keys of one section of ``data``.
 
     Raises:
-        ConfigError: another key.
+        ConfigError: another key, or keys of several sections.
     """
-    settings = {}
+    settings, found = {}, ""
     for key, value in options.items():
         section, _, name = key.removeprefix("data.").rpartition(".")
         if not key.startswith("data.") or section not in SECTIONS:
             raise ConfigError(f"--cfg-options {key}: for a manifest, give keys of a section, such as {EXAMPLE_KEY}")
-        settings[name] = value
+        if found not in ("", section):
+            raise ConfigError(
+                f"--cfg-options {key}: keys of data.{found} were given too; make one cache of a manifest at a time"
+            )
+        settings[name], found = value, section
     return settings
 
 
@@ -83,6 +85,8 @@ def main() -> None:
     if args.config.suffix == MANIFEST_SUFFIX:
         if args.root_path:
             raise ConfigError("--root-path is for configs; the paths of a manifest are relative to it")
+        if args.sections:
+            raise ConfigError("--sections is for configs; the keys in --cfg-options name the section of a manifest")
         settings = settings_of_section(args.cfg_options or {})
         folder = make_manifest_cache(args.config, settings, args.out, args.workers, args.force, args.float16)
         print(f"train with cache={str(folder)!r} in the sections of the config that read {args.config}")
@@ -92,6 +96,6 @@ def main() -> None:
     if args.root_path:
         for line in use_root(config, args.root_path, args.cfg_options):
             print(f"note: {line}")
-    made = make_caches(config, args.sections, args.out, args.workers, args.force, args.float16)
+    made = make_caches(config, args.sections or SECTIONS, args.out, args.workers, args.force, args.float16)
     options = " ".join(f"data.{section}.cache={folder}" for section, folder in made.items())
     print(f"train with --cfg-options {options}" if options else "nothing of this config can be cached")

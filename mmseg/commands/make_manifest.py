@@ -201,18 +201,24 @@ def _own(args: argparse.Namespace) -> ManifestContent:
         raise DataError(f"--labels {args.labels} is not a folder")
     classes = class_set(args.class_set)
     pictures = open_pictures(args.inputs)
-    taken = range(0, len(pictures), args.every)
-    # Not the first, which has none before it.
-    numbers = [number for number in taken if number > 0 or not args.previous]
-    needed = {*numbers, *(number - 1 for number in numbers if args.previous)}
+    # Images of a folder, or frames of a video, are consecutive.
+    drives: dict[Path | None, list[int]] = {}
+    for number in range(len(pictures)):
+        drives.setdefault(None if isinstance(pictures, Video) else pictures.paths[number].parent, []).append(number)
+    before = {drive[i]: drive[i - 1] for drive in drives.values() for i in range(1, len(drive))}
+    taken = sorted(number for drive in drives.values() for number in drive[:: args.every])
+    # Not the first of a drive, which has none before it.
+    numbers = [number for number in taken if number in before or not args.previous]
+    needed = {*numbers, *(before[number] for number in numbers if args.previous)}
     if isinstance(pictures, Video):
         frames = args.frames or args.out.parent / pictures.path.stem
         files = extract_frames(pictures, frames, needed)
-        sequence = args.sequence or pictures.path.stem
+        named: list[str | None] = [pictures.path.stem] * len(numbers)
     else:
         files = {number: pictures.paths[number] for number in needed}
-        first = Path(args.inputs[0])
-        sequence = args.sequence or (first.resolve().name if first.is_dir() else None)
+        folders = {Path(item) for item in args.inputs if Path(item).is_dir()}
+        parents = [pictures.paths[number].parent for number in numbers]
+        named = [parent.resolve().name if parent in folders else None for parent in parents]
     events = None
     if args.events is not None:
         times = picture_times(pictures, args.timestamps, args.start_time).times
@@ -224,5 +230,6 @@ def _own(args: argparse.Namespace) -> ManifestContent:
             args.rectify_map,
             args.sensor[::-1] if args.sensor else None,
         )
-    previous = [files[number - 1] for number in numbers] if args.previous else None
-    return own_footage([files[number] for number in numbers], events, args.labels, previous, sequence, classes.name)
+    previous = [files[before[number]] for number in numbers] if args.previous else None
+    sequences = [args.sequence] * len(numbers) if args.sequence else named
+    return own_footage([files[number] for number in numbers], events, args.labels, previous, sequences, classes.name)

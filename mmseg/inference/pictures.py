@@ -18,6 +18,7 @@ from mmseg.io.files import visible
 from mmseg.io.image_files import open_image
 from mmseg.io.streams import is_stream, shown_address
 from mmseg.io.videos import VIDEO_SUFFIXES, Picture, Video
+from mmseg.system.text import natural_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # Pictures that are not read -> what to do
@@ -76,9 +77,9 @@ class ImageFiles:
 def open_pictures(inputs: Sequence[str | Path]) -> ImageFiles | Video:
     """Images and folders of images, or one video.
 
-    A folder stands for its image files, sorted by name, without those of its subfolders; a pattern such as
-    ``night/*.jpg`` for the files and folders that it matches, as in a shell, ``**`` for any depth. Other pictures and
-    videos that are found in this way are skipped, see :attr:`ImageFiles.skipped`.
+    A folder stands for its image files, sorted by name and the numbers in it (:func:`.natural_key`), without those of
+    its subfolders; a pattern such as ``night/*.jpg`` for the files and folders that it matches, as in a shell, ``**``
+    for any depth. Other pictures and videos that are found in this way are skipped, see :attr:`ImageFiles.skipped`.
 
     Raises:
         DataError: a missing file, an unsupported file, a folder or a pattern without images, or a video together with
@@ -120,10 +121,15 @@ def _matches(item: str | Path) -> list[tuple[Path, bool]]:
     path = Path(item)
     if path.exists() or not glob.has_magic(str(item)):
         return [(path, True)]
-    found = sorted(map(Path, glob.glob(str(item), recursive=True)))
+    found = sorted(map(Path, glob.glob(str(item), recursive=True)), key=_by_number)
     if not found:
         raise DataError(f"no file or folder matches {item}")
     return [(one, False) for one in found]
+
+
+def _by_number(path: Path) -> list[tuple]:
+    """Key that sorts files as they were taken: folders first, then stems."""
+    return [natural_key(part) for part in (*path.parts[:-1], path.stem, path.suffix)]
 
 
 def _unsupported(path: Path) -> DataError:
@@ -150,7 +156,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
         os.listdir(folder)
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
-    files = [path for path in visible(folder, "*") if path.is_file()]
+    files = sorted((path for path in visible(folder, "*") if path.is_file()), key=_by_number)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     return images, _skipped([path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES])
 

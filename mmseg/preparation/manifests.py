@@ -79,17 +79,17 @@ def own_footage(
     events: EventOptions | None = None,
     labels: Path | None = None,
     previous: Sequence[Path] | None = None,
-    sequence: str | None = None,
+    sequences: Sequence[str | None] | None = None,
     class_set: str = CITYSCAPES_19.name,
 ) -> ManifestContent:
-    """Lines of images of one drive.
+    """Lines of your own images.
 
     Args:
         images: image files, in the order of time.
         events: their recording; images whose window it does not cover are left out.
         labels: folder of label maps, named like the images; images without one are left out.
         previous: image before each one.
-        sequence: name of the drive.
+        sequences: name of the drive of each image.
         class_set: name of the class set of the labels.
 
     Raises:
@@ -111,7 +111,7 @@ def own_footage(
         if events:
             line |= {"events": events.path, "time": events.times[index], "window": dict(events.window)}
             line["rectify_map"] = events.rectify_map
-        content.lines.append({**line, "sequence": sequence})
+        content.lines.append({**line, "sequence": sequences[index] if sequences else None})
     return content
 
 
@@ -132,8 +132,7 @@ def covers(source: EventSource, times: Sequence[int], windows: Sequence[Mapping[
     """
     last = source.index(times).tolist()
     starts = [
-        window.get("since", max(time - window.get("duration", 0), 0))
-        for time, window in zip(times, windows, strict=True)
+        window.get("since", time - window.get("duration", 0)) for time, window in zip(times, windows, strict=True)
     ]
     first = source.index(starts).tolist()
     for index, window in enumerate(windows):
@@ -270,12 +269,15 @@ def _save(picture: Picture, path: Path) -> None:
 
 
 def _label_of(image: Path, folder: Path) -> Path | None:
-    """Label map of an image: ``<name>.png``, or the only file ``<name>_*.png``."""
+    """Label map of an image: ``<name>.png``, or the only file ``<name>_*.png`` that is not of a longer name."""
     exact = folder / f"{image.stem}.png"
     if exact.is_file():
         return exact
-    found = [path for path in visible(folder, "*.png") if path.name.startswith(f"{image.stem}_")]
-    return found[0] if len(found) == 1 else None
+    start = f"{image.stem}_"
+    found = [path for path in visible(folder, "*.png") if path.name.startswith(start)]
+    longer = {path.stem for path in visible(image.parent, "*") if path.stem.startswith(start)} if found else set()
+    own = [path for path in found if not any(f"{path.stem}_".startswith(f"{name}_") for name in longer)]
+    return own[0] if len(own) == 1 else None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -13,6 +13,12 @@ NAME_BYTES, MADE_NAME_BYTES = 255, 200
 _DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+def natural_key(name: str) -> tuple:
+    """Sorts names by the numbers in them: ``frame_2`` before ``frame_10``; equal numbers by the text."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
 def printable(text: str, keep: str = "\n\t") -> str:
     """The text with an escape such as ``\\x1b`` in place of every character that a terminal may interpret.
 

@@ -122,3 +122,10 @@ def test_the_scripts(footage, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--cfg-options", "seed=1"])
     with pytest.raises(ConfigError, match=r"--cfg-options seed: for a manifest, give keys of a section, such as data"):
         cache_events.main()
+    keys = ["data.train.target.image_resize_size=(64,48)", "data.test.image_resize_size=(48,32)"]
+    monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--cfg-options", *keys])
+    with pytest.raises(ConfigError, match=r"image_resize_size: keys of data\.train\.target were given too; make one"):
+        cache_events.main()
+    monkeypatch.setattr(sys, "argv", ["cache_events.py", "m.jsonl", "--sections", "val"])
+    with pytest.raises(ConfigError, match="--sections is for configs"):
+        cache_events.main()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,8 +15,10 @@ from PIL import Image
 
 from mmseg.apis import train as train_config
 from mmseg.apis.arguments import parse_value
+from mmseg.commands import make_manifest
 from mmseg.config.class_sets import class_set_of
 from mmseg.config.load import effective, load_config
+from mmseg.datasets.frames import FramesDataset
 from mmseg.datasets.labels import build_dataset
 from mmseg.datasets.manifest import read_manifest
 from mmseg.launcher.child import plan_child
@@ -230,3 +234,67 @@ def test_a_mapping(tmp_path):
 def test_an_option_without_effect_is_refused(tmp_path):
     done = run("tools/make_manifest.py", "drive.avi", "--start-time", 0, "--out", "own.jsonl", cwd=tmp_path, expect=2)
     assert "--start-time: only with --events" in done.stderr
+
+
+def make_photos(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / f"{name}.png")
+
+
+def make(monkeypatch, *arguments):
+    """Run the command in this process; the manifest that it wrote."""
+    monkeypatch.setattr(sys, "argv", ["make_manifest.py", *map(str, arguments), "--out", "made.jsonl"])
+    make_manifest.main()
+    return read_manifest(Path("made.jsonl"))
+
+
+def test_numbers_in_names_give_the_order(tmp_path, monkeypatch):
+    """Line n of the times is for the n-th picture, and the image before is the one with the number before."""
+    monkeypatch.chdir(tmp_path)
+    make_footage(tmp_path)
+    make_photos(tmp_path / "photos", range(12))
+    Path("times.txt").write_text("".join(f"{START + 100_000 + 20_000 * n}\n" for n in range(12)))
+    arguments = ("photos", "--events", "drive.npz", "--timestamps", "times.txt", "--previous")
+    frames = make(monkeypatch, *arguments).frames
+    numbers = [int(frame.image.stem) for frame in frames]
+    assert numbers == list(range(1, 12))
+    assert [frame.time for frame in frames] == [START + 100_000 + 20_000 * n for n in numbers]
+    assert [int(frame.previous_image.stem) for frame in frames] == [n - 1 for n in numbers]
+
+
+def test_several_folders_are_several_drives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "p", ["p0", "p1", "p2"])
+    make_photos(tmp_path / "q", ["q0", "q1", "q2", "q3"])
+    frames = make(monkeypatch, "p", "q", "--previous").frames
+    assert [(f.previous_image.stem, f.image.stem) for f in frames] == [
+        *[("p0", "p1"), ("p1", "p2")],
+        *[("q0", "q1"), ("q1", "q2"), ("q2", "q3")],
+    ]
+    assert [frame.sequence for frame in frames] == ["p"] * 2 + ["q"] * 3
+    frames = make(monkeypatch, "p", "q", "--every", 2, "--sequence", "both").frames
+    assert [frame.image.stem for frame in frames] == ["p0", "p2", "q0", "q2"]
+    assert {frame.sequence for frame in frames} == {"both"}
+
+
+def test_a_label_of_another_image_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos", ["night", "night_2", "day"])
+    for name in ("night_2", "day_gt"):
+        Path("labels").mkdir(exist_ok=True)
+        Image.new("L", (WIDTH, HEIGHT)).save(f"labels/{name}.png")
+    frames = make(monkeypatch, "photos", "--labels", "labels").frames
+    assert [(frame.image.stem, frame.label.stem) for frame in frames] == [("day", "day_gt"), ("night_2", "night_2")]
+
+
+def test_a_window_that_begins_before_the_recording_is_left_out(tmp_path, monkeypatch):
+    """Also if the clock of the recording begins at 0."""
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos", range(4))
+    at = np.arange(200)
+    np.savez("ev.npz", t=at * 1000, x=at % WIDTH, y=at % HEIGHT, p=at % 2, width=WIDTH, height=HEIGHT)
+    Path("times.txt").write_text("0\n33000\n66000\n99000\n")
+    manifest = make(monkeypatch, "photos", "--events", "ev.npz", "--timestamps", "times.txt")
+    assert [frame.time for frame in manifest.frames] == [66_000, 99_000]
+    FramesDataset("made.jsonl", (WIDTH, HEIGHT), ("image", "events_vg"))
