@@ -232,4 +232,6 @@ def _own(args: argparse.Namespace) -> ManifestContent:
         )
     previous = [files[before[number]] for number in numbers] if args.previous else None
     sequences = [args.sequence] * len(numbers) if args.sequence else named
-    return own_footage([files[number] for number in numbers], events, args.labels, previous, sequences, classes.name)
+    images = [files[number] for number in numbers]
+    names = () if isinstance(pictures, Video) else [path.stem for path in pictures.paths]
+    return own_footage(images, events, args.labels, previous, sequences, classes.name, names)

@@ -81,6 +81,7 @@ def own_footage(
     previous: Sequence[Path] | None = None,
     sequences: Sequence[str | None] | None = None,
     class_set: str = CITYSCAPES_19.name,
+    names: Iterable[str] = (),
 ) -> ManifestContent:
     """Lines of your own images.
 
@@ -91,6 +92,7 @@ def own_footage(
         previous: image before each one.
         sequences: name of the drive of each image.
         class_set: name of the class set of the labels.
+        names: of further images, without suffix, whose labels are not those of these images.
 
     Raises:
         DataError: an unusable recording.
@@ -98,8 +100,8 @@ def own_footage(
     content = ManifestContent({"class_set": class_set, **_event_header(events)})
     windows = [events.window] * len(images) if events else []
     covered = covers(open_events(events.path), events.times, windows) if events else [True] * len(images)
-    for index, image in enumerate(images):
-        label = _label_of(image, labels) if labels else None
+    label_maps = _labels_of(images, labels, names) if labels else [None] * len(images)
+    for index, (image, label) in enumerate(zip(images, label_maps, strict=True)):
         if not covered[index]:
             content.left_out[NO_EVENTS] += 1
             continue
@@ -268,16 +270,22 @@ def _save(picture: Picture, path: Path) -> None:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another --frames") from error
 
 
-def _label_of(image: Path, folder: Path) -> Path | None:
-    """Label map of an image: ``<name>.png``, or the only file ``<name>_*.png`` that is not of a longer name."""
-    exact = folder / f"{image.stem}.png"
-    if exact.is_file():
-        return exact
-    start = f"{image.stem}_"
-    found = [path for path in visible(folder, "*.png") if path.name.startswith(start)]
-    longer = {path.stem for path in visible(image.parent, "*") if path.stem.startswith(start)} if found else set()
-    own = [path for path in found if not any(f"{path.stem}_".startswith(f"{name}_") for name in longer)]
-    return own[0] if len(own) == 1 else None
+def _labels_of(images: Sequence[Path], folder: Path, names: Iterable[str]) -> list[Path | None]:
+    """Label map of each image: ``<name>.png``, or the only file ``<name>_*.png`` that is not of a longer name."""
+    known = {*names, *(image.stem for image in images)}
+    # Images next to the given ones may have labels too; labels in the folder of images are no images.
+    beside = {(image.parent, image.suffix) for image in images if not image.parent.samefile(folder)}
+    known |= {path.stem for parent, suffix in beside for path in visible(parent, "*") if path.suffix == suffix}
+    of_name: dict[str, list[Path]] = {}
+    for path in visible(folder, "*.png"):
+        parts = path.stem.split("_")
+        begins = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+        of_name.setdefault(next((name for name in begins if name in known), ""), []).append(path)
+    labels: list[Path | None] = []
+    for image in images:
+        exact, found = folder / f"{image.stem}.png", of_name.get(image.stem, [])
+        labels.append(exact if exact.is_file() else found[0] if len(found) == 1 else None)
+    return labels
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -288,6 +288,38 @@ def test_a_label_of_another_image_is_not_taken(tmp_path, monkeypatch):
     assert [(frame.image.stem, frame.label.stem) for frame in frames] == [("day", "day_gt"), ("night_2", "night_2")]
 
 
+def test_a_label_of_an_image_in_another_folder_is_not_taken(tmp_path, monkeypatch):
+    """Also if that image is none of every N-th."""
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "p", ["night"])
+    make_photos(tmp_path / "q", ["day", "night_2"])
+    Path("labels").mkdir()
+    for name in ("night_2_gt", "day"):
+        Image.new("L", (WIDTH, HEIGHT)).save(f"labels/{name}.png")
+    frames = make(monkeypatch, "p", "q", "--labels", "labels", "--every", 2).frames
+    assert [(frame.image.stem, frame.label.stem) for frame in frames] == [("day", "day")]
+    frames = make(monkeypatch, "p", "q", "--labels", "labels").frames
+    assert [(frame.image.stem, frame.label.stem) for frame in frames] == [("day", "day"), ("night_2", "night_2_gt")]
+
+
+def test_only_images_have_labels(tmp_path, monkeypatch):
+    """Neither labels in the folder of the images nor other files of such names are images."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("day", "night"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(f"photos/{name}.jpg")
+        Image.new("L", (WIDTH, HEIGHT)).save(f"photos/{name}_gt.png")
+        Path(f"photos/{name}_gt.json").write_text("{}")
+    expected = [("day", "day_gt"), ("night", "night_gt")]
+    frames = make(monkeypatch, "photos/*.jpg", "--labels", "photos").frames
+    assert [(frame.image.stem, frame.label.stem) for frame in frames] == expected
+    Path("labels").mkdir()
+    for name in ("day", "night"):
+        shutil.move(f"photos/{name}_gt.png", "labels")
+    frames = make(monkeypatch, "photos", "--labels", "labels").frames
+    assert [(frame.image.stem, frame.label.stem) for frame in frames] == expected
+
+
 def test_a_window_that_begins_before_the_recording_is_left_out(tmp_path, monkeypatch):
     """Also if the clock of the recording begins at 0."""
     monkeypatch.chdir(tmp_path)
