@@ -86,6 +86,19 @@ def test_patterns(folder):
     assert names(open_pictures(["night/[x].png"])) == ["night/[x].png"]
 
 
+def test_order(tmp_path, monkeypatch):
+    """Numbers count in folders and patterns, zeros before them change nothing, and named files stay in their order."""
+    monkeypatch.chdir(tmp_path)
+    for stems in (["1", "2", "10"], ["f_0009", "f_0010", "f_0100"]):
+        wanted = [f"{stems[0]}_night/{stem}.png" for stem in stems]
+        (tmp_path / wanted[0]).parent.mkdir()
+        for name in wanted:
+            (tmp_path / name).touch()
+        for inputs in ([f"{stems[0]}_night"], [f"{stems[0]}_night/*.png"]):
+            assert names(open_pictures(inputs)) == wanted
+        assert names(open_pictures(wanted[::-1])) == wanted[::-1]
+
+
 def test_one_video_by_a_pattern(film, monkeypatch):
     monkeypatch.chdir(film.parent)
     assert isinstance(open_pictures(["*.avi"]), Video)
