@@ -60,6 +60,12 @@ class Job:
     process: ProcessRank
     weights: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the training is resumed from a checkpoint in its own work dir."""
+        checkpoint = self.start.checkpoint
+        return checkpoint is not None and checkpoint.parent.resolve() == self.work_dir.path.resolve()
+
 
 def work_dir_of(run: RunConfig, given: str | Path | None) -> WorkDir:
     """Folder of a run: the given one, that of the config, or ``work_dirs/<name of the config>``.
@@ -219,9 +225,7 @@ def _open_log(job: Job, console: Console) -> RunLog:
     record = {**environment(job.device), "processes": job.process.world_size, "weights": job.weights}
     try:
         remove_leftovers(work_dir.path)
-        checkpoint = job.start.checkpoint
-        goes_on = checkpoint is not None and checkpoint.parent.resolve() == work_dir.path.resolve()
-        aside = () if goes_on else put_run_aside(work_dir)
+        aside = () if job.goes_on else put_run_aside(work_dir)
         write_text(work_dir.new_config, dump_config(config))
         write_text(work_dir.environment, json.dumps(record, indent=1) + "\n")
         for path in (work_dir.text_log, work_dir.json_log):

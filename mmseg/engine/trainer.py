@@ -368,11 +368,9 @@ class Trainer(TrainingLoop[StepResult]):
 
     def lacks_evaluation(self, done: int) -> bool:
         """Whether a run that goes on in its own work dir was interrupted before it evaluated this iteration."""
-        checkpoint = self.job.start.checkpoint
-        if self.validator is None or checkpoint is None:
+        if self.validator is None or not self.job.goes_on:
             return False
-        here = checkpoint.parent.resolve() == self.work_dir.path.resolve()
-        return here and not broadcast_from_first(self.work_dir.evaluation(done).metrics.is_file)
+        return not broadcast_from_first(self.work_dir.evaluation(done).metrics.is_file)
 
     @rank_zero_only
     def evaluate(self, done: int) -> None:

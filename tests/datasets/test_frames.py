@@ -226,14 +226,19 @@ def test_any_sensor(tmp_path, sensor):
     assert sample["events_vg"].shape == sample["warp_image"].shape == (3, 96, 96)
 
 
+def h5_recording(folder, width, height):
+    """The events of a ramp over a sensor, in the format of DSEC."""
+    with h5py.File(folder / "events.h5", "w") as file:
+        for key, values in dict(t=RAMP * 1000, x=RAMP % width, y=RAMP % height, p=RAMP % 2).items():
+            file[f"events/{key}"] = values
+        file["t_offset"] = 0
+
+
 @pytest.mark.parametrize("header", [HEADER | {"sensor": [1280, 720]}, HEADER | {"events": {"mapping": "rectify_map"}}])
 def test_a_large_sensor_in_the_format_of_dsec(tmp_path, header):
     """The size comes from the first line, or from the rectify map."""
     make_images(tmp_path / "images", ["a.png"], (1280, 720))
-    with h5py.File(tmp_path / "events.h5", "w") as file:
-        for key, values in dict(t=RAMP * 1000, x=RAMP % 1280, y=RAMP % 720, p=RAMP % 2).items():
-            file[f"events/{key}"] = values
-        file["t_offset"] = 0
+    h5_recording(tmp_path, 1280, 720)
     line = LINE | {"events": "events.h5"}
     if "events" in header:
         with h5py.File(tmp_path / "map.h5", "w") as file:
@@ -247,10 +252,7 @@ def test_a_large_sensor_in_the_format_of_dsec(tmp_path, header):
 def test_another_camera_in_the_format_of_dsec(tmp_path):
     """Its files do not say the size of the sensor, which is not DSEC's."""
     make_images(tmp_path / "images", ["a.png"], (346, 260))
-    with h5py.File(tmp_path / "events.h5", "w") as file:
-        for key, values in dict(t=RAMP * 1000, x=RAMP % 346, y=RAMP % 260, p=RAMP % 2).items():
-            file[f"events/{key}"] = values
-        file["t_offset"] = 0
+    h5_recording(tmp_path, 346, 260)
     line = LINE | {"events": "events.h5"}
     with pytest.raises(DataError, match=r'does not say the size of its sensor; add "sensor": \[width, height\]'):
         night(tmp_path, line, image_resize_size=(346, 260))
